@@ -1,0 +1,84 @@
+"""What an attack sees of its victim, and what an attack is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Attack", "BlackBox", "Oracle", "Pool", "Reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer to one request.
+
+    Attributes:
+        probabilities: ``(n, K)`` float32, as they came over the wire.
+    """
+
+    probabilities: NDArray[np.float32]
+
+
+class BlackBox(Protocol):
+    """A victim: a URL and a key, or any callable that answers alike."""
+
+    async def query(self, images: NDArray[np.uint8]) -> Reply:
+        """Answer for ``images`` ``(n, C, H, W)``; each image is one query."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The surrogate pool: images an attacker has, already in the victim's input shape.
+
+    Attributes:
+        name: dataset name.
+        images: ``(N, C, H, W)`` uint8.
+        labels: ``(N,)`` int64, the pool's own classes: actions of adaptive strategies.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+
+class Oracle(Protocol):
+    """The victim behind a query budget and a transfer set on disk.
+
+    An attack asks by position. What was answered before a kill is answered from disk, in the
+    same order and without a query: resuming is running again.
+    """
+
+    @property
+    def budget(self) -> int:
+        """Queries this attack may spend in all."""
+        ...
+
+    async def ask(self, start: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities ``(n, K)`` of ``images``, recorded at positions ``start .. start + n``.
+
+        Safe to call concurrently; the number of requests in flight is bounded by the oracle.
+
+        Raises:
+            BudgetExhausted: ``start + n`` is beyond the budget; nothing was sent.
+            TransferSetError: other images are already recorded at these positions.
+        """
+        ...
+
+
+class Attack(ABC):
+    """How the images to ask about are chosen. An author writes ``run``.
+
+    Constructors take hyper-parameters by keyword, validate and store them.
+    """
+
+    kind: ClassVar[str]
+    """Name on the command line and in reports."""
+
+    @abstractmethod
+    async def run(self, oracle: Oracle, pool: Pool) -> None:
+        """Ask ``oracle`` until its budget is spent; deterministic given pool, seed and answers."""

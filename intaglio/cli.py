@@ -1,0 +1,51 @@
+"""The ``intaglio`` command: subcommands by name, each imported when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from intaglio import __version__
+
+__all__ = ["main"]
+
+COMMANDS = {
+    # name: (where it lives, what --help says of it)
+    "serve": ("server.cli:serve", "Serve every bundle under a directory."),
+    "models": ("intaglio.commands.models:models", "List and show bundles."),
+    "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
+    "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
+    "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand only to run it, so that ``--help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names, in the order in which a newcomer meets them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one subcommand."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands without importing them."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="intaglio")
+def main() -> None:
+    """Serve an image classifier without giving it away, and measure what it leaks."""

@@ -1,0 +1,1 @@
+"""Subcommands; each imports what it needs when it runs."""

@@ -1,0 +1,1 @@
+"""What is served, stolen and trained: architectures, bundles, datasets, the training loop."""

@@ -1,0 +1,229 @@
+"""The card of a bundle: what it holds, where it came from, how well it did.
+
+A card is data. Reading one never runs code: an architecture is a name that the
+operator's own registry resolves, and a file is named, sized and hashed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+__all__ = [
+    "Calibration",
+    "Card",
+    "InputSpec",
+    "Measurement",
+    "NetworkCard",
+    "Normalisation",
+    "TrainingCard",
+]
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
+
+
+def _matches(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(f"{value!r} is not a {what}: it must match {pattern.pattern}")
+        return value
+
+    return AfterValidator(check)
+
+
+Name = Annotated[str, _matches(NAME, "name")]
+Role = Annotated[str, _matches(ROLE, "role")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class InputSpec(_Record):
+    """What a model is shown, and how any image becomes that.
+
+    Attributes:
+        channels: 1 (grey) or 3 (RGB).
+        height: rows in pixels.
+        width: columns in pixels.
+        resize: the filter used when an image has another size.
+        fit: ``stretch`` ignores the aspect ratio, ``crop`` keeps it and cuts the centre,
+            ``pad`` keeps it and fills with ``background``.
+        background: grey level 0..255 put behind transparency and padding.
+    """
+
+    channels: Literal[1, 3]
+    height: Annotated[int, Field(ge=1, le=4096)]
+    width: Annotated[int, Field(ge=1, le=4096)]
+    resize: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    background: Annotated[int, Field(ge=0, le=255)] = 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """``(C, H, W)``."""
+        return (self.channels, self.height, self.width)
+
+
+class Normalisation(_Record):
+    """Per-channel ``(x - mean) / std``, applied inside the network to pixels in [0, 1]."""
+
+    mean: tuple[float, ...] = Field(min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(min_length=1, max_length=3)
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Normalisation:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must have one entry per channel each")
+        return self
+
+
+class TrainingCard(_Record):
+    """How a network came to be.
+
+    Attributes:
+        objective: name of the training objective, for instance ``plain`` or ``am``.
+        data: name of the training set.
+        ood: name of the out-of-distribution set, where the objective used one.
+        seed: the seed of initialisation, shuffling and splits.
+        epochs: epochs trained.
+        selection: which epoch's weights these are: the last, or the best on validation.
+        recipe: the whole recipe as it was run, overrides included.
+    """
+
+    objective: str
+    data: str
+    ood: str | None = None
+    seed: int
+    epochs: PositiveInt
+    selection: Literal["last", "best-on-validation"]
+    recipe: dict[str, JsonValue]
+
+
+class Measurement(_Record):
+    """One measured figure: accuracy of ``role`` on one split of one dataset."""
+
+    dataset: str
+    split: Literal["validation", "test"]
+    samples: PositiveInt
+    accuracy: Share
+
+
+class Calibration(_Record):
+    """What a threshold costs, measured on validation data: the table a threshold is chosen from.
+
+    Row ``i`` says: at ``thresholds[i]`` the served answers have accuracy ``accuracies[i]`` and a
+    share ``rejected[i]`` of honest queries is answered by the other network.
+
+    Attributes:
+        dataset: where it was measured.
+        samples: how many validation images: one of them is the resolution of every figure here.
+        reference: accuracy of the plain model on the same images; benign cost is measured from it.
+        thresholds: increasing, each in [0, 1].
+        accuracies: served accuracy at each threshold.
+        rejected: share of validation images that fall below each threshold.
+    """
+
+    dataset: str
+    samples: PositiveInt
+    reference: Share
+    thresholds: tuple[Share, ...] = Field(min_length=1, max_length=4096)
+    accuracies: tuple[Share, ...]
+    rejected: tuple[Share, ...]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Calibration:
+        if not len(self.thresholds) == len(self.accuracies) == len(self.rejected):
+            raise ValueError("thresholds, accuracies and rejected must have the same length")
+        if any(b <= a for a, b in zip(self.thresholds, self.thresholds[1:], strict=False)):
+            raise ValueError("thresholds must increase")
+        return self
+
+
+class NetworkCard(_Record):
+    """One network of a bundle.
+
+    Attributes:
+        architecture: a registered name (``lenet``), or ``package.module:factory`` /
+            ``/path/file.py:factory`` for the operator's own, which is called only if allowed.
+        arguments: keyword arguments of the architecture besides channels, size and outputs.
+        outputs: number of logits K.
+        normalisation: applied inside the network.
+        file: file name inside the bundle, always ``<role>.safetensors``.
+        sha256: of that file.
+        parameters: number of parameters, for people.
+        training: how it was made; None for weights that came from elsewhere.
+        measured: what was measured of it.
+    """
+
+    architecture: str
+    arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
+    outputs: PositiveInt
+    normalisation: Normalisation
+    file: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}\.safetensors$")]
+    sha256: Sha256
+    parameters: PositiveInt
+    training: TrainingCard | None = None
+    measured: tuple[Measurement, ...] = ()
+
+
+class Card(_Record):
+    """``card.json``: everything about a bundle but the weights.
+
+    Attributes:
+        format: version of this schema.
+        name: the directory above the version.
+        version: the directory that holds the card; versions sort as numbers where they are.
+        description: a sentence for people.
+        input: what the model is shown.
+        labels: K class names, in the order of the logits of the ``victim``.
+        networks: the networks by role: ``victim``, ``misinformation``, ``member-0``, ``hash``.
+        calibrations: tables from which a defense picks its threshold, by kind of defense.
+    """
+
+    format: Literal[1] = 1
+    name: Name
+    version: Name
+    description: str = ""
+    input: InputSpec
+    labels: tuple[str, ...] = Field(min_length=2)
+    networks: dict[Role, NetworkCard] = Field(min_length=1)
+    calibrations: dict[str, Calibration] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Card:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct")
+        for role, network in self.networks.items():
+            if network.file != f"{role}.safetensors":
+                raise ValueError(f"networks.{role}.file must be {role}.safetensors")
+            if len(network.normalisation.mean) != self.input.channels:
+                raise ValueError(
+                    f"networks.{role}.normalisation must have {self.input.channels} channels"
+                )
+        victim = self.networks.get("victim")
+        if victim is not None and victim.outputs != len(self.labels):
+            raise ValueError(
+                f"networks.victim has {victim.outputs} outputs but there are "
+                f"{len(self.labels)} labels"
+            )
+        return self
+
+    @property
+    def classes(self) -> int:
+        """Number of labels K."""
+        return len(self.labels)

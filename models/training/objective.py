@@ -1,0 +1,50 @@
+"""What a training run minimises.
+
+An objective owns the networks it trains and turns a batch into named losses.
+The loop owns everything else: order, optimiser, schedule, checkpoints, progress.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+__all__ = ["Batch", "Objective"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One step's data, already on the training device.
+
+    Attributes:
+        images: ``(B, C, H, W)`` float32 in [0, 1].
+        targets: labels ``(B,)`` int64, or soft targets ``(B, K)`` float32 on the simplex.
+        ood: out-of-distribution images ``(B', C, H, W)`` in [0, 1], where the objective asks.
+    """
+
+    images: Tensor
+    targets: Tensor
+    ood: Tensor | None = None
+
+
+class Objective(ABC):
+    """A set of networks and the losses that train them."""
+
+    kind: ClassVar[str]
+    """Name in recipes and cards."""
+
+    needs_ood: ClassVar[bool] = False
+    """Whether every batch must carry out-of-distribution images."""
+
+    @property
+    @abstractmethod
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The trained networks by role; the one called ``victim`` or ``clone`` is evaluated."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """Named scalar losses of ``batch``, already weighted: a combiner adds them up."""

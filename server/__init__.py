@@ -1,0 +1,1 @@
+"""What an operator runs: HTTP on one side, a batched engine on the other."""

@@ -1,0 +1,76 @@
+"""Inference without a protocol: what the routes of every protocol call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.card import InputSpec
+
+__all__ = ["DataPlane", "ModelView"]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """What a caller may know of a served model: inputs and outputs, and nothing else.
+
+    Attributes:
+        name: served name.
+        version: this version.
+        versions: all served versions of that name, oldest first.
+        input: what the model is shown, and how an image becomes that.
+        labels: K class names in the order of the probabilities.
+    """
+
+    name: str
+    version: str
+    versions: tuple[str, ...]
+    input: InputSpec
+    labels: tuple[str, ...]
+
+
+class DataPlane(Protocol):
+    """The seam between protocols above and batching below."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether queries are accepted: warmed up, and not draining."""
+        ...
+
+    def models(self) -> tuple[ModelView, ...]:
+        """The default version of every served model, by name."""
+        ...
+
+    def view(self, name: str, version: str | None = None) -> ModelView:
+        """One served model.
+
+        Raises:
+            NotFound: no such name or version.
+        """
+        ...
+
+    async def predict(
+        self,
+        name: str,
+        version: str | None,
+        images: NDArray[np.uint8],
+        *,
+        timeout_s: float | None = None,
+    ) -> NDArray[np.float32]:
+        """Probabilities ``(n, K)`` for ``images`` ``(n, C, H, W)``, after the defense chain.
+
+        Cancelling the awaiting task withdraws the work that has not begun.
+
+        Raises:
+            NotFound: no such model.
+            BadRequest: wrong shape.
+            TooLarge: more than ``limits.max_request_samples`` images.
+            QueueFull: the queue cannot take n more samples.
+            Draining: not ready.
+            DeadlinePassed: not computed within ``timeout_s`` (capped by the settings).
+            InternalFailure: a row broke an invariant of its chain, or the forward pass failed.
+        """
+        ...

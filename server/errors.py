@@ -1,0 +1,153 @@
+"""What the service answers when it does not answer with a prediction.
+
+    ServiceError                     status
+    ├── BadRequest                   400   undecodable, or of a wrong shape
+    ├── Unauthorized                 401   no valid key
+    ├── Forbidden                    403   a key without the scope
+    ├── NotFound                     404   no such model, version or path
+    ├── TooLarge                     413   over a limit; names it
+    ├── UnsupportedMedia             415   wrong media type or content coding
+    ├── CallerOverLimit              429   this caller is over its limit; Retry-After
+    ├── InternalFailure              500   opaque
+    ├── Unsupported                  501   a protocol extension that is not implemented
+    ├── Unavailable                  503   the server cannot take it now; Retry-After
+    │   ├── QueueFull                      its queue is full
+    │   └── Draining                       it is shutting down, or not ready yet
+    └── DeadlinePassed               504   not computed in time
+
+    ConfigurationError               (no status: stops the start with one sentence)
+
+Every body is ``{"error": message}``. Messages name fields and limits, never a defense,
+and never depend on what a defense decided.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "BadRequest",
+    "CallerOverLimit",
+    "ConfigurationError",
+    "DeadlinePassed",
+    "Draining",
+    "Forbidden",
+    "InternalFailure",
+    "NotFound",
+    "QueueFull",
+    "ServiceError",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "Unsupported",
+    "UnsupportedMedia",
+]
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be served; the message names the key."""
+
+
+class ServiceError(Exception):
+    """An error with an HTTP status. ``str(error)`` is what the caller reads.
+
+    Attributes:
+        status: HTTP status code.
+        retry_after: seconds to wait before trying again, where that makes sense.
+    """
+
+    status: ClassVar[int] = 500
+    default: ClassVar[str] = "internal error"
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message or self.default)
+        self.retry_after = retry_after
+
+
+class BadRequest(ServiceError):
+    """The request cannot be decoded or has a wrong shape."""
+
+    status = 400
+    default = "bad request"
+
+
+class Unauthorized(ServiceError):
+    """No valid key was given."""
+
+    status = 401
+    default = "a valid API key is required: send it as 'Authorization: Bearer KEY'"
+
+
+class Forbidden(ServiceError):
+    """The key lacks the scope."""
+
+    status = 403
+    default = "this API key does not allow that"
+
+
+class NotFound(ServiceError):
+    """There is no such model, version or path."""
+
+    status = 404
+    default = "not found"
+
+
+class TooLarge(ServiceError):
+    """The request is over a limit; the message names the limit."""
+
+    status = 413
+    default = "request too large"
+
+
+class UnsupportedMedia(ServiceError):
+    """The media type or content coding is not understood."""
+
+    status = 415
+    default = "unsupported media type"
+
+
+class CallerOverLimit(ServiceError):
+    """This caller is over its own limit."""
+
+    status = 429
+    default = "over the limit of this API key"
+
+
+class InternalFailure(ServiceError):
+    """Something failed on our side; says nothing about what."""
+
+    status = 500
+    default = "internal error"
+
+
+class Unsupported(ServiceError):
+    """A protocol extension that is not implemented."""
+
+    status = 501
+    default = "not supported"
+
+
+class Unavailable(ServiceError):
+    """The server cannot take the request now."""
+
+    status = 503
+    default = "unavailable"
+
+
+class QueueFull(Unavailable):
+    """The queue holds as many samples as it may."""
+
+    default = "the server is full, try again later"
+
+
+class Draining(Unavailable):
+    """The server is shutting down or not ready yet."""
+
+    default = "the server is not ready"
+
+
+class DeadlinePassed(ServiceError):
+    """The request was not computed before its deadline."""
+
+    status = 504
+    default = "deadline passed"

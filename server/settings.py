@@ -1,0 +1,176 @@
+"""Every setting of the server: one typed object, built at start and passed down.
+
+Sources, strongest first: flags, environment (``INTAGLIO_`` prefix, ``__`` between levels),
+the YAML file, the defaults below. Unknown keys are refused by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from server.errors import ConfigurationError
+
+__all__ = ["BatchingSettings", "LimitSettings", "ModelSettings", "Settings", "load_settings"]
+
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSettings(_Section):
+    """What is served under one name: a victim and the chain its answers pass through."""
+
+    victim: str | None = None
+    """Bundle whose weights answer: ``NAME`` or ``NAME/VERSION``; default: the served name."""
+
+    defenses: tuple[dict[str, Any], ...] = ()
+    """The chain in order, each a mapping with ``kind`` and that defense's options."""
+
+    roles: dict[str, str] = Field(default_factory=dict)
+    """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
+
+
+class LimitSettings(_Section):
+    """What a single request may ask for."""
+
+    max_body_bytes: Positive = 16 * 2**20
+    """Body size in bytes, before and after decompression."""
+
+    max_image_pixels: Positive = 16_000_000
+    """Width times height of one encoded image; read from its header, before decoding."""
+
+    max_request_samples: Positive = 256
+    """Images in one request."""
+
+
+class BatchingSettings(_Section):
+    """How queries become batches."""
+
+    max_batch_size: Positive = 64
+    """Samples in one forward pass."""
+
+    max_wait_ms: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
+    """How long an idle engine waits, from the first query, for a batch to fill; 0: not at all."""
+
+    queue_samples: Positive = 1024
+    """Samples that may wait; beyond that a request is answered 503."""
+
+    deadline_s: Seconds = 10.0
+    """Deadline of a request that states none, and the longest that one may state."""
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one server process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="INTAGLIO_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    model_dir: Path
+    """Directory of bundles, ``NAME/VERSION/card.json``."""
+
+    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    """What is served. Empty: every bundle under ``model_dir``, undefended, under its own name.
+    Otherwise exactly these names, so that no weights are served by accident."""
+
+    host: str = "127.0.0.1"
+    """Address of the callers' port."""
+
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """The callers' port; 0 takes a free one."""
+
+    admin_host: str = "127.0.0.1"
+    """Address of the operator's port (metrics)."""
+
+    admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
+    """The operator's port; 0 takes a free one."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Where forward pass and chain run: ``auto``, ``cpu`` or ``cuda:N``."""
+
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of one forward pass; 0 leaves it to PyTorch."""
+
+    api_keys: tuple[SecretStr, ...] = ()
+    """Keys that callers must present; none: anybody may ask."""
+
+    secret: SecretStr | None = None
+    """Keys the per-image seeds; required to be the same in every process that serves a model."""
+
+    secret_file: Path = Path(platformdirs.user_state_dir("intaglio")) / "secret"
+    """Where a secret is generated once (mode 0600) if ``secret`` is not given."""
+
+    allow_factories: tuple[str, ...] = ()
+    """Factories named by cards that may be called: ``package.module:name``."""
+
+    limits: LimitSettings = LimitSettings()
+    batching: BatchingSettings = BatchingSettings()
+
+    drain_s: Seconds = 30.0
+    """How long a stopping server finishes what it accepted."""
+
+    docs: bool = True
+    """Whether the callers' port has the OpenAPI page under /docs."""
+
+    log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
+    """Least severe message that is logged."""
+
+    @model_validator(mode="after")
+    def _queue_holds_a_request(self) -> Settings:
+        if self.batching.queue_samples < self.limits.max_request_samples:
+            raise ValueError(
+                "batching.queue_samples must be at least limits.max_request_samples, "
+                "or the largest request could never be accepted"
+            )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then environment, then the file named by ``yaml_file``."""
+        del dotenv_settings, file_secret_settings
+        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls))
+
+
+def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+    """Build the settings from ``config`` (YAML), the environment and ``flags`` (None: not given).
+
+    Raises:
+        ConfigurationError: one sentence that names the first offending key.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    if config is not None and not config.is_file():
+        raise ConfigurationError(f"config: there is no file {config}")
+
+    class FromFile(Settings):
+        model_config = SettingsConfigDict(yaml_file=config)
+
+    try:
+        return FromFile(**given)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise ConfigurationError(f"{key}: {first['msg']}") from None

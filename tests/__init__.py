@@ -1,0 +1,1 @@
+"""Tests mirror the tree; conformance/ and e2e/ cut across it."""
