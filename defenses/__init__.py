@@ -1,1 +1,47 @@
 """What an answer passes through before it leaves, and how defended weights are trained."""
+
+from __future__ import annotations
+
+from defenses.adaptive_misinformation import AdaptiveMisinformation
+from defenses.chain import Chain, Outcome
+from defenses.contract import Answers, Defense, Material, Output, Queries, Stage
+from defenses.errors import (
+    DefenseError,
+    MissingRole,
+    OptionError,
+    OrderError,
+    PluginError,
+    UnknownDefense,
+)
+from defenses.label_only import LabelOnly
+from defenses.registry import build_chain, kinds, required_roles
+from defenses.reverse_sigmoid import ReverseSigmoid
+from defenses.rounding import Rounding
+from defenses.stingy import Stingy
+from defenses.top_k import TopK
+
+__all__ = [
+    "AdaptiveMisinformation",
+    "Answers",
+    "Chain",
+    "Defense",
+    "DefenseError",
+    "LabelOnly",
+    "Material",
+    "MissingRole",
+    "OptionError",
+    "OrderError",
+    "Outcome",
+    "Output",
+    "PluginError",
+    "Queries",
+    "ReverseSigmoid",
+    "Rounding",
+    "Stage",
+    "Stingy",
+    "TopK",
+    "UnknownDefense",
+    "build_chain",
+    "kinds",
+    "required_roles",
+]

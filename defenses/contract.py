@@ -96,6 +96,9 @@ class Defense(ABC):
     roles: ClassVar[tuple[str, ...]] = ()
     """Networks that the constructor must be given."""
 
+    looked_up: ClassVar[tuple[str, ...]] = ()
+    """Options that are no constructor parameters: ``resolve`` turns them into such."""
+
     keeps_top1: bool = True
     """Promise of this configuration: the top-1 it was given is the top-1 it returns."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["GRID", "one_hot", "round_to_grid", "top1"]
+__all__ = ["GRID", "largest", "one_hot", "round_to_grid", "top1"]
 
 GRID = 100_000
 """Steps of the canonical grid: the victim's probabilities are multiples of 1e-5."""
@@ -30,11 +30,33 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return torch.nn.functional.one_hot(labels, classes).to(torch.float32)
 
 
+def largest(values: Tensor, count: int | Tensor) -> Tensor:
+    """Which entries are among the ``count`` largest of their row, lower index first of equals.
+
+    Args:
+        values: ``(B, K)``.
+        count: how many, 0 to K: one number, or ``(B, 1)`` int64, a number per row.
+
+    Returns:
+        ``(B, K)`` bool. Only values decide, never the order in which a sort leaves equals.
+    """
+    classes = values.shape[1]
+    if isinstance(count, int):
+        least = values.topk(max(count, 1), dim=1).values[:, -1:]
+    else:
+        place = (count - 1).clamp(0, classes - 1)
+        least = values.sort(dim=1, descending=True).values.gather(1, place)
+    above, level = values > least, values == least
+    room = count - above.sum(dim=1, keepdim=True)
+    return above | (level & (level.cumsum(dim=1) <= room))
+
+
 def round_to_grid(probabilities: Tensor, steps: int) -> Tensor:
     """Multiples of ``1 / steps`` that sum to 1, nearest by the largest-remainder rule.
 
     Args:
-        probabilities: ``(B, K)`` on the simplex.
+        probabilities: ``(B, K)``, not negative; a row is taken relative to its sum, which float
+            error may have left beside 1. A row that sums to 0 gives NaN.
         steps: grid steps per unit, for instance 1000 for three decimals; positive.
 
     Returns:
@@ -42,16 +64,14 @@ def round_to_grid(probabilities: Tensor, steps: int) -> Tensor:
         one each to the largest remainders, lower index first where remainders are equal. The
         order of a row's entries is kept, up to new ties.
     """
-    scaled = probabilities.to(torch.float64) * steps
+    # Relative to the sum: one step may be as small as the float error of a sum, and units that
+    # had to be taken back would have to be taken from somewhere.
+    exact = probabilities.to(torch.float64)
+    scaled = exact / exact.sum(dim=1, keepdim=True) * steps
     # A product that float error left a hair below a grid point belongs to that point.
     units = torch.floor(scaled + 1e-6)
     remainder = scaled - units
+    # Every entry lost less than one unit, so fewer than K are missing: one each is enough.
     missing = steps - units.sum(dim=1, keepdim=True)
-    order = remainder.argsort(dim=1, descending=True, stable=True)
-    rank = order.argsort(dim=1, stable=True).to(torch.float64)
-    units = units + (rank < missing).to(torch.float64)
-    # More than one unit per entry is missing only where the input did not sum to 1 within K/steps.
-    surplus = steps - units.sum(dim=1, keepdim=True)
-    largest = one_hot(top1(units), units.shape[1]).to(torch.float64)
-    units = (units + surplus * largest).clamp_(min=0)
+    units = units + largest(remainder, missing.to(torch.int64)).to(torch.float64)
     return (units / steps).to(torch.float32)

@@ -1,0 +1,187 @@
+"""The chain: a fold over defenses that owns the invariants of every answer.
+
+A link is trusted with nothing. After each one, every row is checked: shape, type, finite,
+on the simplex, top-1 kept where that was promised. A row that breaks an invariant is marked
+and blanked there and then, so that neither the caller nor a later link sees what it held.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from defenses.contract import Answers, Defense, Output, Queries
+from defenses.errors import OptionError
+from defenses.order import check_order
+from defenses.timing import Stopwatch
+from models.simplex import top1
+
+__all__ = ["TOLERANCE", "Chain", "Outcome"]
+
+TOLERANCE = 1e-6
+"""How far the sum of a row of probabilities may be from 1."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a chain made of one batch.
+
+    Attributes:
+        answers: what may leave; rows marked in ``failed`` are uniform and must not.
+        failed: ``(B,)`` bool, on the device of the answers: rows that broke an invariant.
+        seconds: what each link took, in the order of the links; 0.0 for a link not reached.
+    """
+
+    answers: Answers
+    failed: Tensor
+    seconds: tuple[float, ...]
+
+
+class Chain:
+    """Defenses in an order that disarms none of them; no links at all is legal.
+
+    Args:
+        links: the defenses, first to last.
+
+    Raises:
+        OrderError: naming two links and what their order would disarm.
+    """
+
+    def __init__(self, links: Sequence[Defense]) -> None:
+        check_order(links)
+        self._links = tuple(links)
+
+    @property
+    def links(self) -> tuple[Defense, ...]:
+        """The defenses, first to last."""
+        return self._links
+
+    @property
+    def name(self) -> str:
+        """Name in tables and reports: kinds joined by ``+``, or ``none``."""
+        return "+".join(link.kind for link in self._links) or "none"
+
+    @property
+    def covers(self) -> frozenset[Output]:
+        """Outputs that at least one link protects."""
+        return frozenset[Output]().union(*(link.covers for link in self._links))
+
+    @property
+    def keeps_top1(self) -> bool:
+        """Whether the label that leaves is always the victim's."""
+        return all(link.keeps_top1 for link in self._links)
+
+    @property
+    def timing_leaks(self) -> tuple[str, ...]:
+        """Kinds of the links whose work depends on what they decide."""
+        return tuple(link.kind for link in self._links if link.timing_leak)
+
+    def check(self, classes: int) -> None:
+        """Refuse links that cannot work for ``classes`` labels.
+
+        Raises:
+            OptionError: naming the link and its option.
+        """
+        for position, link in enumerate(self._links):
+            try:
+                link.check(classes)
+            except OptionError as error:
+                raise OptionError(f"defenses[{position}].{error.option}", error.problem) from None
+
+    def run(self, queries: Queries) -> Outcome:
+        """Pass what the victim said through every link.
+
+        Nothing is raised for a row or for a link: a link that raises, or returns something of a
+        wrong shape, fails the whole batch (the caller may try its requests one by one), a row
+        that breaks an invariant fails alone. A batch of no rows runs no link.
+        """
+        victim = queries.victim
+        if victim.shape[0] == 0:
+            return _nothing(victim, links=len(self._links))
+        answers = Answers(victim)
+        failed = _broken(answers, queries)
+        answers = _blank(answers, failed)
+        top = top1(answers.probabilities)
+        watch = Stopwatch(victim.device)
+        watch.mark()
+        for link in self._links:
+            try:
+                returned = link.apply(queries, answers)
+                _require_shape(returned, queries)
+            except Exception:
+                log.exception("%s failed for a batch of %d", link.kind, victim.shape[0])
+                failed = torch.ones_like(failed)
+                answers = Answers(_uniform(victim))
+                break
+            failed = failed | _broken(returned, queries)
+            after = top1(returned.probabilities)
+            if link.keeps_top1:
+                failed = failed | (after != top)
+            answers, top = _blank(returned, failed), after
+            watch.mark()
+        laps = watch.laps()
+        return Outcome(answers, failed, laps + (0.0,) * (len(self._links) - len(laps)))
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def __repr__(self) -> str:
+        return f"Chain([{', '.join(map(repr, self._links))}])"
+
+
+def _nothing(victim: Tensor, *, links: int) -> Outcome:
+    failed = torch.zeros(0, dtype=torch.bool, device=victim.device)
+    return Outcome(Answers(victim.clone()), failed, (0.0,) * links)
+
+
+def _uniform(victim: Tensor) -> Tensor:
+    return torch.full_like(victim, 1.0 / victim.shape[1], dtype=torch.float32)
+
+
+def _require_shape(answers: Answers, queries: Queries) -> None:
+    """Refuse what cannot be judged row by row; such a fault is the link's, not a row's."""
+    probabilities, attributions = answers.probabilities, answers.attributions
+    if probabilities.shape != queries.victim.shape or probabilities.dtype != torch.float32:
+        raise ValueError(
+            f"probabilities must be float32 {tuple(queries.victim.shape)}, "
+            f"not {probabilities.dtype} {tuple(probabilities.shape)}"
+        )
+    if probabilities.device != queries.victim.device:
+        raise ValueError(
+            f"probabilities must stay on {queries.victim.device}, not {probabilities.device}"
+        )
+    if attributions is None:
+        return
+    if attributions.ndim != 3 or attributions.shape[0] != queries.victim.shape[0]:
+        raise ValueError(f"attributions must be (B, h, w), not {tuple(attributions.shape)}")
+
+
+def _broken(answers: Answers, queries: Queries) -> Tensor:
+    """Rows ``(B,)`` that are not finite, not on the simplex, or whose map is not finite."""
+    probabilities = answers.probabilities
+    sums = probabilities.sum(dim=1, dtype=torch.float64)
+    # A NaN anywhere fails both comparisons; so does an infinity fail the sum.
+    sane = ((sums - 1.0).abs() <= TOLERANCE) & (probabilities >= 0).all(dim=1)
+    if answers.attributions is not None:
+        sane &= answers.attributions.isfinite().all(dim=2).all(dim=1) | ~queries.explain
+    return ~sane
+
+
+def _blank(answers: Answers, failed: Tensor) -> Answers:
+    """A copy of the answers with every failed row uniform and its map empty.
+
+    A copy always: a link that writes into what it is given must not rewrite what the victim said.
+    Rows that failed earlier are blanked again, since a later link may have filled them in.
+    """
+    rows = failed[:, None]
+    uniform = _uniform(answers.probabilities)
+    blanked = replace(answers, probabilities=torch.where(rows, uniform, answers.probabilities))
+    if answers.attributions is None:
+        return blanked
+    return replace(blanked, attributions=answers.attributions.masked_fill(rows[:, None], 0.0))

@@ -1,0 +1,1 @@
+"""One table of all defenses; every row of it keeps the same promises."""

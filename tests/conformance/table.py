@@ -1,0 +1,130 @@
+"""The table: every defense in several configurations, and chains of two and three.
+
+A defense of a new kind gets its rows here; a test fails for a kind that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from defenses.chain import Chain
+from defenses.contract import Queries
+from defenses.registry import build_chain
+from models.simplex import GRID, round_to_grid
+from tests.defenses.toys import answers, images, material, network, queries
+
+__all__ = [
+    "CHAINS",
+    "CLASSES",
+    "IMAGES",
+    "LINKS",
+    "Specs",
+    "build",
+    "extremes",
+    "identify",
+    "pairs",
+    "respond",
+]
+
+Specs = tuple[dict[str, Any], ...]
+
+CLASSES = (2, 10, 200)
+"""Numbers of classes that every row is tried with."""
+
+IMAGES = 32
+
+LINKS: dict[str, list[dict[str, Any]]] = {
+    "am": [
+        {"threshold": 0.5},
+        {"threshold": 0.0},
+        {"threshold": 1.0, "steepness": 10.0},
+        {"benign_cost": 0.01},
+    ],
+    "label-only": [{}],
+    "reverse-sigmoid": [
+        {},
+        {"beta": 1.0, "gamma": 0.1},
+        {"beta": 0.8, "gamma": 0.2},
+        {"beta": 1.0, "gamma": 1.0},
+        {"beta": 2.0, "gamma": 1.0},
+    ],
+    "rounding": [{"decimals": decimals} for decimals in (0, 1, 2, 3, 6)],
+    "stingy": [{}, {"ratio": 0.1}, {"ratio": 1.0}],
+    "top-k": [{"k": 1}, {"k": 2}],
+}
+"""Configurations by kind."""
+
+AM: dict[str, Any] = {"kind": "am", "threshold": 0.5}
+SIGMOID: dict[str, Any] = {"kind": "reverse-sigmoid"}
+
+CHAINS: list[Specs] = [
+    (),
+    (AM, {"kind": "label-only"}),
+    (AM, {"kind": "top-k", "k": 2}),
+    (AM, SIGMOID),
+    (SIGMOID, {"kind": "rounding", "decimals": 2}),
+    (SIGMOID, {"kind": "stingy"}),
+    ({"kind": "top-k", "k": 2}, {"kind": "rounding", "decimals": 1}),
+    ({"kind": "rounding", "decimals": 1}, {"kind": "label-only"}),
+    (SIGMOID, {"kind": "reverse-sigmoid", "beta": 0.5}, {"kind": "top-k", "k": 2}),
+    (AM, SIGMOID, {"kind": "label-only"}),
+    (AM, {"kind": "stingy"}, {"kind": "rounding", "decimals": 3}),
+]
+"""Chains of none, two and three links."""
+
+
+def pairs() -> Iterator[tuple[Specs, int]]:
+    """Every row of the table with every number of classes."""
+    alone = [({"kind": kind, **options},) for kind, rows in LINKS.items() for options in rows]
+    for specs in [*alone, *CHAINS]:
+        for classes in CLASSES:
+            yield specs, classes
+
+
+def identify(specs: Specs, classes: int) -> str:
+    """The name of a row in reports of tests."""
+    links = [" ".join(str(value) for value in spec.values()) for spec in specs]
+    return f"{' + '.join(links) or 'none'} K={classes}"
+
+
+def build(specs: Specs, classes: int) -> Chain:
+    return build_chain(specs, material(classes))
+
+
+def respond(chain: Chain, classes: int, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """The whole path of a query: what the victim said on the canonical grid, and what leaves."""
+    asked = answers(classes, pictures)
+    return asked.victim, chain.run(asked).answers.probabilities
+
+
+def extremes(classes: int) -> Queries:
+    """Every kind of row that a victim can say and a defense may stumble over."""
+    last = classes - 1
+    eye = torch.eye(classes)
+    uniform = torch.full((classes,), 1 / classes)
+    tied_first = (eye[0] + eye[last]) / 2
+    nearly = torch.full((classes,), 1e-5)
+    nearly[last] = 1 - (classes - 1) * 1e-5
+    lead = uniform.clone()
+    lead[last] += 1e-4
+    lead /= lead.sum()
+    step = torch.zeros(classes)
+    step[last], step[0] = 0.50001, 0.49999
+    ramp = torch.arange(1, classes + 1, dtype=torch.float32)
+    everything_but_one = torch.full((classes,), 1 / (classes - 1))
+    everything_but_one[0] = 0.0
+    random = torch.softmax(network(classes, seed=0)(images(20, seed=9)), dim=1)
+    said = torch.cat(
+        [
+            eye[[0, last]],
+            torch.stack(
+                [uniform, tied_first, nearly, lead, step, ramp / ramp.sum(), everything_but_one]
+            ),
+            random,
+        ]
+    )
+    return queries(round_to_grid(said, GRID))
