@@ -5,9 +5,11 @@
     ├── Unauthorized                 401   no valid key
     ├── Forbidden                    403   a key without the scope
     ├── NotFound                     404   no such model, version or path
+    ├── RequestTimeout               408   the body did not arrive in time
     ├── TooLarge                     413   over a limit; names it
     ├── UnsupportedMedia             415   wrong media type or content coding
     ├── CallerOverLimit              429   this caller is over its limit; Retry-After
+    ├── CallerGone                   499   the caller hung up; nobody reads this
     ├── InternalFailure              500   opaque
     ├── Unsupported                  501   a protocol extension that is not implemented
     ├── Unavailable                  503   the server cannot take it now; Retry-After
@@ -27,6 +29,7 @@ from typing import ClassVar
 
 __all__ = [
     "BadRequest",
+    "CallerGone",
     "CallerOverLimit",
     "ConfigurationError",
     "DeadlinePassed",
@@ -35,6 +38,7 @@ __all__ = [
     "InternalFailure",
     "NotFound",
     "QueueFull",
+    "RequestTimeout",
     "ServiceError",
     "TooLarge",
     "Unauthorized",
@@ -53,10 +57,12 @@ class ServiceError(Exception):
 
     Attributes:
         status: HTTP status code.
+        reason: under which it is counted (``server.metrics.REASONS``).
         retry_after: seconds to wait before trying again, where that makes sense.
     """
 
     status: ClassVar[int] = 500
+    reason: ClassVar[str] = "other"
     default: ClassVar[str] = "internal error"
 
     def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
@@ -68,6 +74,7 @@ class BadRequest(ServiceError):
     """The request cannot be decoded or has a wrong shape."""
 
     status = 400
+    reason = "bad-request"
     default = "bad request"
 
 
@@ -75,6 +82,7 @@ class Unauthorized(ServiceError):
     """No valid key was given."""
 
     status = 401
+    reason = "unauthorized"
     default = "a valid API key is required: send it as 'Authorization: Bearer KEY'"
 
 
@@ -82,6 +90,7 @@ class Forbidden(ServiceError):
     """The key lacks the scope."""
 
     status = 403
+    reason = "forbidden"
     default = "this API key does not allow that"
 
 
@@ -89,13 +98,22 @@ class NotFound(ServiceError):
     """There is no such model, version or path."""
 
     status = 404
+    reason = "not-found"
     default = "not found"
+
+
+class RequestTimeout(ServiceError):
+    """The body of the request did not arrive in time."""
+
+    status = 408
+    default = "the request did not arrive in time"
 
 
 class TooLarge(ServiceError):
     """The request is over a limit; the message names the limit."""
 
     status = 413
+    reason = "too-large"
     default = "request too large"
 
 
@@ -103,6 +121,7 @@ class UnsupportedMedia(ServiceError):
     """The media type or content coding is not understood."""
 
     status = 415
+    reason = "unsupported"
     default = "unsupported media type"
 
 
@@ -110,13 +129,23 @@ class CallerOverLimit(ServiceError):
     """This caller is over its own limit."""
 
     status = 429
+    reason = "over-limit"
     default = "over the limit of this API key"
+
+
+class CallerGone(ServiceError):
+    """The caller hung up; the status is for the metrics only, in nginx's vocabulary."""
+
+    status = 499
+    reason = "cancelled"
+    default = "the caller hung up"
 
 
 class InternalFailure(ServiceError):
     """Something failed on our side; says nothing about what."""
 
     status = 500
+    reason = "failed"
     default = "internal error"
 
 
@@ -124,6 +153,7 @@ class Unsupported(ServiceError):
     """A protocol extension that is not implemented."""
 
     status = 501
+    reason = "unsupported"
     default = "not supported"
 
 
@@ -137,12 +167,14 @@ class Unavailable(ServiceError):
 class QueueFull(Unavailable):
     """The queue holds as many samples as it may."""
 
+    reason = "queue-full"
     default = "the server is full, try again later"
 
 
 class Draining(Unavailable):
     """The server is shutting down or not ready yet."""
 
+    reason = "draining"
     default = "the server is not ready"
 
 
@@ -150,4 +182,5 @@ class DeadlinePassed(ServiceError):
     """The request was not computed before its deadline."""
 
     status = 504
+    reason = "deadline"
     default = "deadline passed"

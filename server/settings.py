@@ -6,21 +6,32 @@ the YAML file, the defaults below. Unknown keys are refused by name.
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
 from server.errors import ConfigurationError
 
 __all__ = ["BatchingSettings", "LimitSettings", "ModelSettings", "Settings", "load_settings"]
+
+NOT_OURS = frozenset({"DATA_ROOT"})
+"""Variables with our prefix that other commands read."""
+
+INJECTED = re.compile(r"SERVICE_(HOST|PORT).*|PORT_\d+_.*")
+"""What Kubernetes puts into the environment for a service that is called ``intaglio``."""
 
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
@@ -54,6 +65,9 @@ class LimitSettings(_Section):
 
     max_request_samples: Positive = 256
     """Images in one request."""
+
+    body_timeout_s: Seconds = 30.0
+    """How long the body of one request may take to arrive; beyond that it is answered 408."""
 
 
 class BatchingSettings(_Section):
@@ -106,7 +120,8 @@ class Settings(BaseSettings):
     """Where forward pass and chain run: ``auto``, ``cpu`` or ``cuda:N``."""
 
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads of one forward pass; 0 leaves it to PyTorch."""
+    """CPU threads of one forward pass; 0 leaves it to PyTorch. Small networks, and machines whose
+    cores are busy otherwise, are served fastest with 1."""
 
     api_keys: tuple[SecretStr, ...] = ()
     """Keys that callers must present; none: anybody may ask."""
@@ -131,6 +146,9 @@ class Settings(BaseSettings):
 
     log_level: Annotated[str, Field(pattern=r"^(debug|info|warning|error)$")] = "info"
     """Least severe message that is logged."""
+
+    log_format: Annotated[str, Field(pattern=r"^(plain|json)$")] = "plain"
+    """How messages are written to standard error: for people, or one JSON object a line."""
 
     @model_validator(mode="after")
     def _queue_holds_a_request(self) -> Settings:
@@ -166,11 +184,47 @@ def load_settings(config: Path | None = None, **flags: Any) -> Settings:
         raise ConfigurationError(f"config: there is no file {config}")
 
     class FromFile(Settings):
-        model_config = SettingsConfigDict(yaml_file=config)
+        model_config = SettingsConfigDict(yaml_file=config, yaml_file_encoding="utf-8")
 
+    _refuse_unknown_variables()
     try:
         return FromFile(**given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise ConfigurationError(f"{key}: {first['msg']}") from None
+        place = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
+        raise ConfigurationError(f"{place}: {_sentence(first)}".removeprefix(": ")) from None
+    except SettingsError as error:
+        # The cause may quote the value, and that may be a secret.
+        field = str(error).partition('"')[2].partition('"')[0]
+        raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
+    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"config: {config} cannot be used: {_fault(error)}") from None
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    if isinstance(error, yaml.YAMLError):
+        return "it is not YAML"
+    return "it must be a mapping of settings to values"
+
+
+def _sentence(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no such setting"
+    if error["type"] == "missing":
+        return "this setting is required"
+    return error["msg"].removeprefix("Value error, ")
+
+
+def _refuse_unknown_variables() -> None:
+    """Refuse ``INTAGLIO_PROT=80``, which would otherwise be read by nobody."""
+    prefix = Settings.model_config["env_prefix"]
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(prefix)
+        if name == variable.upper() or name in NOT_OURS or INJECTED.fullmatch(name):
+            continue
+        if name.partition("__")[0].lower() not in Settings.model_fields:
+            raise ConfigurationError(f"{variable}: there is no such setting")

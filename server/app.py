@@ -1,0 +1,71 @@
+"""The callers' port as an ASGI application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from server.admission import Admission, KeyAdmission, OpenAdmission
+from server.dataplane import DataPlane
+from server.images import ImageDecoder
+from server.middleware.opaque_failures import OpaqueFailures
+from server.middleware.request_id import RequestId
+from server.middleware.request_metrics import RequestMetrics
+from server.openapi import Api
+from server.protocol.error_bodies import install_error_bodies
+from server.routes.health import add_health_routes
+from server.routes.query import QueryPath
+from server.routes.v1 import add_v1_routes
+from server.routes.v2 import add_v2_routes
+from server.settings import Settings
+
+if TYPE_CHECKING:
+    from server.metrics import Metrics
+
+__all__ = ["create_app"]
+
+SUMMARY = "Send an image, get its labels. Speaks the Open Inference Protocol V2 as well."
+
+
+def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+    """Build the application; starts nothing.
+
+    Metrics, statistics and administration are not here: they have a port of their own.
+
+    Args:
+        plane: what answers; already knows its models, need not be ready.
+        settings: of the whole server; the limits, the keys and ``docs`` are read here.
+        metrics: where requests and refusals are counted.
+    """
+    admission: Admission = OpenAdmission()
+    if settings.api_keys:
+        admission = KeyAdmission(key.get_secret_value() for key in settings.api_keys)
+    # The schema is open to all, so it names a model only where anybody may list them anyway.
+    example = None if settings.api_keys else next(iter(plane.models()), None)
+    middleware = [Middleware(RequestId)]
+    if metrics is not None:
+        middleware.append(Middleware(RequestMetrics, recorder=metrics))
+    middleware.append(Middleware(OpaqueFailures))
+    app = Api(
+        example=example,
+        title="Intaglio",
+        summary=SUMMARY,
+        docs_url="/docs" if settings.docs else None,
+        openapi_url="/openapi.json" if settings.docs else None,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+        redirect_slashes=False,
+        middleware=middleware,
+    )
+    install_error_bodies(app)
+    path = QueryPath(plane, settings, admission, metrics)
+    decoder = ImageDecoder(
+        max_pixels=settings.limits.max_image_pixels,
+        queue_samples=settings.batching.queue_samples,
+    )
+    add_health_routes(app, plane)
+    add_v1_routes(app, path, decoder)
+    add_v2_routes(app, path)
+    return app

@@ -1,0 +1,99 @@
+"""``intaglio serve``: flags, strongest of all sources, on top of the settings."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["serve"]
+
+
+def _assignment(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, Any]:
+    """``batching.max_batch_size=32`` as nested mappings; values are YAML."""
+    del context, parameter
+    import yaml
+
+    nested: dict[str, Any] = {}
+    for value in values:
+        path, separator, text = value.partition("=")
+        if not separator or not path:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        *sections, key = path.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise click.BadParameter(f"{path!r} sets a part of what was set as a whole before")
+        try:
+            place[key] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise click.BadParameter(f"the value of {path!r} is not YAML") from None
+    return nested
+
+
+@click.command(
+    epilog="Every setting has four sources, strongest first: flags, environment variables "
+    "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, its default."
+)
+@click.option(
+    "--models", "model_dir", type=click.Path(path_type=Path), help="Directory of bundles."
+)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings as a YAML file.")
+@click.option("--host", help="Address of the callers' port.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="The callers' port; 0 takes a free one.  [default: 8000]")
+@click.option("--admin-host", help="Address of the operator's port.  [default: 127.0.0.1]")
+@click.option(
+    "--admin-port",
+    type=int,
+    help="The operator's port (metrics); 0 takes a free one.  [default: 8001]",
+)
+@click.option("--device", help="auto, cpu or cuda:N.  [default: auto]")
+@click.option("--threads", type=int, help="CPU threads of one forward pass; 0: PyTorch's choice.")
+@click.option(
+    "--allow-factory",
+    "allow_factories",
+    multiple=True,
+    metavar="PACKAGE.MODULE:NAME",
+    help="Let cards name this code as an architecture. Repeatable.",
+)
+@click.option("--log-level", help="debug, info, warning or error.  [default: info]")
+@click.option("--log-format", help="plain or json.  [default: plain]")
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_assignment,
+    help="Any other setting, for instance batching.max_batch_size=32. Repeatable.",
+)
+@click.help_option("-h", "--help")
+def serve(
+    config: Path | None,
+    assignments: dict[str, Any],
+    allow_factories: tuple[str, ...],
+    **flags: Any,
+) -> None:
+    """Serve every bundle under a directory, or exactly the models that a configuration lists.
+
+    Prints one line with its URL when it is ready. SIGTERM stops it: what was accepted is finished.
+    """
+    from server.errors import ConfigurationError
+    from server.settings import load_settings
+
+    flags = {**assignments, **{key: value for key, value in flags.items() if value is not None}}
+    if allow_factories:
+        flags["allow_factories"] = allow_factories
+    try:
+        settings = load_settings(config, **flags)
+        from server.lifecycle import run
+
+        status = run(settings)
+    except ConfigurationError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+    sys.exit(status)

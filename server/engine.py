@@ -1,0 +1,173 @@
+"""The engine: a batch of images in, what may leave out; one per device, one call at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from defenses.chain import Outcome
+from defenses.contract import Queries
+from defenses.timing import Stopwatch
+from models.simplex import GRID, round_to_grid, top1
+from server.batching import Computed
+from server.errors import ConfigurationError
+from server.metrics import Metrics
+from server.seeds import query_seeds
+from server.served import ServedModel
+
+__all__ = ["Engine", "choose_device"]
+
+logger = logging.getLogger(__name__)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        ConfigurationError: there is no such device here.
+    """
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and devices == 0):
+        return torch.device("cpu")
+    index = torch.device("cuda" if name == "auto" else name).index or 0
+    if index >= devices:
+        raise ConfigurationError(
+            f"device: there is no {name}, this machine has {devices} CUDA devices"
+        )
+    return torch.device("cuda", index)
+
+
+class Engine:
+    """Forward pass and defense chain on one device.
+
+    Not thread-safe: every method but the constructor is called from one and the same thread.
+
+    Args:
+        device: where the victims and their chains already are.
+        secret: keys the seeds.
+        metrics: told how long each part took, and how far the answers moved.
+        threads: CPU threads of one forward pass; 0 leaves it to PyTorch.
+    """
+
+    def __init__(
+        self, device: torch.device, *, secret: bytes, metrics: Metrics, threads: int = 0
+    ) -> None:
+        self._device = device
+        self._secret = secret
+        self._metrics = metrics
+        self._threads = threads
+        self._staging: dict[tuple[int, ...], Tensor] = {}
+
+    def prepare(self) -> None:
+        """Set up the calling thread, which is the one that computes from now on."""
+        if self._threads:
+            # OpenMP keeps this number per thread, so it is of no use to set it in any other.
+            torch.set_num_threads(self._threads)
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)
+            # TF32 rounds to three digits, and differently for each batch size: an image would get
+            # several answers, and their mean is closer to the truth than any of them.
+            torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+            torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+    def warm_up(self, served: ServedModel, max_batch_size: int) -> None:
+        """Compute a batch of one and a full batch of noise, so that no caller pays for firsts.
+
+        Raises:
+            ConfigurationError: the model or its chain fails even so.
+        """
+        noise = np.random.default_rng(0)
+        for samples in sorted({1, max_batch_size}):
+            images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
+            _, outcome, _ = self._compute(served, [images])
+            if outcome.failed.all():
+                raise ConfigurationError(
+                    f"models.{served.name}: every answer to {samples} images of noise broke an "
+                    f"invariant of the chain {served.chain.name}"
+                )
+
+    def run(self, served: ServedModel, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+        """Answers for the concatenation of ``parts``, each ``(m, C, H, W)``: same length and order.
+
+        Seeds come from the images alone and the victim's probabilities are put on a grid of 1e-5,
+        so the answer to an image does not depend on what it was batched with, except where float
+        noise (seen: 2e-8) straddles a step of the grid.
+        """
+        victim, outcome, forward_s = self._compute(served, parts)
+        probabilities = outcome.answers.probabilities
+        # One transfer back for everything that leaves the device.
+        packed = torch.cat(
+            (
+                probabilities,
+                outcome.failed[:, None].float(),
+                (probabilities - victim).abs().sum(dim=1, keepdim=True),
+                (top1(probabilities) != top1(victim))[:, None].float(),
+            ),
+            dim=1,
+        ).cpu()
+        table = packed.numpy()
+        failed = table[:, -3] > 0
+        self._metrics.computed(
+            served.name,
+            forward_s=forward_s,
+            defenses_s=[
+                (link.kind, seconds)
+                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            ],
+            distortion=np.minimum(table[~failed, -2], 2.0),
+            top1_changed=int(table[~failed, -1].sum()),
+        )
+        if failed.any():
+            logger.error(
+                "%d of %d answers of %s broke an invariant of the chain %s",
+                *(failed.sum(), len(failed), served.name, served.chain.name),
+            )
+        return Computed(table[:, :-3], failed)
+
+    @torch.no_grad()
+    def _compute(
+        self, served: ServedModel, parts: Sequence[NDArray[np.uint8]]
+    ) -> tuple[Tensor, Outcome, float]:
+        host, batch = self._stage(parts)
+        seeds = torch.from_numpy(query_seeds(self._secret, served.weights, host))
+        images = batch.to(torch.float32).div_(255.0)
+        watch = Stopwatch(self._device)
+        watch.mark()
+        # Not around the chain: a defense may need gradients, which inference tensors cannot have.
+        with torch.inference_mode():
+            probabilities = served.victim.logits(images).float().softmax(dim=1)
+        watch.mark()
+        if probabilities.shape != (len(images), served.card.classes):
+            raise ValueError(
+                f"{served.weights} yields {tuple(probabilities.shape)} for {len(images)} images "
+                f"and {served.card.classes} labels"
+            )
+        queries = Queries(
+            images=images,
+            seeds=seeds.to(self._device),
+            explain=torch.zeros(len(images), dtype=torch.bool, device=self._device),
+            victim=round_to_grid(probabilities, GRID),
+        )
+        outcome = served.chain.run(queries)
+        return queries.victim, outcome, watch.laps()[0]
+
+    def _stage(self, parts: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], Tensor]:
+        """The concatenation of ``parts`` on the host and, on its way, on the device."""
+        if self._device.type != "cuda":
+            # A copy even of one part: what comes from a request's body is read-only.
+            host = np.concatenate(parts)
+            return host, torch.from_numpy(host)
+        samples, shape = sum(map(len, parts)), parts[0].shape[1:]
+        pinned = self._staging.get(shape)
+        if pinned is None or len(pinned) < samples:
+            pinned = torch.empty((samples, *shape), dtype=torch.uint8, pin_memory=True)
+            self._staging[shape] = pinned
+        pinned = pinned[:samples]
+        host = np.concatenate(parts, out=pinned.numpy())
+        # The buffer is free again when the answers have come back, which every call waits for.
+        return host, pinned.to(self._device, non_blocking=True)

@@ -1,0 +1,210 @@
+"""From settings to a running server and back: bind, load, warm up, serve, drain, exit.
+
+bind both ports       a taken port is reported at once, not after a minute of loading
+load, warm up         connections are refused
+serve                 one line on standard output says so
+SIGTERM or SIGINT     readiness fails and queries are refused; the accepted ones finish
+a second signal       nothing more is waited for
+exit 0                (1 if something accepted could not be finished)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+from prometheus_client import disable_created_metrics
+
+from server.admin import create_admin_app
+from server.app import create_app
+from server.engine import Engine, choose_device
+from server.errors import ConfigurationError
+from server.logs import configure_logs
+from server.metrics import Metrics
+from server.repository import load_models
+from server.secret import load_secret
+from server.serving import InferenceService
+from server.settings import Settings
+
+__all__ = ["run"]
+
+logger = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 75
+"""Longer than the 60 s after which load balancers drop idle connections: they close first."""
+
+SWITCH_S = 0.0005
+"""How long the event loop may keep the interpreter from the engine, which needs it after every
+operator of the network: at Python's 5 ms a small batch takes twice as long under load."""
+
+LAST_WORDS_S = 5
+"""How long written answers may take to reach their callers once everything is computed."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal says otherwise.
+
+    Returns:
+        Exit status: 0 if everything accepted was answered. If not, the process ends here, with 1:
+        a forward pass may still run in a thread that nothing can interrupt.
+
+    Raises:
+        ConfigurationError: this configuration cannot be served; one sentence.
+    """
+    configure_logs(settings.log_level, settings.log_format)
+    sys.setswitchinterval(SWITCH_S)
+    with (
+        _bound("port", settings.host, settings.port) as callers,
+        _bound("admin_port", settings.admin_host, settings.admin_port) as operator,
+    ):
+        # They double the page, and say what process_start_time_seconds says.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        metrics = Metrics()
+        device = choose_device(settings.device)
+        engine = Engine(
+            device, secret=load_secret(settings), metrics=metrics, threads=settings.threads
+        )
+        models = load_models(settings, device)
+        logger.info("computing on %s", device)
+        service = InferenceService(models, engine, settings=settings, metrics=metrics)
+        front = _Server(create_app(service, settings, metrics), callers)
+        back = _Server(create_admin_app(metrics), operator)
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            try:
+                finished = runner.run(_serve(service, front, back))
+            except BaseExceptionGroup as failures:  # of the two servers' tasks
+                raise failures.exceptions[0] from failures
+            if finished:
+                return 0
+            logging.shutdown()
+            os._exit(1)
+
+
+async def _serve(service: InferenceService, front: _Server, back: _Server) -> bool:
+    """Serve both ports until the first signal; whether everything accepted was answered."""
+    await service.start()
+    signals = _Signals()
+    with signals.handled():
+        async with asyncio.TaskGroup() as servers:
+            servers.create_task(front.serve())
+            servers.create_task(back.serve())
+            await front.listening.wait()
+            await back.listening.wait()
+            sys.stdout.write(f"Intaglio is ready at {front.url} (metrics at {back.url}/metrics)\n")
+            sys.stdout.flush()
+            await signals.first.wait()
+            logger.info("stopping: what was accepted is finished, what comes is refused")
+            finished = await _drain(service, signals.second)
+            # Answers still have to be written; a caller that is in a hurry is not waited for.
+            front.force_exit = back.force_exit = not finished and signals.second.is_set()
+            front.should_exit = back.should_exit = True
+    logger.info("stopped" if finished else "stopped before everything accepted was answered")
+    return finished
+
+
+async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
+    draining = asyncio.create_task(service.drain())
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait((draining, hurried), return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
+    if draining.done():
+        return draining.result()
+    draining.cancel()
+    return False
+
+
+class _Signals:
+    """SIGTERM and SIGINT as events: the first, and every further one."""
+
+    def __init__(self) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._arrived)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _arrived(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+
+class _Server(uvicorn.Server):
+    """One port, in a loop that is not its own."""
+
+    def __init__(self, app: Callable[..., Any], bound: socket.socket) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_S,
+                timeout_graceful_shutdown=LAST_WORDS_S,
+                h11_max_incomplete_event_size=64 * 2**10,
+            )
+        )
+        self.listening = asyncio.Event()
+        self._bound = bound
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self._bound.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve the bound socket until ``should_exit``."""
+        await super().serve(sockets or [self._bound])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        try:
+            await super().startup(sockets)
+        except OSError as error:  # bound by two processes at once, and the other was first
+            raise ConfigurationError(f"cannot listen at {self.url}: {error.strerror}") from error
+        self.listening.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone: a stop begins with a drain, which is not uvicorn's business."""
+        yield
+
+
+@contextlib.contextmanager
+def _bound(key: str, host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that has the address but does not listen yet."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        raise ConfigurationError(f"{key}: cannot bind {host}:{port}: {error.strerror}") from error
+    with bound:
+        yield bound
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # comes with uvicorn[standard], but not for every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

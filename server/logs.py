@@ -1,0 +1,57 @@
+"""What the server writes to standard error: plain lines for people, JSON lines for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import time
+
+__all__ = ["JsonFormatter", "configure_logs"]
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message``, ``exception``."""
+
+    converter = staticmethod(time.gmtime)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        line = {
+            "time": f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')}.{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logs(level: str, format: str) -> None:
+    """Send every logger of this process to standard error.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        format: ``plain`` or ``json``.
+    """
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "plain": {"format": "%(asctime)s %(levelname)-7s %(name)s: %(message)s"},
+                "json": {"()": JsonFormatter},
+            },
+            "handlers": {
+                "stderr": {
+                    "class": "logging.StreamHandler",
+                    "formatter": format,
+                    "stream": "ext://sys.stderr",
+                }
+            },
+            "root": {"level": level.upper(), "handlers": ["stderr"]},
+            # It narrates every start and stop in detail that our own lines already cover.
+            "loggers": {"uvicorn": {"level": "DEBUG" if level == "debug" else "WARNING"}},
+        }
+    )

@@ -1,0 +1,279 @@
+"""What an operator sees of a running server: Prometheus metrics, for the operator's port only.
+
+Base units, histograms rather than summaries (they add up across replicas), label sets that are
+closed by the configuration or by this file, and never a caller's identity.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+)
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+__all__ = ["REASONS", "RELEASES", "SECONDS", "Metrics"]
+
+SECONDS = (
+    *(1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05),
+    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+"""Upper bounds of every duration: 100 microseconds to 30 seconds."""
+
+BATCH_SIZES = tuple(float(2**power) for power in range(13))
+DISTORTIONS = (
+    0.0,
+    1e-5,
+    1e-4,
+    1e-3,
+    0.01,
+    0.05,
+    0.1,
+    0.2,
+    0.4,
+    0.6,
+    0.8,
+    1.0,
+    1.25,
+    1.5,
+    1.75,
+    2.0,
+)
+
+REASONS = (
+    "bad-request",  # undecodable, or of a wrong shape
+    "cancelled",  # the caller left
+    "deadline",  # not computed in time
+    "draining",  # not ready, or shutting down
+    "failed",  # a row broke an invariant of its chain, or the forward pass failed
+    "forbidden",
+    "not-found",
+    "over-limit",  # this caller is over its own limit
+    "queue-full",
+    "too-large",
+    "unauthorized",
+    "unsupported",
+    "other",
+)
+"""Why samples were not answered with a prediction; anything else is counted as ``other``."""
+
+RELEASES = ("full", "idle", "busy", "waited")
+"""Why a batch left: it was full; the engine was idle; the engine became free; its wait was over."""
+
+
+class _Distribution(Collector):
+    """A histogram that takes an array at a time: one observation per sample must stay cheap."""
+
+    def __init__(
+        self, name: str, documentation: str, label: str, bounds: tuple[float, ...]
+    ) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self._bounds = np.asarray(bounds, dtype=np.float64)
+        self._lock = threading.Lock()
+        self._counts: dict[str, NDArray[np.int64]] = {}
+        self._sums: dict[str, float] = {}
+
+    def observe(self, label: str, values: NDArray[np.float32]) -> None:
+        # A value belongs to the first bucket whose upper bound is not below it.
+        index = np.searchsorted(self._bounds, values.astype(np.float64), side="left")
+        counts = np.bincount(index, minlength=len(self._bounds) + 1)
+        with self._lock:
+            known = self._counts.setdefault(label, np.zeros_like(counts))
+            self._counts[label] = known + counts
+            self._sums[label] = self._sums.get(label, 0.0) + float(values.sum())
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        return [HistogramMetricFamily(self._name, self._documentation, labels=[self._label])]
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
+        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
+        with self._lock:
+            shown = [(label, counts, self._sums[label]) for label, counts in self._counts.items()]
+        for label, counts, total in shown:
+            heights = [float(count) for count in counts.cumsum()]
+            family.add_metric([label], list(zip(names, heights, strict=True)), total)
+        yield family
+
+
+class Metrics:
+    """Every metric of one server, in a registry of its own.
+
+    All methods may be called from any thread. What happens behind ``DataPlane.predict`` (queue
+    full, draining, deadline, cancelled, failed, and requests that it finds malformed or too large)
+    is counted there; callers of ``refused`` count only what never reached it.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        into = self.registry
+        self._requests = Counter(
+            "intaglio_requests", "Requests by route and status.", ["route", "status"], registry=into
+        )
+        self._request_seconds = Histogram(
+            "intaglio_request_seconds",
+            "From the first byte of a request to the last of its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=into,
+        )
+        self._refused = Counter(
+            "intaglio_refused_requests",
+            "Requests without a prediction, by reason.",
+            ["reason"],
+            registry=into,
+        )
+        self._refused_samples = Counter(
+            "intaglio_refused_samples",
+            "Samples without a prediction, by reason.",
+            ["reason"],
+            registry=into,
+        )
+        self._samples = Counter(
+            "intaglio_samples", "Samples answered with a prediction.", ["model"], registry=into
+        )
+        self._queue_seconds = Histogram(
+            "intaglio_queue_seconds",
+            "From the acceptance of a query to the start of its batch.",
+            buckets=SECONDS,
+            registry=into,
+        )
+        self._forward_seconds = Histogram(
+            "intaglio_forward_seconds",
+            "Forward pass of the victim over one batch.",
+            ["model"],
+            buckets=SECONDS,
+            registry=into,
+        )
+        self._defense_seconds = Histogram(
+            "intaglio_defense_seconds",
+            "One link of a defense chain over one batch.",
+            ["defense"],
+            buckets=SECONDS,
+            registry=into,
+        )
+        self._batch_samples = Histogram(
+            "intaglio_batch_samples", "Samples in a batch.", buckets=BATCH_SIZES, registry=into
+        )
+        self._batches = Counter(
+            "intaglio_batches", "Batches, by why they left.", ["released"], registry=into
+        )
+        self._batch_failures = Counter(
+            "intaglio_batch_failures",
+            "Batches that failed and were retried in parts.",
+            registry=into,
+        )
+        self._failed_rows = Counter(
+            "intaglio_failed_rows",
+            "Samples that broke an invariant of their chain.",
+            registry=into,
+        )
+        self._top1_changed = Counter(
+            "intaglio_top1_changed",
+            "Samples whose served top-1 is not the victim's.",
+            ["model"],
+            registry=into,
+        )
+        self._in_flight = Gauge(
+            "intaglio_in_flight_samples", "Samples accepted and not yet answered.", registry=into
+        )
+        self._queued = Gauge(
+            "intaglio_queued_samples", "Samples that wait for a batch.", registry=into
+        )
+        self._ready = Gauge("intaglio_ready", "Whether queries are accepted.", registry=into)
+        self._distortion = _Distribution(
+            "intaglio_served_distortion_l1",
+            "L1 distance between what the victim said and what left, per sample.",
+            "model",
+            DISTORTIONS,
+        )
+        into.register(self._distortion)
+        ProcessCollector(registry=into)
+        GCCollector(registry=into)
+        for reason in REASONS:
+            self._refused.labels(reason)
+            self._refused_samples.labels(reason)
+        for release in RELEASES:
+            self._batches.labels(release)
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Count one request: the template of its route, its HTTP status, how long it took."""
+        self._requests.labels(route, str(status)).inc()
+        self._request_seconds.labels(route).observe(seconds)
+
+    def refused(self, reason: str, samples: int) -> None:
+        """Count one request without a prediction and its ``samples`` (0 where unknown)."""
+        known = reason if reason in REASONS else "other"
+        self._refused.labels(known).inc()
+        self._refused_samples.labels(known).inc(samples)
+
+    def ready(self, ready: bool) -> None:
+        """Record whether queries are accepted."""
+        self._ready.set(int(ready))
+
+    def accepted(self, samples: int) -> None:
+        """Record that ``samples`` were accepted."""
+        self._in_flight.inc(samples)
+
+    def settled(self, samples: int) -> None:
+        """Record that ``samples`` accepted before have had their answer, whatever it was."""
+        self._in_flight.dec(samples)
+
+    def queued(self, samples: int) -> None:
+        """Record how many samples wait now."""
+        self._queued.set(samples)
+
+    def waited(self, seconds: float) -> None:
+        """Record how long one query waited for its batch."""
+        self._queue_seconds.observe(seconds)
+
+    def batch(self, released: str, samples: int) -> None:
+        """Count one batch that left for a reason out of ``RELEASES``."""
+        self._batches.labels(released).inc()
+        self._batch_samples.observe(samples)
+
+    def batch_failed(self) -> None:
+        """Count one batch that failed as a whole."""
+        self._batch_failures.inc()
+
+    def failed_rows(self, rows: int) -> None:
+        """Count rows that broke an invariant; a batch that is retried is not counted before."""
+        self._failed_rows.inc(rows)
+
+    def computed(
+        self,
+        model: str,
+        *,
+        forward_s: float,
+        defenses_s: Sequence[tuple[str, float]],
+        distortion: NDArray[np.float32],
+        top1_changed: int,
+    ) -> None:
+        """Record one forward pass of ``model`` and its chain.
+
+        Args:
+            model: served name.
+            forward_s: seconds of the forward pass.
+            defenses_s: kind and seconds of each link.
+            distortion: ``(n,)`` L1 distances of the rows that did not fail.
+            top1_changed: how many of those rows have another top-1 than the victim's.
+        """
+        self._forward_seconds.labels(model).observe(forward_s)
+        for kind, seconds in defenses_s:
+            self._defense_seconds.labels(kind).observe(seconds)
+        self._distortion.observe(model, distortion)
+        self._top1_changed.labels(model).inc(top1_changed)
+
+    def answered(self, model: str, samples: int) -> None:
+        """Count ``samples`` of ``model`` whose request was answered with a prediction."""
+        self._samples.labels(model).inc(samples)

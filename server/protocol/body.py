@@ -1,0 +1,84 @@
+"""The body of a request, read within limits: bytes, time, and bytes after decompression."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Mapping
+
+from starlette.requests import ClientDisconnect, Request
+
+from server.errors import BadRequest, CallerGone, RequestTimeout, TooLarge, UnsupportedMedia
+from server.settings import LimitSettings
+
+__all__ = ["inflate", "read_body"]
+
+WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+"""zlib's ``wbits`` by content coding; ``deflate`` is the zlib format (RFC 9110, 8.4.1.2)."""
+
+
+async def read_body(request: Request, limits: LimitSettings) -> bytes:
+    """Read and decompress the body.
+
+    Raises:
+        TooLarge: over ``limits.max_body_bytes``, as announced, as sent, or once decompressed.
+        RequestTimeout: not there after ``limits.body_timeout_s``.
+        UnsupportedMedia: a content coding other than gzip and deflate.
+        BadRequest: the body does not decompress.
+        CallerGone: the caller hung up half way.
+    """
+    limit = limits.max_body_bytes
+    coding = _coding(request.headers)
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.body_timeout_s):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise _too_large(limit)
+    except TimeoutError:
+        raise RequestTimeout(
+            f"the body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)"
+        ) from None
+    except ClientDisconnect:
+        raise CallerGone from None
+    if coding is None:
+        return bytes(body)
+    return await asyncio.to_thread(inflate, bytes(body), coding, limit=limit)
+
+
+def inflate(body: bytes, coding: str, *, limit: int) -> bytes:
+    """Decompress ``body`` to at most ``limit`` bytes; ``coding`` is gzip, x-gzip or deflate.
+
+    Raises:
+        TooLarge: there would be more than ``limit`` bytes; no more than that are ever produced.
+        BadRequest: not that coding, cut short, or followed by something else.
+    """
+    decompressor = zlib.decompressobj(wbits=WINDOW_BITS[coding])
+    try:
+        plain = decompressor.decompress(body, limit + 1)
+    except zlib.error:
+        raise BadRequest(f"the body is not valid {coding} (content-encoding)") from None
+    if len(plain) > limit:
+        raise _too_large(limit, " once decompressed")
+    if not decompressor.eof:
+        raise BadRequest(f"the {coding} body is cut short (content-encoding)")
+    if decompressor.unused_data:
+        raise BadRequest(f"{len(decompressor.unused_data)} bytes follow the {coding} body")
+    return plain
+
+
+def _coding(headers: Mapping[str, str]) -> str | None:
+    coding = headers.get("content-encoding", "identity").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding not in WINDOW_BITS:
+        raise UnsupportedMedia("content-encoding must be gzip, deflate or identity")
+    return coding
+
+
+def _too_large(limit: int, when: str = "") -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes{when} (limits.max_body_bytes)")

@@ -1,0 +1,196 @@
+"""What every protocol does with a query: who asks, read, decode, may they, wait for the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+from starlette.types import Receive
+
+from server.admission import Admission, Caller
+from server.dataplane import DataPlane, ModelView
+from server.errors import (
+    BadRequest,
+    CallerGone,
+    DeadlinePassed,
+    Draining,
+    ServiceError,
+    TooLarge,
+)
+from server.protocol.body import read_body
+from server.settings import Settings
+
+__all__ = ["Answer", "QueryPath", "Question", "RefusalRecorder", "unless_gone"]
+
+T = TypeVar("T")
+
+
+class RefusalRecorder(Protocol):
+    """Whatever counts requests that never reached the data plane."""
+
+    def refused(self, reason: str, samples: int) -> None:
+        """Record one refusal."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A decoded query.
+
+    Attributes:
+        images: ``(n, C, H, W)`` uint8.
+        timeout_s: what the caller will wait, counted from the end of its body; None: unstated.
+    """
+
+    images: NDArray[np.uint8]
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the data plane said.
+
+    Attributes:
+        view: the model that answered.
+        probabilities: ``(n, K)`` float32.
+    """
+
+    view: ModelView
+    probabilities: NDArray[np.float32]
+
+
+class QueryPath:
+    """The part of the path of a query that is the same whatever the protocol."""
+
+    def __init__(
+        self,
+        plane: DataPlane,
+        settings: Settings,
+        admission: Admission,
+        recorder: RefusalRecorder | None = None,
+    ) -> None:
+        self.plane = plane
+        self.limits = settings.limits
+        self._deadline_s = settings.batching.deadline_s
+        self._admission = admission
+        self._recorder = recorder
+
+    async def identify(self, request: Request) -> None:
+        """A dependency of every route that is not open to all: puts the caller on the request.
+
+        Raises:
+            Unauthorized: no valid key.
+        """
+        try:
+            request.state.caller = await self._admission.identify(request.headers)
+        except ServiceError as error:
+            if request.method == "POST":
+                self._refused(error.reason, 0)
+            raise
+
+    async def answer(
+        self,
+        request: Request,
+        name: str,
+        version: str | None,
+        decode: Callable[[ModelView, bytes], Awaitable[Question]],
+    ) -> Answer:
+        """Take ``request`` from its body to the model's answer.
+
+        Args:
+            request: with the caller put on it by ``identify``.
+            name: of the model.
+            version: None for the default one.
+            decode: the protocol's part: from the body to uint8 images.
+
+        Raises:
+            ServiceError: any of them; see ``server.errors``.
+        """
+        samples = 0
+        within_plane = False
+
+        async def from_body_to_answer() -> NDArray[np.float32]:
+            nonlocal samples, within_plane
+            question = await self._before(began + self._deadline_s, decode(view, body))
+            samples = len(question.images)
+            self.check_samples(samples)
+            caller: Caller = request.state.caller
+            await self._admission.admit(caller, samples)
+            wait_s = min(self._deadline_s, question.timeout_s or math.inf)
+            left_s = wait_s - (loop.time() - began)
+            if left_s <= 0:
+                raise DeadlinePassed
+            within_plane = True
+            return await self.plane.predict(name, version, question.images, timeout_s=left_s)
+
+        try:
+            view = self.plane.view(name, version)
+            if not self.plane.ready:
+                raise Draining(retry_after=1.0)
+            body = await read_body(request, self.limits)
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            return Answer(view, await unless_gone(request.receive, from_body_to_answer()))
+        except ServiceError as error:
+            if not within_plane:
+                self._refused(error.reason, samples)
+            raise
+
+    def check_samples(self, samples: int) -> None:
+        """Refuse a request for no image, or for too many, before they are decoded.
+
+        Raises:
+            BadRequest: none.
+            TooLarge: more than ``limits.max_request_samples``.
+        """
+        if samples < 1:
+            raise BadRequest("a request must hold at least one image")
+        limit = self.limits.max_request_samples
+        if samples > limit:
+            raise TooLarge(
+                f"a request may hold {limit} images, not {samples} (limits.max_request_samples)"
+            )
+
+    async def _before(self, deadline: float, work: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await work
+        except TimeoutError:
+            raise DeadlinePassed from None
+
+    def _refused(self, reason: str, samples: int) -> None:
+        if self._recorder is not None:
+            self._recorder.refused(reason, samples)
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Wait for ``work``, and cancel it as soon as the caller hangs up.
+
+    Nothing but ``work`` may read from ``receive`` meanwhile; the body has been read.
+
+    Raises:
+        CallerGone: the caller hung up first.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_hang_up(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise CallerGone
+    finally:
+        working.cancel()
+        watching.cancel()
+        # Both have ended before this returns: nobody's work outlives its request.
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _hang_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,171 @@
+"""``/v2``: the Open Inference Protocol, as ``tritonclient[http]`` speaks it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi import Depends, FastAPI, Request
+from starlette.responses import Response
+
+from server.dataplane import ModelView
+from server.errors import Draining, Unsupported
+from server.protocol.compression import compress
+from server.protocol.tensors import Datatype, TensorSpec
+from server.protocol.v2 import (
+    HEADER_LENGTH,
+    InferenceRequest,
+    decode_request,
+    encode_response,
+)
+from server.routes.query import QueryPath, Question
+
+__all__ = ["add_v2_routes"]
+
+INLINE_BYTES = 64 * 1024
+"""Bodies that are decoded on the event loop; larger ones go to a thread."""
+
+EXTENSIONS = ("binary_tensor_data", "parameters")
+
+OPTIONAL = (
+    # Extensions that a client may ask for and that we do not implement: 501, with a sentence.
+    ("GET", "/v2/models/{name}/config"),
+    ("GET", "/v2/models/{name}/versions/{version}/config"),
+    ("GET", "/v2/models/{name}/stats"),
+    ("GET", "/v2/models/{name}/versions/{version}/stats"),
+    ("POST", "/v2/repository/index"),
+    ("POST", "/v2/repository/models/{name}/load"),
+    ("POST", "/v2/repository/models/{name}/unload"),
+    ("GET", "/v2/logging"),
+    ("POST", "/v2/logging"),
+    ("GET", "/v2/trace/setting"),
+    ("POST", "/v2/trace/setting"),
+    ("GET", "/v2/models/{name}/trace/setting"),
+    ("POST", "/v2/models/{name}/trace/setting"),
+    ("GET", "/v2/{kind}sharedmemory/{path:path}"),
+    ("POST", "/v2/{kind}sharedmemory/{path:path}"),
+)
+
+
+def add_v2_routes(app: FastAPI, path: QueryPath) -> None:
+    """Add the routes of the protocol but for health."""
+    routes = _Routes(path)
+    model, version = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
+    implemented: tuple[tuple[str, str, Callable[..., Any]], ...] = (
+        ("GET", "/v2", routes.server),
+        ("GET", model, routes.model),
+        ("GET", version, routes.model_version),
+        ("GET", f"{model}/ready", routes.ready),
+        ("GET", f"{version}/ready", routes.ready_version),
+        ("POST", f"{model}/infer", routes.infer),
+        ("POST", f"{version}/infer", routes.infer_version),
+    )
+    for method, template, endpoint in (
+        *implemented,
+        *((method, template, _unsupported) for method, template in OPTIONAL),
+    ):
+        app.add_api_route(
+            template,
+            endpoint,
+            methods=[method],
+            tags=["v2"],
+            dependencies=[Depends(path.identify)],
+            include_in_schema=endpoint is not _unsupported,
+        )
+
+
+class _Routes:
+    def __init__(self, path: QueryPath) -> None:
+        self._path = path
+
+    async def server(self) -> dict[str, Any]:
+        """Name the server and the extensions of the protocol that it implements."""
+        version = importlib.metadata.version("intaglio")
+        return {"name": "intaglio", "version": version, "extensions": list(EXTENSIONS)}
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """Describe the inputs and outputs of a model."""
+        return _metadata(self._path.plane.view(name))
+
+    async def model_version(self, name: str, version: str) -> dict[str, Any]:
+        """Describe the inputs and outputs of one version of a model."""
+        return _metadata(self._path.plane.view(name, version))
+
+    async def ready(self, name: str) -> dict[str, Any]:
+        """Say whether a model takes queries."""
+        return self._ready(name, None)
+
+    async def ready_version(self, name: str, version: str) -> dict[str, Any]:
+        """Say whether one version of a model takes queries."""
+        return self._ready(name, version)
+
+    async def infer(self, request: Request, name: str) -> Response:
+        """Classify a batch of images, given as one UINT8 tensor `images` of shape `[n, C, H, W]`.
+
+        JSON, or JSON followed by binary tensors; gzip and deflate bodies are understood.
+        """
+        return await self._infer(request, name, None)
+
+    async def infer_version(self, request: Request, name: str, version: str) -> Response:
+        """Classify a batch of images with one version of a model."""
+        return await self._infer(request, name, version)
+
+    def _ready(self, name: str, version: str | None) -> dict[str, Any]:
+        view = self._path.plane.view(name, version)
+        if not self._path.plane.ready:
+            raise Draining
+        return {"name": view.name, "ready": True}
+
+    async def _infer(self, request: Request, name: str, version: str | None) -> Response:
+        asked: InferenceRequest | None = None
+
+        async def decode(view: ModelView, body: bytes) -> Question:
+            nonlocal asked
+            read = partial(
+                decode_request,
+                body,
+                request.headers.get(HEADER_LENGTH),
+                inputs=_inputs(view),
+                outputs=_outputs(view),
+            )
+            asked = read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
+            return Question(asked.inputs["images"], asked.timeout_s)
+
+        answer = await self._path.answer(request, name, version, decode)
+        assert asked is not None
+        response = encode_response(
+            model_name=answer.view.name,
+            model_version=answer.view.version,
+            request=asked,
+            answers={"probabilities": answer.probabilities},
+        )
+        body, headers = compress(response.body, request.headers.get("accept-encoding"))
+        if response.header_length is None:
+            return Response(body, media_type="application/json", headers=headers)
+        headers[HEADER_LENGTH] = str(response.header_length)
+        return Response(body, media_type="application/octet-stream", headers=headers)
+
+
+async def _unsupported() -> None:
+    raise Unsupported("this extension of the protocol is not supported")
+
+
+def _inputs(view: ModelView) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("images", Datatype.UINT8, (-1, *view.input.shape)),)
+
+
+def _outputs(view: ModelView) -> tuple[TensorSpec, ...]:
+    return (TensorSpec("probabilities", Datatype.FP32, (-1, len(view.labels))),)
+
+
+def _metadata(view: ModelView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "versions": list(view.versions),
+        "platform": "pytorch_safetensors",
+        "inputs": [spec.metadata() for spec in _inputs(view)],
+        "outputs": [spec.metadata() for spec in _outputs(view)],
+    }

@@ -1,0 +1,1 @@
+"""Tests of the server behind its protocols: batching, engine, life cycle."""

@@ -1,0 +1,125 @@
+"""Where settings come from, which source wins, and what is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from server.errors import ConfigurationError
+from server.settings import Settings, load_settings
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "server.yaml"
+    path.write_text("model_dir: /from/file\nport: 1111\nbatching: {max_batch_size: 11}\n")
+    return path
+
+
+def test_defaults() -> None:
+    settings = load_settings(model_dir=Path("/m"))
+    assert settings.port == 8000
+    assert settings.host == settings.admin_host == "127.0.0.1"
+    assert settings.batching.max_batch_size == 64
+
+
+def test_the_file_beats_the_defaults(config: Path) -> None:
+    settings = load_settings(config)
+    assert settings.port == 1111
+    assert settings.batching.max_batch_size == 11
+    assert settings.batching.queue_samples == 1024
+
+
+def test_the_environment_beats_the_file(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTAGLIO_PORT", "2222")
+    monkeypatch.setenv("INTAGLIO_BATCHING__MAX_BATCH_SIZE", "22")
+    settings = load_settings(config)
+    assert (settings.port, settings.batching.max_batch_size) == (2222, 22)
+    assert settings.model_dir == Path("/from/file")
+
+
+def test_flags_beat_the_environment(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTAGLIO_PORT", "2222")
+    monkeypatch.setenv("INTAGLIO_BATCHING__MAX_BATCH_SIZE", "22")
+    settings = load_settings(config, port=3333, batching={"deadline_s": 3.0}, host=None)
+    assert (settings.port, settings.host) == (3333, "127.0.0.1")
+    assert settings.batching.deadline_s == 3.0
+    assert settings.batching.max_batch_size == 22
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot: 80", "prot: there is no such setting"),
+        ("batching: {size: 3}", "batching.size: there is no such setting"),
+        ("models: {d: {defences: []}}", "models.d.defences: there is no such setting"),
+        ("port: eighty", "port: Input should be a valid integer"),
+        ("port: 70000", "port: Input should be less than or equal to 65535"),
+        ("batching: {queue_samples: 3}", "batching.queue_samples must be at least"),
+        ("- a list", "a mapping of settings to values"),
+        ("a: [", "config: .* in line 1"),
+        ("device: tpu", "device: "),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "server.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        load_settings(path, model_dir=Path("/m"))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"config: there is no file .*missing\.yaml"):
+        load_settings(tmp_path / "missing.yaml")
+
+
+def test_an_empty_file_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "server.yaml"
+    path.touch()
+    assert load_settings(path, model_dir=Path("/m")).port == 8000
+
+
+def test_what_is_required_is_named() -> None:
+    with pytest.raises(ConfigurationError, match="model_dir: this setting is required"):
+        load_settings()
+
+
+@pytest.mark.parametrize(
+    ("variable", "message"),
+    [
+        ("INTAGLIO_PROT", "INTAGLIO_PROT: there is no such setting"),
+        ("INTAGLIO_BATCHING__SIZE", "batching.size: there is no such setting"),
+        ("INTAGLIO_API_KEYS", "INTAGLIO_API_KEYS: must be JSON"),
+    ],
+)
+def test_what_is_wrong_in_the_environment_is_named_but_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, variable: str, message: str
+) -> None:
+    monkeypatch.setenv(variable, "hunter2")
+    with pytest.raises(ConfigurationError, match=message) as refused:
+        load_settings(model_dir=Path("/m"))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "variable", ["INTAGLIO_DATA_ROOT", "INTAGLIO_SERVICE_HOST", "INTAGLIO_PORT_8000_TCP_ADDR"]
+)
+def test_variables_of_others_are_left_alone(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "something")
+    load_settings(model_dir=Path("/m"))
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTAGLIO_API_KEYS", '["hunter2", "hunter3"]')
+    settings = load_settings(model_dir=Path("/m"), secret="hunter2 hunter2 hunter2")
+    assert len(settings.api_keys) == 2
+    shown = f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "hunter" not in shown
+
+
+def test_settings_cannot_be_changed() -> None:
+    settings = Settings(model_dir=Path("/m"))
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1  # type: ignore[misc]

@@ -1,0 +1,1 @@
+"""Tests of the callers' port, with a fake data plane behind it."""
