@@ -27,7 +27,7 @@ from server.errors import ConfigurationError
 
 __all__ = ["BatchingSettings", "LimitSettings", "ModelSettings", "Settings", "load_settings"]
 
-NOT_OURS = frozenset({"DATA_ROOT"})
+NOT_OURS = frozenset({"API_KEY", "DATA_ROOT", "OPERATOR_KEY"})
 """Variables with our prefix that other commands read."""
 
 INJECTED = re.compile(r"SERVICE_(HOST|PORT).*|PORT_\d+_.*")

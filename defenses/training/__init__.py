@@ -1,1 +1,1 @@
-"""Objectives of defended weights."""
+"""Objectives of defended weights, for the loop in ``models.training``."""

@@ -1,1 +1,5 @@
-"""The one training loop and what plugs into it."""
+"""The one training loop and what plugs into it.
+
+``loop.fit(objective, data, plan)`` is all there is to call; an objective says what is minimised,
+a plan says everything else.
+"""

@@ -45,6 +45,10 @@ class Objective(ABC):
     def networks(self) -> Mapping[str, nn.Module]:
         """The trained networks by role; the one called ``victim`` or ``clone`` is evaluated."""
 
+    def options(self) -> Mapping[str, bool | int | float | str]:
+        """The effective hyper-parameters by name: part of what identifies a run."""
+        return {}
+
     @abstractmethod
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """Named scalar losses of ``batch``, already weighted: a combiner adds them up."""

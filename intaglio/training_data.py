@@ -1,0 +1,108 @@
+"""From the names in a recipe to tensors, with everything refused that would waste a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from intaglio.recipe import Recipe
+from models import datasets
+from models.card import InputSpec
+from models.errors import RecipeError
+from models.preprocessing import fit_arrays
+from models.training.data import TrainingData
+from models.training.order import generator
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """What a recipe trains and is measured on.
+
+    Attributes:
+        input: what the model is shown; every image below is that.
+        labels: K class names.
+        training: training and validation images, and strangers where the recipe names some.
+        validation: images ``(M, C, H, W)`` and labels ``(M,)``: those of ``training``.
+        test: the same of the test set.
+    """
+
+    input: InputSpec
+    labels: tuple[str, ...]
+    training: TrainingData
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepared:
+    """Load, convert and split the data of ``recipe``.
+
+    Which images are held out depends on the dataset, ``validation_fraction`` and ``split_seed``
+    only, so that recipes that agree on them are measured on the same images.
+
+    Raises:
+        DatasetError: a dataset is not there or malformed.
+        RecipeError: it does not suit the recipe; names the key.
+    """
+    choice = recipe.data
+    if needs_ood and choice.ood is None:
+        raise RecipeError(
+            f"data.ood: the objective {recipe.objective.kind} needs a dataset of "
+            "out-of-distribution images"
+        )
+    if choice.ood is not None and not needs_ood:
+        raise RecipeError(
+            f"data.ood: the objective {recipe.objective.kind} has no use for "
+            "out-of-distribution images"
+        )
+    if choice.ood == choice.train:
+        raise RecipeError(f"data.ood: {choice.ood} is what the model is trained on (data.train)")
+    dataset = datasets.load(choice.train, root=data_root, split_seed=choice.split_seed)
+    spec = recipe.input or _spec(dataset.shape)
+    ood = None
+    if choice.ood is not None:
+        strangers = datasets.load(choice.ood, root=data_root, split_seed=choice.split_seed)
+        ood = _images(strangers.train_images, spec)
+
+    images, labels = _images(dataset.train_images, spec), torch.from_numpy(dataset.train_labels)
+    count = round(len(images) * choice.validation_fraction)
+    order = torch.randperm(len(images), generator=generator(choice.split_seed, "validation"))
+    held_out, kept = order[:count].sort().values, order[count:].sort().values
+    classes = len(dataset.labels)
+    if classes < 2:
+        raise RecipeError(f"data.train: {choice.train} has {classes} class, at least 2 are needed")
+    if count < classes or len(kept) < classes:
+        raise RecipeError(
+            f"data.validation_fraction: {choice.validation_fraction:g} of {len(images)} images "
+            f"leaves {len(kept)} to train and {count} to validate on, fewer than the {classes} "
+            "classes"
+        )
+    absent = sorted(set(range(classes)) - set(labels[kept].tolist()))
+    if absent:
+        raise RecipeError(
+            f"data.train: {choice.train} leaves no training image of class "
+            f"{dataset.labels[absent[0]]!r}"
+        )
+    validation = (images[held_out], labels[held_out])
+    return Prepared(
+        input=spec,
+        labels=tuple(dataset.labels),
+        training=TrainingData(images[kept], labels[kept], *validation, ood=ood),
+        validation=validation,
+        test=(_images(dataset.test_images, spec), torch.from_numpy(dataset.test_labels)),
+    )
+
+
+def _spec(shape: tuple[int, int, int]) -> InputSpec:
+    channels, height, width = shape
+    return InputSpec(channels=3 if channels == 3 else 1, height=height, width=width)
+
+
+def _images(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(fit_arrays(images, spec)))

@@ -1,0 +1,45 @@
+"""The batches of one epoch, in the order that the plan's seed decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from models.training.augmentation import augmented
+from models.training.data import TrainingData, to_unit
+from models.training.objective import Batch
+from models.training.order import epoch_batches, generator, ood_batches
+from models.training.plan import Plan
+
+__all__ = ["batches"]
+
+
+def batches(
+    data: TrainingData, plan: Plan, epoch: int, *, device: torch.device | str
+) -> Iterator[Batch]:
+    """The batches of epoch ``epoch`` (from 1), on ``device``; each image occurs once.
+
+    Where ``data`` holds out-of-distribution images, every batch carries as many of them as it has
+    images; they are cycled in an order of their own.
+    """
+    layout = torch.channels_last if plan.channels_last else torch.contiguous_format
+
+    def prepared(images: Tensor, draws: torch.Generator) -> Tensor:
+        moved = augmented(images, plan.augment, draws)
+        return to_unit(moved, device).contiguous(memory_format=layout)
+
+    order = epoch_batches(len(data.images), plan.steps(len(data.images)), plan.seed, epoch)
+    strangers = (
+        [None] * len(order)
+        if data.ood is None
+        else ood_batches(len(data.ood), order, plan.seed, epoch)
+    )
+    for step, (chosen, others) in enumerate(zip(order, strangers, strict=True)):
+        draws = generator(plan.seed, "augment", epoch, step)
+        yield Batch(
+            images=prepared(data.images[chosen], draws),
+            targets=data.targets[chosen].to(device, non_blocking=True),
+            ood=None if data.ood is None else prepared(data.ood[others], draws),
+        )

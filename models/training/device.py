@@ -1,0 +1,28 @@
+"""Where to train."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+from models.errors import TrainingError
+
+__all__ = ["choose_device"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``auto`` (the first GPU if there is one), ``cpu`` or ``cuda:N``.
+
+    Raises:
+        TrainingError: no such name, or no such device on this machine.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise TrainingError(f"device must be auto, cpu or cuda:N, not {name!r}")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and count == 0):
+        return torch.device("cpu")
+    index = torch.device("cuda" if name == "auto" else name).index or 0
+    if index >= count:
+        raise TrainingError(f"device {name} is not there: this machine has {count} CUDA devices")
+    return torch.device("cuda", index)

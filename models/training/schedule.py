@@ -1,0 +1,35 @@
+"""The learning rate as a pure function of how far a run has come."""
+
+from __future__ import annotations
+
+import math
+
+from models.training.plan import Constant, Cosine, Step
+
+__all__ = ["learning_rate"]
+
+
+def learning_rate(
+    schedule: Constant | Cosine | Step, peak: float, *, done: float, epochs: int
+) -> float:
+    """The learning rate after ``done`` epochs of ``epochs``.
+
+    Args:
+        schedule: the shape.
+        peak: the optimiser's own rate.
+        done: in ``[0, epochs)``; a fraction within an epoch.
+        epochs: length of the run.
+    """
+    match schedule:
+        case Constant():
+            return peak
+        case Cosine(warmup_epochs=warmup):
+            if done < warmup:
+                # One epoch in a thousand ahead, so that the very first step is not wasted.
+                return peak * min(1.0, (done + 1e-3) / warmup)
+            span = epochs - warmup
+            return peak * 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / span))
+        case Step(every=every, milestones=milestones, factor=factor):
+            if every is not None:
+                return peak * factor ** (int(done) // every)
+            return peak * factor ** sum(done >= milestone for milestone in milestones)

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from defenses.training.adaptive_misinformation import AdaptiveMisinformation
+from models.errors import TrainingError
+from models.training.cross_entropy import CrossEntropy
+from models.training.loop import fit
+from models.training.objective import Objective
+from models.training.plan import Adam, Plan
+from tests.training.toys import (
+    Interrupted,
+    Interrupting,
+    assert_same_bits,
+    network,
+    plan,
+    problem,
+    weights,
+)
+
+PLANS = {
+    "sgd": plan(),
+    "adam": plan(optimiser=Adam(lr=0.003)),
+    "best": plan(selection="best-on-validation", augment="crop-flip"),
+    "channels-last": plan(channels_last=True),
+}
+
+
+def plain() -> Objective:
+    return CrossEntropy(network(dropout=0.3))
+
+
+def am() -> Objective:
+    return AdaptiveMisinformation(network(1, dropout=0.3), network(2, dropout=0.3))
+
+
+def trained(objective: Objective, settled: Plan, state: Path | None = None) -> dict[str, Tensor]:
+    fit(objective, problem(ood=objective.needs_ood), settled, state=state)
+    return weights(objective.networks)
+
+
+@pytest.mark.parametrize("settled", PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("make", [plain, am])
+@pytest.mark.parametrize("after", [1, 3])
+def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
+    make: type[Objective], settled: Plan, after: int, tmp_path: Path
+) -> None:
+    expected = trained(make(), settled)
+    interrupted = make()
+    with pytest.raises(Interrupted):
+        fit(
+            interrupted,
+            problem(ood=interrupted.needs_ood),
+            settled,
+            state=tmp_path,
+            reporter=Interrupting(after=after),
+        )
+    torch.manual_seed(99)  # another process would not have this one's random state either
+    resumed, reporter = make(), Interrupting()
+    fitted = fit(
+        resumed, problem(ood=resumed.needs_ood), settled, state=tmp_path, reporter=reporter
+    )
+    assert reporter.done == after
+    assert [record.epoch for record in reporter.records] == list(range(after + 1, 5))
+    assert [record.epoch for record in fitted.history] == [1, 2, 3, 4]
+    assert_same_bits(weights(resumed.networks), expected)
+
+
+def test_history_is_a_row_per_epoch_across_an_interruption(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        fit(plain(), problem(), plan(), state=tmp_path, reporter=Interrupting(after=2))
+    trained(plain(), plan(), tmp_path)
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,learning_rate,loss,cross_entropy,validation_accuracy,seconds"
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2", "3", "4"]
+
+
+def test_the_checkpoint_of_another_run_is_never_resumed(tmp_path: Path) -> None:
+    trained(plain(), plan(epochs=1), tmp_path)
+    other_data = problem(count=151)
+    for objective, data, settled in (
+        (plain(), problem(), plan(epochs=2)),
+        (plain(), other_data, plan(epochs=1)),
+        (CrossEntropy(network(seed=5)), problem(), plan(epochs=1)),
+        (CrossEntropy(network(), role="clone"), problem(), plan(epochs=1)),
+    ):
+        with pytest.raises(TrainingError, match="another run"):
+            fit(objective, data, settled, state=tmp_path)
+
+
+def test_options_and_unsaved_buffers_are_part_of_what_a_run_is(tmp_path: Path) -> None:
+    def objective(lambda_oe: float, mean: float) -> Objective:
+        victim = network(1)
+        victim.register_buffer("mean", torch.tensor(mean), persistent=False)
+        return AdaptiveMisinformation(victim, network(2), lambda_oe=lambda_oe)
+
+    data, settled = problem(ood=True), plan(epochs=1)
+    fit(objective(1.0, 0.5), data, settled, state=tmp_path)
+    for changed in (objective(0.5, 0.5), objective(1.0, 0.4)):
+        with pytest.raises(TrainingError, match="another run"):
+            fit(changed, data, settled, state=tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_damaged_checkpoint_gives_a_sentence(keep: int, tmp_path: Path) -> None:
+    trained(plain(), plan(epochs=1), tmp_path)
+    file = tmp_path / "checkpoint.safetensors"
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(TrainingError, match=r"cannot be read .*delete it to start over"):
+        trained(plain(), plan(epochs=1), tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(plain(), plan(epochs=1), tmp_path)
+    before = (tmp_path / "checkpoint.safetensors").read_bytes()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "checkpoint.safetensors").rename(tmp_path / "old")
+    with pytest.raises(OSError, match="No space"):
+        trained(plain(), plan(epochs=1), tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "old"]
+    assert (tmp_path / "old").read_bytes() == before
+
+
+VICTIM_OF_KILL = """
+import sys, time
+from pathlib import Path
+from safetensors.torch import save_file
+from tests.training.test_resume import long_run
+long_run(Path(sys.argv[1]), Path(sys.argv[2]), slow=float(sys.argv[3]))
+"""
+
+
+class Slow(Interrupting):
+    """Sleeps in every step, so that a kill lands in the middle of an epoch."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def step(self, epoch: int, step: int, losses: object) -> None:
+        time.sleep(self.seconds)
+
+
+def long_run(state: Path, result: Path, *, slow: float) -> None:
+    torch.set_num_threads(1)
+    objective = am()
+    fit(objective, problem(ood=True), plan(epochs=5), state=state, reporter=Slow(slow))
+    save_file(weights(objective.networks), result)
+
+
+def test_kill_9_in_the_middle_of_an_epoch_changes_nothing(tmp_path: Path) -> None:
+    def start(state: str, slow: float) -> subprocess.Popen[bytes]:
+        arguments = [str(tmp_path / state), str(tmp_path / f"{state}.out"), str(slow)]
+        return subprocess.Popen([sys.executable, "-c", VICTIM_OF_KILL, *arguments])
+
+    killed = start("killed", 0.1)  # five steps, half a second an epoch
+    history = tmp_path / "killed" / "history.csv"
+    deadline = time.monotonic() + 60
+    while not history.exists() or len(history.read_text().splitlines()) < 3:
+        assert time.monotonic() < deadline
+        assert killed.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.2)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    assert not (tmp_path / "killed.out").exists()
+    assert start("killed", 0.0).wait(60) == 0
+    long_run(tmp_path / "whole", tmp_path / "whole.out", slow=0.0)
+    assert_same_bits(load_file(tmp_path / "killed.out"), load_file(tmp_path / "whole.out"))
+
+
+def test_a_network_shared_by_two_roles_is_saved_and_restored(tmp_path: Path) -> None:
+    class Shared(CrossEntropy):
+        @property
+        def networks(self) -> dict[str, nn.Module]:
+            return {"victim": self._network, "again": self._network}
+
+    fit(Shared(network()), problem(), plan(epochs=1), state=tmp_path)
+    first = load_file(tmp_path / "checkpoint.safetensors")
+    module = network()
+    fit(Shared(module), problem(), plan(epochs=1), state=tmp_path)
+    assert torch.equal(module.state_dict()["0.weight"], first["weights/again/0.weight"])
+    save_file({"x": torch.zeros(1)}, tmp_path / "checkpoint.safetensors")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        fit(Shared(network()), problem(), plan(epochs=1), state=tmp_path)
