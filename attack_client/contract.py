@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Attack", "BlackBox", "Oracle", "Pool", "Reply"]
+__all__ = ["Attack", "BlackBox", "Oracle", "Pool", "Reply", "VictimFacts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +18,49 @@ class Reply:
 
     Attributes:
         probabilities: ``(n, K)`` float32, as they came over the wire.
+        sends: how often the request was sent until this answer came; at least 1.
     """
 
     probabilities: NDArray[np.float32]
+    sends: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VictimFacts:
+    """What anybody who may query a victim knows of it.
+
+    Attributes:
+        url: where it is, without credentials.
+        model: its name there, with ``/VERSION`` where one version is asked for.
+        shape: ``(C, H, W)`` of the images it is shown.
+        classes: number of probabilities K.
+    """
+
+    url: str
+    model: str
+    shape: tuple[int, int, int]
+    classes: int
 
 
 class BlackBox(Protocol):
-    """A victim: a URL and a key, or any callable that answers alike."""
+    """A victim: a URL and a key, or anything that answers alike."""
 
-    async def query(self, images: NDArray[np.uint8]) -> Reply:
-        """Answer for ``images`` ``(n, C, H, W)``; each image is one query."""
+    @property
+    def facts(self) -> VictimFacts:
+        """What is known of it before the first query."""
+        ...
+
+    async def query(self, images: NDArray[np.uint8], *, key: str | None = None) -> Reply:
+        """Answer for ``images`` ``(n, C, H, W)``; each image is one query.
+
+        Args:
+            images: uint8.
+            key: names this request. A victim that knows idempotency keys charges a key once,
+                however often the request is sent.
+
+        Raises:
+            VictimError: there is no answer, and asking again now would not help.
+        """
         ...
 
 
@@ -73,7 +106,8 @@ class Oracle(Protocol):
 class Attack(ABC):
     """How the images to ask about are chosen. An author writes ``run``.
 
-    Constructors take hyper-parameters by keyword, validate and store them.
+    Constructors take hyper-parameters by keyword, validate and store them. ``repr`` is the
+    configuration: an interrupted theft goes on only under an attack of equal ``repr``.
     """
 
     kind: ClassVar[str]
@@ -82,3 +116,8 @@ class Attack(ABC):
     @abstractmethod
     async def run(self, oracle: Oracle, pool: Pool) -> None:
         """Ask ``oracle`` until its budget is spent; deterministic given pool, seed and answers."""
+
+    def __repr__(self) -> str:
+        """``kind(name=value, ...)`` of what the constructor stored."""
+        stored = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())
+        return f"{self.kind}({stored})"

@@ -1,0 +1,1 @@
+"""How the images to ask about are chosen: one file per attack."""

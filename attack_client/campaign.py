@@ -1,0 +1,228 @@
+"""A whole attack from the command line: steal once, train many clones, write one report."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from attack_client.attacks.registry import make
+from attack_client.clone import CloneRecipe
+from attack_client.contract import Attack, Pool, VictimFacts
+from attack_client.errors import PoolError, TransferSetExists
+from attack_client.evaluation import Honest, Reference, TestSet, measure_honest
+from attack_client.http_victim import HttpVictim
+from attack_client.progress import watch_queries, watch_theft
+from attack_client.report import (
+    Labels,
+    Report,
+    describe_command,
+    describe_environment,
+    render_table,
+    write_curves,
+    write_json,
+    write_markdown,
+)
+from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.theft import steal
+from attack_client.transfer_set import TransferSet
+from models import architectures
+from models.card import InputSpec
+from models.datasets import Dataset
+from models.datasets import load as load_dataset
+from models.preprocessing import fit_arrays
+from models.training.device import choose_device
+from models.training.progress import Reporter, RichReporter
+
+__all__ = ["CURVES", "TRANSFER", "Campaign", "as_pool", "run_campaign"]
+
+TRANSFER = "transfer"
+"""Directory of the transfer set below ``out``."""
+
+CURVES = "curves.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """What to do; every field is a flag of ``intaglio attack``.
+
+    Attributes:
+        url: the victim's server.
+        model: its name there.
+        attack: kind of attack.
+        options: hyper-parameters of the attack.
+        pool: dataset whose training images are the surrogate pool.
+        test: dataset whose test images are the victim's own task.
+        budgets: increasing; the largest is stolen, the others are prefixes of it.
+        labels: ``soft``, ``hard`` or both.
+        recipe: of the clones.
+        out: directory of the transfer set and the report.
+        api_key: the thief's.
+        operator_key: for honest queries; the thief's where there is none.
+        resume: go on with the transfer set in ``out``.
+        data_root: where datasets lie.
+        batch: images per request.
+        concurrency: requests in flight.
+        seed: of the attack and the clones.
+        reference: bundle of the plain model, where it is at hand.
+        defense: what the report calls the victim's defense.
+        shape: input shape, where the model leaves it open.
+        latency_requests: single-image requests to time.
+        device: where clones are trained: ``auto``, ``cpu`` or ``cuda:N``.
+        command: for the report.
+    """
+
+    url: str
+    model: str
+    attack: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pool: str
+    test: str
+    budgets: tuple[int, ...]
+    labels: tuple[Labels, ...]
+    recipe: CloneRecipe
+    out: Path
+    api_key: str | None = field(default=None, repr=False)
+    operator_key: str | None = field(default=None, repr=False)
+    resume: bool = False
+    data_root: Path | None = None
+    batch: int = 64
+    concurrency: int = 4
+    seed: int = 0
+    reference: Path | None = None
+    defense: str | None = None
+    shape: tuple[int, int, int] | None = None
+    latency_requests: int = 200
+    device: str = "auto"
+    command: Sequence[str] = ()
+
+
+def as_pool(dataset: Dataset, shape: tuple[int, int, int]) -> Pool:
+    """The training images of ``dataset`` as a victim of input ``(C, H, W)`` is shown them."""
+    channels, height, width = shape
+    spec = InputSpec.model_validate({"channels": channels, "height": height, "width": width})
+    return Pool(
+        name=dataset.name,
+        images=fit_arrays(dataset.train_images, spec),
+        labels=dataset.train_labels,
+    )
+
+
+def run_campaign(campaign: Campaign, console: Console) -> Report:
+    """Do all of it; returns what was also written to ``report.json``, ``.md`` and the curves.
+
+    Raises:
+        AttackError: the theft or the measurement cannot go on.
+        ModelsError: a dataset, a bundle or an architecture is not what it should be.
+    """
+    attack = make(campaign.attack, seed=campaign.seed, options=campaign.options)
+    architectures.check(
+        campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
+    )
+    device = choose_device(campaign.device)
+    out = campaign.out / TRANSFER
+    if not campaign.resume and TransferSet.begun(out):
+        raise TransferSetExists(
+            f"{out} already holds a transfer set: go on with --resume, or choose another --out"
+        )
+    source = load_dataset(campaign.pool, root=campaign.data_root)
+    task = load_dataset(campaign.test, root=campaign.data_root)
+    stolen, test, honest = asyncio.run(_query(campaign, attack, source, task, console))
+    with stolen:
+        reference = None
+        if campaign.reference is not None:
+            reference = Reference.from_bundle(campaign.reference, test, device=device)
+        examination = Examination(
+            test=test, honest=honest, reference=reference, defense=campaign.defense
+        )
+        cache = CloneCache()
+        rows = [
+            train_and_score(
+                stolen,
+                budget=budget,
+                labels=labels,
+                recipe=campaign.recipe,
+                examination=examination,
+                seed=campaign.seed,
+                device=device,
+                cache=cache,
+                reporter=_reporter(f"clone of {budget:,} {labels} labels", console),
+            )
+            for budget in campaign.budgets
+            for labels in campaign.labels
+        ]
+    report = Report(
+        command=describe_command(campaign.command),
+        environment=describe_environment(str(device)),
+        rows=tuple(rows),
+    )
+    write_json(report, campaign.out / "report.json")
+    write_curves(report.rows, campaign.out / CURVES)
+    write_markdown(report, campaign.out / "report.md", picture=CURVES)
+    console.print(render_table(report.rows, title=f"{campaign.model}: {campaign.attack}"))
+    return report
+
+
+async def _query(
+    campaign: Campaign, attack: Attack, source: Dataset, task: Dataset, console: Console
+) -> tuple[TransferSet, TestSet, Honest]:
+    """Everything that touches the victim, as two callers: an honest one and a thief."""
+    async with _victim(campaign, campaign.api_key) as victim:
+        facts = victim.facts
+        pool = as_pool(source, facts.shape)
+        test = _test_set(task, facts)
+        with watch_theft(console) as watch:
+            stolen = await steal(
+                victim,
+                pool,
+                attack,
+                budget=campaign.budgets[-1],
+                out=campaign.out / TRANSFER,
+                resume=campaign.resume,
+                batch=campaign.batch,
+                concurrency=campaign.concurrency,
+                watch=watch,
+            )
+    try:
+        async with _victim(campaign, campaign.operator_key or campaign.api_key) as victim:
+            with watch_queries(console, "honest queries") as advance:
+                honest = await measure_honest(
+                    victim,
+                    test,
+                    latency_requests=campaign.latency_requests,
+                    batch=campaign.batch,
+                    concurrency=campaign.concurrency,
+                    watch=advance,
+                )
+    except BaseException:
+        stolen.close()
+        raise
+    return stolen, test, honest
+
+
+def _reporter(description: str, console: Console) -> Reporter | None:
+    """A live bar; a log file is spared a line per epoch of every clone."""
+    if console.is_terminal:
+        return RichReporter(description, console=console)
+    console.print(description)
+    return None
+
+
+def _victim(campaign: Campaign, key: str | None) -> HttpVictim:
+    return HttpVictim(
+        campaign.url,
+        campaign.model,
+        api_key=key,
+        shape=campaign.shape,
+        seed=campaign.seed,
+    )
+
+
+def _test_set(task: Dataset, facts: VictimFacts) -> TestSet:
+    if not len(task.test_images):
+        raise PoolError(f"dataset {task.name} has no test images")
+    return TestSet.of(task, shape=facts.shape, classes=facts.classes)

@@ -1,0 +1,153 @@
+"""From a transfer set to a clone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from attack_client.objectives import Imitation
+from models import architectures
+from models.card import Normalisation
+from models.training.data import TrainingData
+from models.training.loop import fit
+from models.training.plan import Augment, Cosine, Plan, Sgd
+from models.training.progress import Reporter
+
+__all__ = ["CloneRecipe", "default_epochs", "train_clone"]
+
+PRESENTATIONS = 300_000
+"""Images shown during training by default: the epochs follow from the budget."""
+
+
+def default_epochs(samples: int, presentations: int = PRESENTATIONS) -> int:
+    """Epochs that show a clone ``presentations`` images, but at least 10 and at most 100 epochs.
+
+    A fixed number of epochs would starve small budgets of optimiser steps and waste hours on
+    large ones; then a curve over budgets would show the recipe, not the leak.
+    """
+    return min(100, max(10, math.ceil(presentations / samples)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloneRecipe:
+    """How clones are trained; one for all defenses of a table, or they are not comparable.
+
+    Attributes:
+        architecture: a registered name, or a factory that is allowed.
+        epochs: passes over the transfer set; None for ``default_epochs``.
+        presentations: images shown in all, where ``epochs`` is None.
+        batch_size: samples per step.
+        lr: peak learning rate of SGD with Nesterov momentum 0.9, which falls to zero along a
+            cosine. From hard labels this gives clearly better clones than Adam.
+        weight_decay: L2 penalty.
+        augment: as in ``models.training.plan.Plan``; InI's attacker uses none.
+        holdout: share of the transfer set held out to choose the best epoch by, in [0, 0.5]; 0
+            takes the last epoch. The test set never chooses.
+        allow_factories: factories that may be called.
+    """
+
+    architecture: str
+    epochs: int | None = None
+    presentations: int = PRESENTATIONS
+    batch_size: int = 128
+    lr: float = 0.05
+    weight_decay: float = 5e-4
+    augment: Augment = "none"
+    holdout: float = 0.0
+    allow_factories: Collection[str] = ()
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.holdout <= 0.5:
+            raise ValueError(f"holdout must be in [0, 0.5], not {self.holdout}")
+
+    def plan(self, samples: int, seed: int) -> Plan:
+        """The plan for a transfer set of ``samples`` answers."""
+        return Plan(
+            epochs=self.epochs or default_epochs(samples, self.presentations),
+            batch_size=min(self.batch_size, max(16, samples // 8)),
+            seed=seed,
+            optimiser=Sgd(lr=self.lr, nesterov=True, weight_decay=self.weight_decay),
+            schedule=Cosine(),
+            augment=self.augment,
+            # One wild batch must not cost a whole table its row.
+            clip_norm=5.0,
+            selection="best-on-validation" if self.holdout else "last",
+        )
+
+
+def train_clone(
+    images: NDArray[np.uint8],
+    targets: NDArray[np.float32] | NDArray[np.int64],
+    *,
+    classes: int,
+    recipe: CloneRecipe,
+    seed: int,
+    device: torch.device | str = "cpu",
+    reporter: Reporter | None = None,
+) -> nn.Module:
+    """Train a clone on what was stolen.
+
+    The clone normalises by the mean and deviation of ``images``: the victim's constants are not
+    an attacker's to know.
+
+    Args:
+        images: ``(N, C, H, W)`` uint8.
+        targets: answers ``(N, K)`` float32, or their argmax ``(N,)`` int64.
+        classes: number of logits K.
+        recipe: how.
+        seed: of initialisation, order, augmentation and held-out answers.
+        device: where to train; the clone stays there.
+        reporter: told of every step and epoch.
+
+    Returns:
+        The clone, in evaluation mode.
+
+    Raises:
+        ModelsError: an unknown architecture, or one that does not fit the images.
+        TrainingError: training diverged.
+    """
+    count = len(images)
+    held = int(count * recipe.holdout)
+    if recipe.holdout and held == 0:
+        raise ValueError(f"a holdout of {recipe.holdout:g} of {count} answers is empty")
+    order = np.random.default_rng(seed).permutation(count) if held else np.arange(count)
+    pixels = torch.from_numpy(np.ascontiguousarray(images[order]))
+    answers = torch.from_numpy(np.ascontiguousarray(targets[order]))
+    data = TrainingData(
+        images=pixels[held:],
+        targets=answers[held:],
+        validation_images=pixels[:held] if held else None,
+        validation_targets=answers[:held] if held else None,
+    )
+    channels, height, width = images.shape[1:]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = architectures.build(
+            recipe.architecture,
+            channels=channels,
+            size=(height, width),
+            outputs=classes,
+            normalisation=_normalisation(images),
+            allow_factories=recipe.allow_factories,
+        )
+    fit(Imitation(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
+    return network.eval()
+
+
+def _normalisation(images: NDArray[np.uint8]) -> Normalisation:
+    """Mean and deviation per channel of pixels in [0, 1], from counts of the 256 values."""
+    mean, std = [], []
+    levels = np.arange(256) / 255.0
+    for channel in range(images.shape[1]):
+        share = np.bincount(images[:, channel].ravel(), minlength=256) / images[:, channel].size
+        centre = float(share @ levels)
+        mean.append(centre)
+        # A pool of one colour has no deviation; 1/255 is the least that uint8 can show.
+        std.append(max(math.sqrt(float(share @ (levels - centre) ** 2)), 1 / 255))
+    return Normalisation(mean=tuple(mean), std=tuple(std))

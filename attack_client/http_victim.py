@@ -1,0 +1,272 @@
+"""A victim behind a URL: any server that speaks the Open Inference Protocol V2."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client import v2
+from attack_client.contract import Reply, VictimFacts
+from attack_client.errors import (
+    AttackError,
+    OverBudget,
+    ProtocolError,
+    Refused,
+    Unreachable,
+    VictimError,
+)
+from attack_client.retry import Failure, Outcome, RetryPolicy, retry_after_s
+
+__all__ = ["HttpVictim"]
+
+Parsed = TypeVar("Parsed")
+
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+HINTS = {
+    401: "give a valid key with --api-key or INTAGLIO_API_KEY",
+    403: "this key may not query this model",
+    404: "check --model and the URL",
+    413: "lower --batch",
+}
+
+
+class HttpVictim:
+    """Queries one model over HTTP; use it as an asynchronous context manager.
+
+    Entering reads the server's and the model's metadata. Requests that fail in a way that may
+    pass are sent again under the same idempotency key.
+
+    Args:
+        url: of the server, for instance ``http://127.0.0.1:8080``; a path prefix is kept.
+        model: name of the served model, ``NAME`` or ``NAME/VERSION``.
+        api_key: sent as ``Authorization: Bearer``; never logged, printed or recorded.
+        shape: ``(C, H, W)`` for a model whose metadata leaves its input size open.
+        timeout_s: for connecting, and for every read and write.
+        retry: when to ask again.
+        seed: of the jitter.
+        transport: in place of sockets, for instance ``httpx.ASGITransport(app)``.
+        sleep: in place of ``asyncio.sleep``.
+
+    Raises:
+        AttackError: the URL is not one of http or https.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        *,
+        api_key: str | None = None,
+        shape: tuple[int, int, int] | None = None,
+        timeout_s: float = 60.0,
+        retry: RetryPolicy | None = None,
+        seed: int = 0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._url, self._host = _clean(url)
+        self._model, _, version = model.partition("/")
+        self._path = v2.model_path(self._model, version or None)
+        self._name = model
+        self._api_key = api_key
+        self._shape = shape
+        self._timeout_s = timeout_s
+        self._retry = retry or RetryPolicy()
+        self._random = random.Random(seed)  # noqa: S311 - jitter is no secret
+        self._transport = transport
+        self._sleep = sleep
+        self._client: httpx.AsyncClient | None = None
+        self._signature: v2.ModelSignature | None = None
+        self._binary = False
+
+    def __repr__(self) -> str:
+        return f"HttpVictim({self._url!r}, {self._name!r})"
+
+    @property
+    def facts(self) -> VictimFacts:
+        """What the metadata says.
+
+        Raises:
+            RuntimeError: the victim has not been entered.
+        """
+        signature = self._entered()
+        return VictimFacts(
+            url=self._url,
+            model=self._name,
+            shape=signature.shape,
+            classes=signature.classes,
+        )
+
+    async def __aenter__(self) -> Self:
+        headers = {"User-Agent": "intaglio"}
+        if self._api_key is not None:
+            headers["Authorization"] = f"Bearer {self._api_key}"
+        try:
+            self._client = httpx.AsyncClient(
+                base_url=self._url + "/",
+                headers=headers,
+                timeout=httpx.Timeout(self._timeout_s, pool=None),
+                # How many requests are in flight is the oracle's business.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+                transport=self._transport,
+                # A proxy from the environment cannot reach this machine's own loopback.
+                trust_env=self._host not in LOOPBACK,
+            )
+        except (UnicodeEncodeError, ValueError) as error:
+            raise AttackError("the API key or the proxy settings cannot be used") from error
+        try:
+            metadata, _ = await self._send("GET", self._path, _object("the model's metadata"))
+            self._binary = await self._speaks_binary()
+            self._signature = v2.read_signature(metadata, shape=self._shape)
+        except BaseException:
+            await self.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; does nothing the second time."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def query(self, images: NDArray[np.uint8], *, key: str | None = None) -> Reply:
+        """Answer for ``images`` ``(n, C, H, W)`` uint8; each image is one query.
+
+        Args:
+            images: of the model's input shape.
+            key: sent as ``Idempotency-Key``.
+
+        Raises:
+            ProtocolError: the images do not fit the model, or the answers cannot be read.
+            Refused: a status that asking again does not change; ``OverBudget`` for 429.
+            Unreachable: no connection, or none that lasted, however often it was tried.
+        """
+        signature = self._entered()
+        if images.dtype != np.uint8 or images.shape[1:] != signature.shape or not len(images):
+            raise ProtocolError(
+                f"images are {images.dtype} {images.shape}, "
+                f"not uint8 (n, {', '.join(map(str, signature.shape))})"
+            )
+        headers, body = v2.encode_query(signature, images, binary=self._binary)
+        if key is not None:
+            headers["Idempotency-Key"] = key
+
+        def parse(response: httpx.Response) -> NDArray[np.float32]:
+            return v2.decode_answer(
+                signature, response.headers, response.content, count=len(images)
+            )
+
+        probabilities, sends = await self._send(
+            "POST", f"{self._path}/infer", parse, headers=headers, body=body
+        )
+        return Reply(probabilities=probabilities, sends=sends)
+
+    async def _speaks_binary(self) -> bool:
+        try:
+            server, _ = await self._send("GET", "v2", _object("the server's metadata"))
+        except Refused:
+            # A gateway may let models through and nothing else; JSON is always understood.
+            return False
+        return v2.speaks_binary(server)
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[httpx.Response], Parsed],
+        *,
+        headers: dict[str, str] | None = None,
+        body: bytes | None = None,
+    ) -> tuple[Parsed, int]:
+        """One request until it is answered or given up; what it said, and how often it went."""
+        if self._client is None:
+            raise RuntimeError("the victim is used outside 'async with'")
+        sends, waited_s = 0, 0.0
+        while True:
+            sends += 1
+            error: VictimError
+            try:
+                response = await self._client.request(method, path, headers=headers, content=body)
+                if response.status_code == httpx.codes.OK:
+                    return parse(response), sends
+                after_s = retry_after_s(response.headers.get("Retry-After"))
+                failure = Failure(Outcome.STATUS, response.status_code, after_s)
+                error = self._refusal(response, after_s)
+            except (ProtocolError, httpx.DecodingError) as garbled:
+                failure = Failure(Outcome.GARBLED)
+                error = ProtocolError(f"{self._url}/{path}: {garbled}")
+                error.__cause__ = garbled
+            except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as lost:
+                failure = Failure(Outcome.LOST)
+                error = Unreachable(f"{self._url} does not answer ({_reason(lost)})")
+                error.__cause__ = lost
+            except (httpx.HTTPError, httpx.InvalidURL) as broken:
+                raise Unreachable(f"{self._url} cannot be queried ({_reason(broken)})") from broken
+            delay_s = self._retry.delay_s(
+                failure, attempt=sends, waited_s=waited_s, draw=self._random.random()
+            )
+            if delay_s is None:
+                if sends > 1:
+                    error.args = (f"{error}, after {sends} attempts",)
+                raise error
+            waited_s += delay_s
+            await self._sleep(delay_s)
+
+    def _refusal(self, response: httpx.Response, after_s: float | None) -> Refused:
+        status = response.status_code
+        said = v2.error_text(response.content)
+        hint = HINTS.get(status)
+        sentence = f"{self._url} answered {status}: {said}" + (f" ({hint})" if hint else "")
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            wait = "" if after_s is None else f" (try again in {after_s:.0f} s with --resume)"
+            return OverBudget(sentence + wait, status=status)
+        return Refused(sentence, status=status)
+
+    def _entered(self) -> v2.ModelSignature:
+        if self._signature is None:
+            raise RuntimeError("the victim is used before 'async with'")
+        return self._signature
+
+
+def _object(what: str) -> Callable[[httpx.Response], dict[str, Any]]:
+    def parse(response: httpx.Response) -> dict[str, Any]:
+        return v2.parse_json(response.content, what)
+
+    return parse
+
+
+def _clean(url: str) -> tuple[str, str]:
+    """The URL without credentials, query and trailing slash; and its host."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise AttackError(f"{url!r} is not a URL: {error}") from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise AttackError("the URL must look like http://HOST:PORT or https://HOST")
+    if parts.username is not None or parts.password is not None:
+        raise AttackError("the URL must hold no user name or password: give a key with --api-key")
+    bracketed = f"[{host}]" if ":" in host else host
+    where = bracketed if port is None else f"{bracketed}:{port}"
+    return urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", "")), host
+
+
+def _reason(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return text if len(text) <= 160 else text[:160] + "..."

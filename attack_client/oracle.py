@@ -1,0 +1,171 @@
+"""The victim behind a query budget and a transfer set: what an attack asks."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client.contract import BlackBox
+from attack_client.errors import BudgetExhausted, TransferSetError
+from attack_client.transfer_set import TransferSet
+
+__all__ = ["BudgetedOracle", "Tally", "Watch"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How far a theft is, in samples.
+
+    Attributes:
+        budget: queries it may spend.
+        had: answers at hand, from this run and earlier ones.
+        replayed: answers taken from disk, which cost nothing now.
+        queries: answers paid for in this run.
+        resent: samples sent again in this run, because an earlier attempt got no answer.
+        seconds: since the run began.
+    """
+
+    budget: int
+    had: int = 0
+    replayed: int = 0
+    queries: int = 0
+    resent: int = 0
+    seconds: float = 0.0
+
+    @property
+    def queries_per_second(self) -> float:
+        """Answers paid for, per second of this run."""
+        return self.queries / self.seconds if self.seconds > 0 else 0.0
+
+
+Watch = Callable[[Tally], None]
+"""Called after every request, in the event loop."""
+
+
+class BudgetedOracle:
+    """An ``Oracle`` that pays for no answer twice.
+
+    Args:
+        victim: asked for what is not on disk.
+        transfer_set: open for writing; every answer is on disk before the attack sees it.
+        budget: queries the attack may spend in all, earlier runs included.
+        batch: images per request at most.
+        concurrency: requests in flight at most.
+        watch: told about every request.
+    """
+
+    def __init__(
+        self,
+        victim: BlackBox,
+        transfer_set: TransferSet,
+        *,
+        budget: int,
+        batch: int = 64,
+        concurrency: int = 4,
+        watch: Watch | None = None,
+    ) -> None:
+        for name, value in (("budget", budget), ("batch", batch), ("concurrency", concurrency)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        self._victim = victim
+        self._transfer_set = transfer_set
+        self._budget = budget
+        self._batch = batch
+        self._slots = asyncio.Semaphore(concurrency)
+        self._watch = watch
+        self._failure: Exception | None = None
+        self._replayed = self._queries = self._resent = 0
+        self._began = time.monotonic()
+
+    @property
+    def budget(self) -> int:
+        """Queries the attack may spend in all."""
+        return self._budget
+
+    @property
+    def tally(self) -> Tally:
+        """How far the theft is."""
+        return Tally(
+            budget=self._budget,
+            had=self._replayed + self._queries,
+            replayed=self._replayed,
+            queries=self._queries,
+            resent=self._resent,
+            seconds=time.monotonic() - self._began,
+        )
+
+    async def ask(self, start: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities ``(n, K)`` of ``images``, recorded at positions ``start .. start + n``.
+
+        After the first failure nothing more is sent; what is in flight then is still received
+        and recorded, because it is paid for.
+
+        Raises:
+            BudgetExhausted: ``start + n`` is beyond the budget; nothing was sent.
+            TransferSetError: other images are already recorded at these positions.
+            VictimError: the victim gives no answer.
+        """
+        count = len(images)
+        if start < 0 or start + count > self._budget:
+            raise BudgetExhausted(
+                f"positions {start} to {start + count - 1} were asked for; "
+                f"the budget is {self._budget} queries"
+            )
+        gaps = self._transfer_set.missing(start, count)
+        self._verify(start, images, gaps)
+        self._replayed += count - sum(length for _, length in gaps)
+        self._report()
+        requests = []
+        for gap, length in gaps:
+            absent = images[gap - start : gap - start + length]
+            for first in range(0, length, self._batch):
+                requests.append(self._request(gap + first, absent[first : first + self._batch]))
+        for outcome in await asyncio.gather(*requests, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return self._transfer_set.answers(start, count)[1]
+
+    async def _request(self, start: int, images: NDArray[np.uint8]) -> None:
+        async with self._slots:
+            if self._failure is not None:
+                raise self._failure
+            try:
+                # The same images at the same position are the same request, before and after a
+                # kill; asking twice for one image at two positions is two.
+                key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
+                self._transfer_set.note_sent(start, len(images))
+                reply = await self._victim.query(images, key=str(key))
+                for _ in range(reply.sends - 1):
+                    self._transfer_set.note_sent(start, len(images))
+                await asyncio.to_thread(
+                    self._transfer_set.append, start, images, reply.probabilities
+                )
+            except Exception as error:
+                self._failure = error
+                raise
+        self._queries += len(images)
+        self._resent += (reply.sends - 1) * len(images)
+        self._report()
+
+    def _verify(
+        self, start: int, images: NDArray[np.uint8], gaps: tuple[tuple[int, int], ...]
+    ) -> None:
+        position = start
+        for gap, length in (*gaps, (start + len(images), 0)):
+            recorded, _ = self._transfer_set.answers(position, gap - position)
+            if not np.array_equal(recorded, images[position - start : gap - start]):
+                raise TransferSetError(
+                    f"{self._transfer_set.path} holds answers to other images between positions "
+                    f"{position} and {gap - 1}: it was made from another pool or seed"
+                )
+            position = gap + length
+
+    def _report(self) -> None:
+        if self._watch is not None:
+            self._watch(self.tally)

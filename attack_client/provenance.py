@@ -1,0 +1,102 @@
+"""Which theft a transfer set belongs to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+
+from attack_client.contract import Attack, Pool, VictimFacts
+from attack_client.errors import TransferSetError
+
+__all__ = ["Provenance"]
+
+
+class Provenance(BaseModel):
+    """``meta.json`` of a transfer set. Holds no key.
+
+    Attributes:
+        format: version of the directory's layout.
+        id: names the theft; idempotency keys are derived from it.
+        url: the victim's.
+        model: the victim's name there.
+        shape: ``(C, H, W)`` of the images asked about.
+        classes: number of probabilities K.
+        pool: name of the surrogate pool.
+        pool_sha256: of the pool's images: another pool of that name is noticed.
+        attack: the kind of attack.
+        configuration: the attack's ``repr``, seed included.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    id: uuid.UUID
+    url: str
+    model: str
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    classes: PositiveInt
+    pool: str
+    pool_sha256: str
+    attack: str
+    configuration: str
+
+    @classmethod
+    def of(cls, facts: VictimFacts, pool: Pool, attack: Attack) -> Self:
+        """A new theft, under its own random id."""
+        return cls(
+            id=uuid.uuid4(),
+            url=facts.url,
+            model=facts.model,
+            shape=facts.shape,
+            classes=facts.classes,
+            pool=pool.name,
+            pool_sha256=hashlib.sha256(np.ascontiguousarray(pool.images).data).hexdigest(),
+            attack=attack.kind,
+            configuration=repr(attack),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From ``path``.
+
+        Raises:
+            TransferSetError: there is none, or it is not one.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise TransferSetError(f"{path.parent} holds no transfer set") from error
+        except OSError as error:
+            raise TransferSetError(f"cannot read {path}: {error.strerror}") from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "file"
+            raise TransferSetError(f"{path}: {field}: {first['msg']}") from error
+
+    def write(self, path: Path) -> None:
+        """To ``path``, whole or not at all."""
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(self.model_dump_json(indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def differences(self, other: Provenance) -> tuple[tuple[str, object, object], ...]:
+        """Fields but ``id`` in which two thefts differ: name, this value, the other's."""
+        return tuple(
+            (name, getattr(self, name), getattr(other, name))
+            for name in type(self).model_fields
+            if name != "id" and getattr(self, name) != getattr(other, name)
+        )

@@ -1,0 +1,27 @@
+"""What a theft came to: rows, files, a table, a picture."""
+
+from __future__ import annotations
+
+from attack_client.report.curves import draw_curves, write_curves
+from attack_client.report.environment import describe_command, describe_environment
+from attack_client.report.files import read_json, to_markdown, write_json, write_markdown
+from attack_client.report.schema import Labels, Report, Row
+from attack_client.report.summary import Line, summarise
+from attack_client.report.table import render_table
+
+__all__ = [
+    "Labels",
+    "Line",
+    "Report",
+    "Row",
+    "describe_command",
+    "describe_environment",
+    "draw_curves",
+    "read_json",
+    "render_table",
+    "summarise",
+    "to_markdown",
+    "write_curves",
+    "write_json",
+    "write_markdown",
+]

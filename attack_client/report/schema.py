@@ -1,0 +1,98 @@
+"""The leakage report: an envelope as every report has, and a row per clone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt
+
+__all__ = ["Labels", "Report", "Row"]
+
+Labels = Literal["soft", "hard"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Milliseconds = Annotated[float, Field(ge=0.0)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Row(_Record):
+    """One clone: how it was stolen, what honest callers lost, how good it became.
+
+    Null means that it cannot be known from outside, never zero.
+
+    Attributes:
+        dataset: the victim's test set, on which every accuracy here is measured.
+        victim: the served model's name.
+        pool: name of the surrogate pool.
+        clone: architecture of the clone.
+        defense: what the victim is defended by, as its operator names it.
+        attack: kind of attack.
+        labels: whether the clone learnt from probabilities or from their argmax.
+        budget: queries allowed.
+        queries: answers that the clone learnt from; each was paid for.
+        unique_queries: distinct images among them.
+        sent: samples sent for them, retries and what a kill cut off included: the most that a
+            victim which ignores idempotency keys can have charged.
+        seed: of the choice of images; the clone's own seed is derived from it.
+        victim_accuracy: of the plain model (same architecture and recipe, no defense).
+        benign_accuracy: what an honest caller is served, through the API.
+        benign_l1: mean L1 distance in [0, 2] between the plain model's probabilities and those
+            served, on the test set.
+        latency_p50_ms: median of sequential single-image requests, milliseconds.
+        latency_p99_ms: 99th percentile of the same.
+        evaluation_queries: honest queries spent on measuring, not part of the attack.
+        clone_accuracy: of the clone on the test set.
+        relative_accuracy: ``clone_accuracy / victim_accuracy``.
+        fidelity: share of test images on which clone and plain model agree.
+        fidelity_served: share of test images on which the clone agrees with what was served.
+    """
+
+    dataset: str
+    victim: str
+    pool: str
+    clone: str
+    defense: str | None
+    attack: str
+    labels: Labels
+    budget: PositiveInt
+    queries: PositiveInt
+    unique_queries: PositiveInt
+    sent: PositiveInt
+    seed: int
+    victim_accuracy: Share | None
+    benign_accuracy: Share | None
+    benign_l1: Annotated[float, Field(ge=0.0, le=2.0)] | None
+    latency_p50_ms: Milliseconds | None
+    latency_p99_ms: Milliseconds | None
+    evaluation_queries: NonNegativeInt
+    clone_accuracy: Share
+    relative_accuracy: Annotated[float, Field(ge=0.0)] | None
+    fidelity: Share | None
+    fidelity_served: Share | None
+
+    @property
+    def benign_cost(self) -> float | None:
+        """Accuracy that honest callers lose to the defense; negative where they gain."""
+        if self.victim_accuracy is None or self.benign_accuracy is None:
+            return None
+        return self.victim_accuracy - self.benign_accuracy
+
+
+class Report(_Record):
+    """``report.json``: ``{"schema": 1, "command": [...], "environment": {...}, "rows": [...]}``.
+
+    Attributes:
+        schema_: version of this envelope; written as ``schema``.
+        command: what was run, secrets left out.
+        environment: what it ran on.
+        rows: one per clone.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    command: tuple[str, ...]
+    environment: dict[str, JsonValue]
+    rows: tuple[Row, ...]

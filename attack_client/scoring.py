@@ -1,0 +1,163 @@
+"""One transfer set, one budget, one kind of labels: one clone, one row."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from attack_client.clone import CloneRecipe, train_clone
+from attack_client.evaluation import Honest, Reference, TestSet, agreement, predict
+from attack_client.report.schema import Labels, Row
+from attack_client.transfer_set import TransferSet, hard_labels
+from models.training.progress import Reporter
+
+__all__ = ["CloneCache", "Examination", "train_and_score"]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Examination:
+    """Against what clones are measured; the same for every row about one victim.
+
+    Attributes:
+        test: the victim's own task.
+        honest: what honest callers are served, where it was measured.
+        reference: the plain model, where it is known.
+        defense: what the victim is defended by, where it is known.
+    """
+
+    test: TestSet
+    honest: Honest | None = None
+    reference: Reference | None = None
+    defense: str | None = None
+
+
+class CloneCache:
+    """Clones by what they were trained on, kept in memory: equal answers make equal clones.
+
+    Defenses that keep the top-1 leave the hard labels as they were, so a table of defenses holds
+    many clones that are the same one.
+    """
+
+    def __init__(self) -> None:
+        self._clones: dict[str, nn.Module] = {}
+
+    def __len__(self) -> int:
+        """Distinct clones trained so far."""
+        return len(self._clones)
+
+    def train(
+        self,
+        images: NDArray[np.uint8],
+        targets: NDArray[np.float32] | NDArray[np.int64],
+        *,
+        classes: int,
+        recipe: CloneRecipe,
+        seed: int,
+        device: torch.device | str,
+        reporter: Reporter | None,
+    ) -> nn.Module:
+        """As ``train_clone``, unless that was done already."""
+        digest = hashlib.sha256(repr((recipe, seed, classes, str(device))).encode())
+        for array in (images, targets):
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        key = digest.hexdigest()
+        if key not in self._clones:
+            self._clones[key] = train_clone(
+                images,
+                targets,
+                classes=classes,
+                recipe=recipe,
+                seed=seed,
+                device=device,
+                reporter=reporter,
+            )
+        return self._clones[key]
+
+
+def train_and_score(
+    stolen: TransferSet,
+    *,
+    budget: int,
+    labels: Labels,
+    recipe: CloneRecipe,
+    examination: Examination,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    reporter: Reporter | None = None,
+    cache: CloneCache | None = None,
+) -> Row:
+    """Train a clone on the first ``budget`` answers of ``stolen`` and measure it.
+
+    Args:
+        stolen: open for reading; must hold that many answers.
+        budget: the prefix; smaller budgets cost no new theft.
+        labels: the answers as they are, or their argmax.
+        recipe: of the clone.
+        examination: what to measure it against.
+        seed: of the attack. The clone's own is derived from it and does not depend on defense,
+            budget or labels, so that rows differ in nothing else.
+        device: where to train.
+        reporter: told of the training.
+        cache: shared by the rows of a table, so that no clone is trained twice.
+
+    Raises:
+        TransferSetError: there are fewer answers than ``budget``.
+        ModelsError: the clone cannot be built or trained.
+    """
+    images, answers = stolen.prefix(budget)
+    clone = (CloneCache() if cache is None else cache).train(
+        images,
+        answers if labels == "soft" else hard_labels(answers),
+        classes=stolen.provenance.classes,
+        recipe=recipe,
+        seed=zlib.crc32(f"clone {seed}".encode()),
+        device=device,
+        reporter=reporter,
+    )
+    test, honest, reference = examination.test, examination.honest, examination.reference
+    said = predict(clone, test.images, device=device)
+    clone_accuracy = agreement(said, test.labels)
+    plain = None if reference is None else reference.probabilities
+    served = None if honest is None else honest.served
+    victim_accuracy = None if plain is None else agreement(plain, test.labels)
+    return Row(
+        dataset=test.name,
+        victim=stolen.provenance.model,
+        pool=stolen.provenance.pool,
+        clone=recipe.architecture,
+        defense=examination.defense,
+        attack=stolen.provenance.attack,
+        labels=labels,
+        budget=budget,
+        queries=budget,
+        unique_queries=_distinct(images),
+        sent=stolen.sent(budget),
+        seed=seed,
+        victim_accuracy=victim_accuracy,
+        benign_accuracy=None if honest is None else honest.accuracy,
+        benign_l1=None if plain is None or served is None else _mean_l1(plain, served),
+        latency_p50_ms=None if honest is None else honest.latency_p50_ms,
+        latency_p99_ms=None if honest is None else honest.latency_p99_ms,
+        evaluation_queries=0 if honest is None else honest.queries,
+        clone_accuracy=clone_accuracy,
+        relative_accuracy=clone_accuracy / victim_accuracy if victim_accuracy else None,
+        fidelity=None if plain is None else agreement(said, hard_labels(plain)),
+        fidelity_served=None if served is None else agreement(said, hard_labels(served)),
+    )
+
+
+def _distinct(images: NDArray[np.uint8]) -> int:
+    return len({image.tobytes() for image in images})
+
+
+def _mean_l1(plain: NDArray[np.float32], served: NDArray[np.float32]) -> float:
+    """Mean over rows, in [0, 2]; float error above 2 is cut."""
+    difference = np.abs(plain.astype(np.float64) - served).sum(axis=1)
+    return min(2.0, float(difference.mean()))

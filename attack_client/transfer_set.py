@@ -1,0 +1,305 @@
+"""The transfer set on disk: what was asked, what was answered, and nothing lost by a kill.
+
+A directory of three files::
+
+    meta.json     what this theft is; written once, checked whenever it goes on
+    records.bin   the answers, one checked record per request (see ``records``)
+    sent.log      one line ``start count`` per request, written before it is sent
+
+An answer counts as had once its record is on disk. Whatever ``sent.log`` holds beyond
+``records.bin`` was sent again, or in flight at a kill: it may have been charged for nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client import records
+from attack_client.appending import append, open_for_appending
+from attack_client.errors import TransferSetError, TransferSetExists
+from attack_client.journal import Journal
+from attack_client.provenance import Provenance
+
+__all__ = ["TransferSet", "hard_labels"]
+
+META = "meta.json"
+RECORDS = "records.bin"
+SENT = "sent.log"
+
+
+def hard_labels(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The lowest-index maximum of each row: ``(n, K)`` to ``(n,)`` int64."""
+    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+
+
+class TransferSet:
+    """An open transfer set: ``create`` a new one, ``resume`` an old one, or just ``read`` it.
+
+    Appending is safe from several threads; one process at a time may write.
+
+    Attributes:
+        path: the directory.
+        provenance: what this theft is.
+        repaired: bytes of a torn last record that ``resume`` cut off.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance, descriptor: int, journal: int) -> None:
+        """Use ``create``, ``resume`` or ``read``."""
+        self.path = path
+        self.provenance = provenance
+        self.repaired = 0
+        self._layout = records.Layout(shape=provenance.shape, classes=provenance.classes)
+        self._descriptor = descriptor
+        self._journal = journal
+        self._lock = threading.Lock()
+        self._entries: list[records.Entry] = []
+        self._where = np.full(1024, -1, dtype=np.int64)
+        self._recorded = 0
+        self._sent = Journal(path / SENT)
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether ``path`` holds a transfer set for which something was sent."""
+        used = any(
+            file.is_file() and file.stat().st_size > 0 for file in (path / RECORDS, path / SENT)
+        )
+        return used and (path / META).is_file()
+
+    @staticmethod
+    def provenance_of(path: Path) -> Provenance:
+        """Where the transfer set in ``path`` comes from.
+
+        Raises:
+            TransferSetError: there is none.
+        """
+        return Provenance.read(path / META)
+
+    @classmethod
+    def create(cls, path: Path, provenance: Provenance) -> Self:
+        """Begin a transfer set in the directory ``path``, which is made where it is missing.
+
+        One that never got so far as to send anything is replaced.
+
+        Raises:
+            TransferSetExists: there is one already.
+            TransferSetLocked: another process is writing there.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TransferSetError(f"cannot make {path}: {error.strerror}") from error
+        descriptor, journal = cls._open(path)
+        try:
+            if cls.begun(path):
+                raise TransferSetExists(
+                    f"{path} already holds a transfer set: go on with --resume, "
+                    "or choose another --out"
+                )
+            if os.fstat(descriptor).st_size:
+                raise TransferSetError(
+                    f"{path / RECORDS} holds answers but {META} is missing: restore it, "
+                    "or choose another --out"
+                )
+            provenance.write(path / META)
+        except BaseException:
+            os.close(descriptor)
+            os.close(journal)
+            raise
+        return cls(path, provenance, descriptor, journal)
+
+    @classmethod
+    def resume(cls, path: Path, provenance: Provenance) -> Self:
+        """Open a transfer set for more answers; cuts off a torn last record.
+
+        Args:
+            path: the directory.
+            provenance: what is to go on; its id is ignored, the one on disk stays.
+
+        Raises:
+            TransferSetError: nothing there, or it belongs to another theft.
+            TransferSetLocked: another process is writing it.
+            CorruptRecord: damage before the last record.
+        """
+        found = Provenance.read(path / META)
+        differences = found.differences(provenance)
+        if differences:
+            raise TransferSetError(
+                f"{path} belongs to another theft: "
+                + "; ".join(f"{name} was {old}, not {new}" for name, old, new in differences)
+            )
+        descriptor, journal = cls._open(path)
+        transfer_set = cls(path, found, descriptor, journal)
+        try:
+            transfer_set._load(repair=True)
+        except BaseException:
+            transfer_set.close()
+            raise
+        return transfer_set
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open a transfer set to look at it, even while a theft is writing it.
+
+        Raises:
+            TransferSetError: nothing there.
+            CorruptRecord: damage before the last record.
+        """
+        provenance = Provenance.read(path / META)
+        try:
+            descriptor = os.open(path / RECORDS, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise TransferSetError(f"cannot read {path / RECORDS}: {error.strerror}") from error
+        transfer_set = cls(path, provenance, descriptor, -1)
+        try:
+            transfer_set._load(repair=False)
+        except BaseException:
+            transfer_set.close()
+            raise
+        return transfer_set
+
+    def append(
+        self, start: int, images: NDArray[np.uint8], probabilities: NDArray[np.float32]
+    ) -> None:
+        """Record the answers to ``images`` at positions ``start ..``; returns once on disk.
+
+        Raises:
+            TransferSetError: something is recorded there already, the shapes are wrong, or the
+                disk refuses.
+        """
+        record = records.encode(self._layout, start, images, probabilities)
+        with self._lock:
+            if self._journal < 0:
+                raise TransferSetError(f"{self.path} is not open for writing")
+            offset = os.fstat(self._descriptor).st_size
+            entry = records.Entry(start=start, count=len(images), offset=offset)
+            self._refuse_overlap(entry)
+            try:
+                append(self._descriptor, record)
+                os.fsync(self._descriptor)
+            except OSError as error:
+                os.ftruncate(self._descriptor, offset)
+                raise TransferSetError(
+                    f"cannot write {self.path / RECORDS}: {error.strerror}"
+                ) from error
+            self._index(entry)
+
+    def note_sent(self, start: int, count: int) -> None:
+        """Journal that positions ``start .. start + count`` are about to be sent."""
+        with self._lock:
+            self._sent.add(self._journal, start, count)
+
+    def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
+        """The runs ``(start, count)`` within a range that have no answer yet, in order."""
+        absent = np.ones(count, dtype=np.int8)
+        known = self._where[start : start + count]
+        absent[: len(known)] = known < 0
+        edges = np.flatnonzero(np.diff(absent, prepend=0, append=0))
+        runs = edges.reshape(-1, 2)
+        return tuple((start + int(first), int(last - first)) for first, last in runs)
+
+    def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
+
+        Raises:
+            TransferSetError: some of them have no answer.
+        """
+        gaps = self.missing(start, count)
+        if gaps:
+            raise TransferSetError(
+                f"{self.path} has no answer at position {gaps[0][0]}: "
+                f"{start + count} were asked for, {self.recorded} are there"
+            )
+        images = np.empty((count, *self._layout.shape), dtype=np.uint8)
+        probabilities = np.empty((count, self._layout.classes), dtype=np.float32)
+        for number in np.unique(self._where[start : start + count]):
+            entry = self._entries[number]
+            asked, said = records.read(self._layout, self._descriptor, entry)
+            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
+            here = slice(first - entry.start, last - entry.start)
+            images[first - start : last - start] = asked[here]
+            probabilities[first - start : last - start] = said[here]
+        return images, probabilities
+
+    def prefix(self, budget: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """The first ``budget`` images and answers: what a smaller theft would have had."""
+        return self.answers(0, budget)
+
+    @property
+    def recorded(self) -> int:
+        """Answers on disk."""
+        return self._recorded
+
+    @property
+    def complete(self) -> int:
+        """The longest prefix without a gap: every budget up to it can be evaluated."""
+        gaps = self.missing(0, len(self._where) + 1)
+        return gaps[0][0]
+
+    def sent(self, budget: int | None = None) -> int:
+        """Samples sent for the first ``budget`` positions, again and in vain included."""
+        end = len(self._where) if budget is None else budget
+        return max(self._sent.samples(end), int((self._where[:end] >= 0).sum()))
+
+    def close(self) -> None:
+        """Release the files and the lock; does nothing the second time."""
+        with self._lock:
+            for descriptor in (self._descriptor, self._journal):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._descriptor = self._journal = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @staticmethod
+    def _open(path: Path) -> tuple[int, int]:
+        """Descriptors of ``records.bin``, locked, and ``sent.log``."""
+        descriptor = open_for_appending(path / RECORDS, lock=True)
+        try:
+            return descriptor, open_for_appending(path / SENT)
+        except TransferSetError:
+            os.close(descriptor)
+            raise
+
+    def _load(self, *, repair: bool) -> None:
+        path = self.path / RECORDS
+        entries, end = records.scan(self._layout, path)
+        for entry in entries:
+            self._refuse_overlap(entry)
+            self._index(entry)
+        if repair:
+            self.repaired = os.fstat(self._descriptor).st_size - end
+            os.ftruncate(self._descriptor, end)
+            os.ftruncate(self._journal, self._sent.size)
+
+    def _refuse_overlap(self, entry: records.Entry) -> None:
+        if (self._where[entry.start : entry.start + entry.count] >= 0).any():
+            raise TransferSetError(
+                f"{self.path} has answers at positions {entry.start} to "
+                f"{entry.start + entry.count - 1} twice"
+            )
+
+    def _index(self, entry: records.Entry) -> None:
+        end = entry.start + entry.count
+        if end > len(self._where):
+            grown = np.full(max(end, 2 * len(self._where)), -1, dtype=np.int64)
+            grown[: len(self._where)] = self._where
+            self._where = grown
+        self._where[entry.start : end] = len(self._entries)
+        self._entries.append(entry)
+        self._recorded += entry.count

@@ -1,0 +1,269 @@
+"""The Open Inference Protocol V2 as a client speaks it: bytes out, arrays in, no I/O.
+
+Binary tensors (the ``binary_tensor_data`` extension) where the server announces them, JSON
+where it does not. Answers are understood in either form whatever was asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client.errors import ProtocolError
+
+__all__ = [
+    "ModelSignature",
+    "decode_answer",
+    "encode_query",
+    "error_text",
+    "model_path",
+    "parse_json",
+    "read_signature",
+    "speaks_binary",
+]
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+PROBABILITIES = "probabilities"
+IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSignature:
+    """What a model takes and gives, as its metadata says.
+
+    Attributes:
+        input: name of the image tensor.
+        datatype: ``UINT8`` (pixels 0..255) or ``FP32`` (pixels in [0, 1]).
+        shape: ``(C, H, W)``.
+        output: name of the probabilities.
+        classes: K.
+    """
+
+    input: str
+    datatype: str
+    shape: tuple[int, int, int]
+    output: str
+    classes: int
+
+
+def model_path(model: str, version: str | None = None) -> str:
+    """Path of a model below the server's URL."""
+    path = f"v2/models/{quote(model, safe='')}"
+    return path if version is None else f"{path}/versions/{quote(version, safe='')}"
+
+
+def speaks_binary(metadata: Mapping[str, Any]) -> bool:
+    """Whether server metadata announces binary tensors."""
+    extensions = metadata.get("extensions")
+    return isinstance(extensions, list) and "binary_tensor_data" in extensions
+
+
+def read_signature(
+    metadata: Mapping[str, Any], *, shape: tuple[int, int, int] | None = None
+) -> ModelSignature:
+    """From model metadata.
+
+    Args:
+        metadata: the object that the server sent.
+        shape: ``(C, H, W)`` for a model that leaves its input size open.
+
+    Raises:
+        ProtocolError: it is not metadata of an image classifier that this client can query; the
+            sentence names the tensor.
+    """
+    inputs, outputs = _tensors(metadata, "inputs"), _tensors(metadata, "outputs")
+    images = _one(inputs, IMAGES, "input", [t for t in inputs if len(t["shape"]) == 4])
+    if images["datatype"] not in {"UINT8", "FP32"}:
+        raise ProtocolError(
+            f"input {images['name']!r} is {images['datatype']}; only UINT8 and FP32 are known here"
+        )
+    announced = tuple(images["shape"][1:])
+    fits = len(announced) == 3 and all(
+        known in {-1, size} for known, size in zip(announced, shape or announced, strict=False)
+    )
+    chosen = shape or announced
+    if not fits or len(chosen) != 3 or min(chosen) < 1 or chosen[0] not in {1, 3}:
+        raise ProtocolError(
+            f"input {images['name']!r} has shape {images['shape']}, not [-1, C, H, W] with C of "
+            "1 or 3" + ("; give the open sizes yourself" if -1 in announced else "")
+        )
+    matrices = [t for t in outputs if len(t["shape"]) == 2 and t["datatype"] == "FP32"]
+    answer = _one(outputs, PROBABILITIES, "output", matrices)
+    if answer["datatype"] != "FP32" or len(answer["shape"]) != 2 or answer["shape"][1] < 2:
+        raise ProtocolError(
+            f"output {answer['name']!r} is {answer['datatype']} {answer['shape']}, "
+            "not FP32 [-1, K] with K of at least 2"
+        )
+    return ModelSignature(
+        input=images["name"],
+        datatype=images["datatype"],
+        shape=(chosen[0], chosen[1], chosen[2]),
+        output=answer["name"],
+        classes=answer["shape"][1],
+    )
+
+
+def encode_query(
+    signature: ModelSignature, images: NDArray[np.uint8], *, binary: bool
+) -> tuple[dict[str, str], bytes]:
+    """Headers and body of an inference request for ``images`` ``(n, C, H, W)`` uint8.
+
+    A model that takes FP32 is sent ``images / 255``.
+    """
+    tensor: NDArray[Any] = images
+    if signature.datatype == "FP32":
+        tensor = (images / np.float32(255)).astype("<f4")
+    described: dict[str, Any] = {
+        "name": signature.input,
+        "shape": list(images.shape),
+        "datatype": signature.datatype,
+    }
+    wanted = {"name": signature.output, "parameters": {"binary_data": binary}}
+    if not binary:
+        described["data"] = tensor.ravel().tolist()
+        del wanted["parameters"]
+        body = json.dumps({"inputs": [described], "outputs": [wanted]}).encode()
+        return {"Content-Type": "application/json"}, body
+    payload = np.ascontiguousarray(tensor).tobytes()
+    described["parameters"] = {"binary_data_size": len(payload)}
+    head = json.dumps({"inputs": [described], "outputs": [wanted]}).encode()
+    headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
+    return headers, head + payload
+
+
+def decode_answer(
+    signature: ModelSignature, headers: Mapping[str, str], body: bytes, *, count: int
+) -> NDArray[np.float32]:
+    """Probabilities ``(count, K)`` float32 from a 200 answer.
+
+    Rows need not sum to one: a truncating server's do not.
+
+    Args:
+        signature: whom was asked.
+        headers: of the answer; names in any case.
+        body: after content decoding.
+        count: how many images were asked about.
+
+    Raises:
+        ProtocolError: the body is not an inference response, or not one to this request.
+    """
+    head, payload = body, b""
+    length = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
+    if length is not None:
+        if not length.isdecimal() or int(length) > len(body):
+            raise ProtocolError(f"{HEADER_LENGTH} is {length!r} in an answer of {len(body)} bytes")
+        head, payload = body[: int(length)], body[int(length) :]
+    answer = parse_json(head, "the answer")
+    outputs = answer.get("outputs")
+    if not isinstance(outputs, list):
+        raise ProtocolError("the answer has no list 'outputs'")
+    offset = 0
+    for output in outputs:
+        if not isinstance(output, dict):
+            raise ProtocolError("the answer's outputs are not objects")
+        parameters = output.get("parameters")
+        size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
+        if size is not None and (type(size) is not int or not 0 <= size <= len(payload) - offset):
+            raise ProtocolError(f"binary_data_size is {size!r} beyond the end of the answer")
+        if output.get("name") == signature.output:
+            raw = None if size is None else payload[offset : offset + size]
+            return _matrix(output, raw, (count, signature.classes))
+        offset += size or 0
+    raise ProtocolError(f"the answer lacks output {signature.output!r}")
+
+
+def parse_json(body: bytes, what: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ProtocolError: it is not one; names ``what``.
+    """
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"{what} is not JSON: {_excerpt(body)}") from error
+    if not isinstance(parsed, dict):
+        raise ProtocolError(f"{what} is not a JSON object: {_excerpt(body)}")
+    return parsed
+
+
+def error_text(body: bytes) -> str:
+    """What a refusing server says; whatever a gateway put in its place, shortened."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        return _excerpt(body)
+    if isinstance(parsed, dict):
+        for name in ("error", "detail", "message"):
+            if isinstance(parsed.get(name), str):
+                return _excerpt(parsed[name].encode())
+    return _excerpt(body)
+
+
+def _tensors(metadata: Mapping[str, Any], which: str) -> list[dict[str, Any]]:
+    tensors = metadata.get(which)
+    if not isinstance(tensors, list) or not tensors:
+        raise ProtocolError(f"the model's metadata has no {which}")
+    for tensor in tensors:
+        shape = tensor.get("shape") if isinstance(tensor, dict) else None
+        if (
+            not isinstance(shape, list)
+            or not all(type(size) is int for size in shape)
+            or not isinstance(tensor.get("name"), str)
+            or not isinstance(tensor.get("datatype"), str)
+        ):
+            raise ProtocolError(f"the model's metadata has malformed {which}")
+    return tensors
+
+
+def _one(
+    tensors: list[dict[str, Any]], preferred: str, what: str, candidates: list[dict[str, Any]]
+) -> dict[str, Any]:
+    for tensor in tensors:
+        if tensor["name"] == preferred:
+            return tensor
+    if len(tensors) == 1:
+        return tensors[0]
+    if len(candidates) == 1 and what == "output":
+        return candidates[0]
+    names = ", ".join(repr(tensor["name"]) for tensor in tensors)
+    raise ProtocolError(f"the model has no {what} {preferred!r}, and which of {names} is unclear")
+
+
+def _matrix(
+    output: dict[str, Any], raw: bytes | None, shape: tuple[int, int]
+) -> NDArray[np.float32]:
+    name = output["name"]
+    if output.get("datatype") != "FP32" or output.get("shape") != list(shape):
+        raise ProtocolError(
+            f"output {name!r} is {output.get('datatype')} {output.get('shape')}, "
+            f"not FP32 {list(shape)}"
+        )
+    try:
+        values: NDArray[np.float32]
+        if raw is not None:
+            values = np.frombuffer(raw, dtype="<f4").astype(np.float32)
+        else:
+            with np.errstate(over="ignore"):
+                values = np.asarray(output.get("data"), dtype=np.float32)
+        matrix = values.reshape(shape)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ProtocolError(
+            f"output {name!r} does not hold {shape[0]}x{shape[1]} numbers"
+        ) from error
+    if not np.isfinite(matrix).all() or matrix.min() < -1e-6 or matrix.max() > 1 + 1e-6:
+        raise ProtocolError(
+            f"output {name!r} holds values outside [0, 1]: it is not a vector of probabilities"
+        )
+    return matrix
+
+
+def _excerpt(body: bytes) -> str:
+    text = " ".join(body[:400].decode("utf-8", "replace").split())
+    return (text[:160] + "...") if len(text) > 160 else text or "(empty)"

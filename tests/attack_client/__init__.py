@@ -1,0 +1,1 @@
+"""The attack client, against a stub that knows the protocol and nothing else."""

@@ -1,0 +1,198 @@
+"""The command, from flags to files, against the stub on a socket."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from attack_client.cli import attack
+from attack_client.report import read_json
+from models.bundle import NetworkSource, write_bundle
+from models.card import InputSpec, Normalisation
+from tests.attack_client.conftest import Serve
+from tests.attack_client.stub import CLASSES, SHAPE, LinearModel, Stub
+
+
+def knockoff(url: str, root: Path, out: Path, *more: str) -> list[str]:
+    given = {
+        "--url": url,
+        "--model": "toy",
+        "--pool": "noise",
+        "--test": "task",
+        "--clone": "cnn-small",
+        "--epochs": "1",
+        "--latency-requests": "3",
+        "--device": "cpu",
+        "--data-root": str(root),
+        "--out": str(out),
+    }
+    return ["knockoff", *(part for pair in given.items() for part in pair), *more]
+
+
+def run(arguments: Sequence[str], **environment: str) -> Result:
+    clean = {"INTAGLIO_API_KEY": None, "INTAGLIO_OPERATOR_KEY": None, **environment}
+    return CliRunner().invoke(attack, list(arguments), env=clean)
+
+
+def sentence(result: Result) -> str:
+    assert result.exit_code == 2, result.output
+    return " ".join(result.output.split())
+
+
+def test_an_attack_ends_in_a_report(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, key="thief")
+    out = tmp_path / "run"
+    with serve(stub) as url:
+        arguments = knockoff(
+            url, npz_root, out, "--budget", "100,40", "--labels", "soft,hard", "--defense", "none"
+        )
+        result = run(arguments, INTAGLIO_API_KEY="thief")
+    assert result.exit_code == 0, result.output
+    report = read_json(out / "report.json")
+    assert [(row.budget, row.labels) for row in report.rows] == [
+        (40, "soft"),
+        (40, "hard"),
+        (100, "soft"),
+        (100, "hard"),
+    ]
+    assert stub.samples == 100 + report.rows[0].evaluation_queries
+    assert report.rows[0].benign_accuracy == 1.0
+    assert report.rows[0].victim_accuracy is None
+    assert {file.name for file in out.iterdir()} == {
+        "transfer",
+        "report.json",
+        "report.md",
+        "curves.png",
+    }
+    assert "100 queries in" in result.output
+    assert "thief" not in (out / "report.json").read_text()
+    assert "thief" not in (out / "transfer" / "meta.json").read_text()
+
+    shown = run(["show", str(out)])
+    assert "toy at http://127.0.0.1" in shown.output
+    assert "knockoff(seed=0)" in shown.output
+    assert "answers on disk  100" in shown.output
+
+
+def test_a_finished_attack_is_not_paid_for_again(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        first = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        assert run(first).exit_code == 0
+        before = len(stub.requests)
+        refused = sentence(run(first))
+        assert "already holds a transfer set: go on with --resume" in refused
+        assert len(stub.requests) == before
+        paid = stub.samples
+        result = run([*first, "--resume"])
+    assert result.exit_code == 0, result.output
+    assert "40 answers were on disk already" in result.output
+    evaluation = read_json(tmp_path / "run" / "report.json").rows[0].evaluation_queries
+    assert stub.samples == paid + evaluation
+
+
+def test_a_reference_tells_what_is_lost_and_kept(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    from models import architectures
+
+    channels, height, width = SHAPE
+    normalisation = Normalisation(mean=(0.5,), std=(0.25,))
+    plain = architectures.build(
+        "cnn-small",
+        channels=channels,
+        size=(height, width),
+        outputs=CLASSES,
+        normalisation=normalisation,
+    )
+    bundle = write_bundle(
+        tmp_path / "bundles",
+        name="plain",
+        version="1",
+        description="untrained",
+        input=InputSpec(channels=1, height=height, width=width),
+        labels=tuple("abcde"),
+        networks={
+            "victim": NetworkSource(
+                module=plain, architecture="cnn-small", normalisation=normalisation
+            )
+        },
+    )
+    with serve(Stub(model)) as url:
+        more = ("--budget", "40", "--reference", str(bundle))
+        result = run(knockoff(url, npz_root, tmp_path / "run", *more))
+    assert result.exit_code == 0, result.output
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.victim_accuracy is not None
+    assert row.victim_accuracy < 0.9
+    assert row.benign_l1 is not None
+    assert row.benign_l1 > 0.1
+    assert row.fidelity is not None
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--budget", "601"), "pool noise has 600 images"),
+        (("--budget", "0"), "every budget must be at least 1"),
+        (("--budget", "many"), "give a number"),
+        (("--budget", "5", "--labels", "firm"), "give soft, hard or soft,hard"),
+        (("--budget", "5", "--pool", "nosuch"), "nosuch"),
+        (("--budget", "5", "--clone", "alexnet"), "alexnet"),
+        (("--budget", "5", "--model", "other"), "check --model"),
+        (("--budget", "5", "--set", "speed=3"), "no option 'speed'"),
+        (("--budget", "5", "--set", "speed"), "NAME=VALUE"),
+        (("--budget", "5", "--shape", "6x6"), "CxHxW"),
+        (("--budget", "5", "--device", "tpu"), "device"),
+        (("--budget", "5", "--reference", "/nowhere"), "/nowhere"),
+        (("--budget", "5", "--url", "victim"), "http://HOST:PORT"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    more: tuple[str, ...],
+    expected: str,
+) -> None:
+    with serve(Stub(model)) as url:
+        result = run([*knockoff(url, npz_root, tmp_path / "run"), *more])
+    assert expected in sentence(result)
+    assert "Traceback" not in result.output
+
+
+def test_a_missing_key_is_one_sentence(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    with serve(Stub(model, key="thief")) as url:
+        result = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "5"))
+    assert "INTAGLIO_API_KEY" in sentence(result)
+
+
+def test_help_names_every_flag_and_imports_nothing_heavy() -> None:
+    program = (
+        "import sys, attack_client.cli, json\n"
+        "from click.testing import CliRunner\n"
+        "result = CliRunner().invoke(attack_client.cli.attack, ['knockoff', '--help'])\n"
+        "heavy = {'torch', 'httpx', 'matplotlib', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "print(json.dumps([result.exit_code, result.output, sorted(heavy)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    code, text, heavy = json.loads(done.stdout)
+    assert (code, heavy) == (0, [])
+    promised = {"--url", "--model", "--pool", "--budget", "--labels", "--clone", "--test", "--out"}
+    assert promised | {"--api-key", "--resume"} <= set(text.split())
+    assert "No such command" in sentence(run(["nosuch"]))
