@@ -64,6 +64,7 @@ class Campaign:
         api_key: the thief's.
         operator_key: for honest queries; the thief's where there is none.
         resume: go on with the transfer set in ``out``.
+        moved: the victim may be at another URL than when it was begun.
         data_root: where datasets lie.
         batch: images per request.
         concurrency: requests in flight.
@@ -89,6 +90,7 @@ class Campaign:
     api_key: str | None = field(default=None, repr=False)
     operator_key: str | None = field(default=None, repr=False)
     resume: bool = False
+    moved: bool = False
     data_root: Path | None = None
     batch: int = 64
     concurrency: int = 4
@@ -183,6 +185,7 @@ async def _query(
                 budget=campaign.budgets[-1],
                 out=campaign.out / TRANSFER,
                 resume=campaign.resume,
+                moved=campaign.moved,
                 batch=campaign.batch,
                 concurrency=campaign.concurrency,
                 watch=watch,

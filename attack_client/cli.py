@@ -147,6 +147,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option("--test", required=True, metavar="DATASET", help="The victim's own task."),
     click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR"),
     click.option("--resume", is_flag=True, help="Go on with the transfer set in --out."),
+    click.option("--moved", is_flag=True, help="With --resume: the victim has a new URL."),
     click.option("--api-key", envvar="INTAGLIO_API_KEY", show_envvar=True, help="The thief's key."),
     click.option(
         "--operator-key",

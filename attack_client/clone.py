@@ -26,12 +26,12 @@ PRESENTATIONS = 300_000
 
 
 def default_epochs(samples: int, presentations: int = PRESENTATIONS) -> int:
-    """Epochs that show a clone ``presentations`` images, but at least 10 and at most 100 epochs.
+    """Epochs that show a clone ``presentations`` images, but at least 5 and at most 100 epochs.
 
     A fixed number of epochs would starve small budgets of optimiser steps and waste hours on
     large ones; then a curve over budgets would show the recipe, not the leak.
     """
-    return min(100, max(10, math.ceil(presentations / samples)))
+    return min(100, max(5, math.ceil(presentations / samples)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -114,7 +114,7 @@ def train_and_score(
     images, answers = stolen.prefix(budget)
     clone = (CloneCache() if cache is None else cache).train(
         images,
-        answers if labels == "soft" else hard_labels(answers),
+        _targets(answers, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
         seed=zlib.crc32(f"clone {seed}".encode()),
@@ -151,6 +151,15 @@ def train_and_score(
         fidelity=None if plain is None else agreement(said, hard_labels(plain)),
         fidelity_served=None if served is None else agreement(said, hard_labels(served)),
     )
+
+
+def _targets(
+    answers: NDArray[np.float32], labels: Labels
+) -> NDArray[np.float32] | NDArray[np.int64]:
+    """What the clone learns; one-hot answers are labels, whatever they are called."""
+    if labels == "hard" or bool((answers.max(axis=1) == 1.0).all()):
+        return hard_labels(answers)
+    return answers
 
 
 def _distinct(images: NDArray[np.uint8]) -> int:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -209,22 +210,25 @@ def _measured(
     validation: Tensor,
     device: torch.device | str,
 ) -> tuple[Measurement, ...]:
-    """Accuracy on the images held out, and on the test set, which decided nothing."""
+    """Accuracy on the images held out, and on the test set, which decided nothing.
+
+    Some datasets come without a test set; then there is no figure for it.
+    """
     test_images, test_labels = prepared.test
-    test = probabilities(network, test_images, device=device)
-    return (
+    said: list[tuple[Literal["validation", "test"], Tensor, Tensor]] = [
+        ("validation", validation, prepared.validation[1])
+    ]
+    if len(test_images):
+        answers = probabilities(network, test_images, device=device)
+        said.append(("test", answers, test_labels))
+    return tuple(
         Measurement(
             dataset=recipe.data.train,
-            split="validation",
-            samples=len(validation),
-            accuracy=accuracy(validation, prepared.validation[1]),
-        ),
-        Measurement(
-            dataset=recipe.data.train,
-            split="test",
-            samples=len(test),
-            accuracy=accuracy(test, test_labels),
-        ),
+            split=split,
+            samples=len(answers),
+            accuracy=accuracy(answers, labels),
+        )
+        for split, answers, labels in said
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +41,8 @@ def write_curves(rows: Sequence[Row], path: Path) -> None:
 def draw_curves(rows: Sequence[Row]) -> Figure:
     """Clone accuracy above fidelity, soft labels beside hard ones, on shared axes.
 
-    A line per defense; queries on a logarithmic axis. The dashed line is the plain victim's
+    A line per defense, the mean over seeds, with a band from the worst to the best of them;
+    queries on a logarithmic axis. The dashed line is the plain victim's
     accuracy. Fidelity is to the plain model; to what was served where no row knows better.
 
     Raises:
@@ -64,8 +66,10 @@ def draw_curves(rows: Sequence[Row]) -> Figure:
         chosen = [row for row in rows if row.labels == kind]
         _panel(grid[0][column], chosen, styles, _accuracy)
         _panel(grid[1][column], chosen, styles, _fidelity if plain_known else _fidelity_served)
-        for accuracy in sorted({row.victim_accuracy for row in rows if row.victim_accuracy}):
-            grid[0][column].axhline(100 * accuracy, color="0.5", linestyle="--", linewidth=1)
+        plain = [row.victim_accuracy for row in rows if row.victim_accuracy is not None]
+        if plain:
+            accuracy = 100 * statistics.fmean(plain)
+            grid[0][column].axhline(accuracy, color="0.5", linestyle="--", linewidth=1)
         grid[0][column].set_title(f"{kind} labels")
         grid[1][column].set_xlabel("queries paid")
     grid[0][0].set_ylabel("clone accuracy, %")
@@ -88,10 +92,20 @@ def _panel(
 ) -> None:
     axes.grid(alpha=0.25)
     for name, (colour, marker) in styles.items():
-        shares = ((row.queries, share_of(row)) for row in rows if _name(row) == name)
-        points = sorted((queries, 100 * share) for queries, share in shares if share is not None)
-        if points:
-            axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=5)
+        shares: dict[int, list[float]] = {}
+        for row in rows:
+            share = share_of(row)
+            if _name(row) == name and share is not None:
+                shares.setdefault(row.queries, []).append(100 * share)
+        if not shares:
+            continue
+        budgets = sorted(shares)
+        means = [statistics.fmean(shares[budget]) for budget in budgets]
+        axes.plot(budgets, means, color=colour, marker=marker, markersize=5)
+        if any(len(shares[budget]) > 1 for budget in budgets):
+            low = [min(shares[budget]) for budget in budgets]
+            high = [max(shares[budget]) for budget in budgets]
+            axes.fill_between(budgets, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _legend(figure: Figure, names: Sequence[str], styles: Mapping[str, tuple[str, str]]) -> None:

@@ -53,11 +53,11 @@ def write_markdown(report: Report, path: Path, *, picture: str | None = None) ->
 def to_markdown(report: Report, *, picture: str | None = None) -> str:
     """The summary, the curve, every row, and how it was made."""
     parts = ["# Leakage report", ""]
-    about = {(row.dataset, row.pool, row.clone, row.attack, row.seed) for row in report.rows}
-    for dataset, pool, clone, attack, seed in sorted(about):
+    about = {(row.dataset, row.pool, row.clone, row.attack) for row in report.rows}
+    for dataset, pool, clone, attack in sorted(about):
         parts.append(
             f"Victim's task **{dataset}**, stolen with **{attack}** from pool **{pool}** into a "
-            f"**{clone}** clone, seed {seed}."
+            f"**{clone}** clone. {_seeds(report.rows)}"
         )
     parts += ["", _table(COLUMNS, [line.cells() for line in summarise(report.rows)]), "", NOTES]
     if picture is not None:
@@ -69,11 +69,19 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
     return "\n".join(parts)
 
 
+def _seeds(rows: tuple[Row, ...]) -> str:
+    seeds = sorted({row.seed for row in rows})
+    if len(seeds) == 1:
+        return f"Seed {seeds[0]}."
+    return f"Mean of {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}."
+
+
 def _rows_table(rows: tuple[Row, ...]) -> str:
     heads = (
         "defense",
         "labels",
         "budget",
+        "seed",
         "unique",
         "sent",
         "clone accuracy",
@@ -86,6 +94,7 @@ def _rows_table(rows: tuple[Row, ...]) -> str:
             row.defense if row.defense is not None else row.victim,
             row.labels,
             f"{row.budget:,}",
+            str(row.seed),
             f"{row.unique_queries:,}",
             f"{row.sent:,}",
             *(

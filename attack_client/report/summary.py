@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from attack_client.report.schema import Row
@@ -25,53 +26,62 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One victim under one attack, at the largest budget.
+    """One victim under one attack, at the largest budget; every figure a mean over seeds.
 
     Attributes:
-        victim: any of the rows: what they have in common.
-        soft: the row of the clone trained on probabilities, if there is one.
-        hard: the row of the clone trained on argmax labels, if there is one.
+        soft: rows of the clones trained on probabilities, one per seed.
+        hard: rows of the clones trained on argmax labels, one per seed.
     """
 
-    victim: Row
-    soft: Row | None
-    hard: Row | None
+    soft: tuple[Row, ...]
+    hard: tuple[Row, ...]
 
     @property
-    def best(self) -> Row:
-        """The row of the more accurate clone."""
-        rows = [row for row in (self.soft, self.hard) if row is not None]
-        return max(rows, key=lambda row: row.clone_accuracy)
+    def rows(self) -> tuple[Row, ...]:
+        """All of them; what is about the victim is the same in both halves."""
+        return self.soft or self.hard
+
+    @property
+    def best(self) -> tuple[Row, ...]:
+        """The rows of the labels that made the more accurate clones."""
+        soft, hard = (
+            _mean(rows, lambda row: row.clone_accuracy) for rows in (self.soft, self.hard)
+        )
+        return self.hard if soft is None or (hard is not None and hard > soft) else self.soft
+
+    @property
+    def name(self) -> str:
+        """The defense, or the served model where that is all one knows."""
+        return self.rows[0].defense or self.rows[0].victim
 
     def cells(self) -> tuple[str, ...]:
         """Text under ``COLUMNS``; a dash where nothing is known."""
-        row = self.victim
-        latency = (
-            "-"
-            if row.latency_p50_ms is None or row.latency_p99_ms is None
-            else f"{row.latency_p50_ms:.3g}/{row.latency_p99_ms:.3g}"
-        )
-        fidelity = self.best.fidelity
+        fidelity = _mean(self.best, lambda row: row.fidelity)
         if fidelity is None:
-            fidelity = self.best.fidelity_served
+            fidelity = _mean(self.best, lambda row: row.fidelity_served)
+        p50 = _mean(self.rows, lambda row: row.latency_p50_ms)
+        p99 = _mean(self.rows, lambda row: row.latency_p99_ms)
+        cost = _mean(self.rows, lambda row: row.benign_cost)
+        l1 = _mean(self.rows, lambda row: row.benign_l1)
+        relative = _mean(self.best, lambda row: row.relative_accuracy)
         return (
-            row.defense if row.defense is not None else row.victim,
-            _points(row.benign_cost),
-            "-" if row.benign_l1 is None else f"{row.benign_l1:.3f}",
-            latency,
-            _percent(None if self.soft is None else self.soft.clone_accuracy),
-            _percent(None if self.hard is None else self.hard.clone_accuracy),
-            "-" if self.best.relative_accuracy is None else f"{self.best.relative_accuracy:.2f}",
+            self.name,
+            "-" if cost is None else f"{100 * cost:+.1f}",
+            "-" if l1 is None else f"{l1:.3f}",
+            "-" if p50 is None or p99 is None else f"{p50:.3g}/{p99:.3g}",
+            _percent(_mean(self.soft, lambda row: row.clone_accuracy)),
+            _percent(_mean(self.hard, lambda row: row.clone_accuracy)),
+            "-" if relative is None else f"{relative:.2f}",
             _percent(fidelity),
-            f"{self.best.queries:,}",
+            f"{self.rows[0].queries:,}",
         )
 
 
 def summarise(rows: Iterable[Row]) -> tuple[Line, ...]:
     """Lines in order of first appearance; of each, the rows with the largest budget.
 
-    Rows are of one line when they agree in everything but labels, budget and what came of it.
-    Of several seeds the first is shown.
+    Rows are of one line when they agree in everything but labels, seed, budget and what came of
+    it.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
@@ -81,15 +91,18 @@ def summarise(rows: Iterable[Row]) -> tuple[Line, ...]:
     for group in groups.values():
         largest = max(row.budget for row in group)
         last = [row for row in group if row.budget == largest]
-        soft = next((row for row in last if row.labels == "soft"), None)
-        hard = next((row for row in last if row.labels == "hard"), None)
-        lines.append(Line(victim=last[0], soft=soft, hard=hard))
+        soft = tuple(row for row in last if row.labels == "soft")
+        hard = tuple(row for row in last if row.labels == "hard")
+        lines.append(Line(soft=soft, hard=hard))
     return tuple(lines)
+
+
+def _mean(rows: Sequence[Row], figure: Callable[[Row], float | None]) -> float | None:
+    """Mean of a figure over rows; None if any row does not know it, or there are none."""
+    figures = [figure(row) for row in rows]
+    known = [value for value in figures if value is not None]
+    return statistics.fmean(known) if known and len(known) == len(figures) else None
 
 
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
-
-
-def _points(cost: float | None) -> str:
-    return "-" if cost is None else f"{100 * cost:+.1f}"

@@ -32,5 +32,5 @@ def render_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
             width=max(map(len, [*cells, *heading.split()])),
         )
     for line in lines:
-        table.add_row(*line.cells(), style="bold" if line.victim.defense == "none" else None)
+        table.add_row(*line.cells(), style="bold" if line.name == "none" else None)
     return table

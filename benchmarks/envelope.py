@@ -1,0 +1,66 @@
+"""The envelope of every benchmark result: what was run, where, and what came out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from attack_client.report import describe_environment
+
+__all__ = ["RESULTS", "Row", "quantile", "write"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One measured figure.
+
+    Attributes:
+        benchmark: which program measured it.
+        workload: what was run, for instance ``resnet18-32x32-b64-cpu``.
+        subject: what was varied, for instance ``dynamic-batching``.
+        metric: ``time``, ``throughput``, ``share``, ``count`` or ``memory``.
+        value: the figure.
+        unit: its unit.
+        baseline: subject it is compared with in the same run, if any.
+        ratio: value over the baseline's value.
+    """
+
+    benchmark: str
+    workload: str
+    subject: str
+    metric: str
+    value: float
+    unit: str
+    baseline: str | None = None
+    ratio: float | None = None
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The ``share`` quantile of ``values``, nearest rank; needs at least one value."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def write(name: str, command: Sequence[str], rows: Sequence[Row]) -> Path:
+    """Write ``results/NAME.json`` and print the rows."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    document = {
+        "schema": 1,
+        "command": list(command),
+        "environment": describe_environment(),
+        "rows": [asdict(row) for row in rows],
+    }
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for row in rows:
+        against = f"  ({row.ratio:.2f}x {row.baseline})" if row.ratio is not None else ""
+        sys.stdout.write(
+            f"{row.workload:32} {row.subject:28} {row.metric:12} "
+            f"{row.value:12.3f} {row.unit}{against}\n"
+        )
+    return path

@@ -1,0 +1,168 @@
+"""Write ``docs/results.md``, and the README's table, from everything under ``benchmarks/results/``.
+
+    python -m benchmarks.results_page [--demo runs/demo]
+
+The page holds no figure of its own: every number comes from a committed result, which names the
+command that measured it and the machine it ran on. ``--demo`` first takes over the report and the
+picture of a finished demo.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from attack_client.report import read_json, summarise
+from attack_client.report.summary import COLUMNS
+from benchmarks.envelope import RESULTS
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "results.md"
+README = ROOT / "README.md"
+SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
+
+HEADINGS = {
+    "demo": "The demo: digits stolen with letters",
+    "demo-splits": "The demo on five splits of the digits",
+    "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
+    "serving": "Serving: what batching buys",
+    "overload": "Overload: ten times the queue in flight",
+}
+
+LEAKAGE = (
+    ("defense", "defense"),
+    ("labels", "labels"),
+    ("budget", "budget"),
+    ("queries", "queries paid"),
+    ("seed", "seed"),
+    ("victim_accuracy", "victim"),
+    ("benign_accuracy", "benign"),
+    ("benign_l1", "L1"),
+    ("latency_p50_ms", "p50 ms"),
+    ("latency_p99_ms", "p99 ms"),
+    ("clone_accuracy", "clone"),
+    ("relative_accuracy", "relative"),
+    ("fidelity", "fidelity"),
+    ("fidelity_served", "fidelity served"),
+)
+PERCENT = {
+    "victim_accuracy", "benign_accuracy", "clone_accuracy", "fidelity", "fidelity_served",
+}  # fmt: skip
+
+
+def cell(key: str, value: object) -> str:
+    """A figure as people read it: shares in percent, null as a dash."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{100 * value:.2f} %" if key in PERCENT else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) and key != "seed" else str(value)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a leakage report, columns that vary only."""
+    return table(
+        [title for _, title in LEAKAGE],
+        [[cell(key, row[key]) for key, _ in LEAKAGE] for row in rows],
+    )
+
+
+def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of a benchmark."""
+    return table(
+        ["workload", "subject", "metric", "value", "unit", "ratio"],
+        [
+            [
+                row["workload"],
+                row["subject"],
+                row["metric"],
+                f"{row['value']:,.4g}" if row["value"] < 1000 else f"{row['value']:,.0f}",
+                row["unit"],
+                "-" if row["ratio"] is None else f"{row['ratio']:.2f} x {row['baseline']}",
+            ]
+            for row in rows
+        ],
+    )
+
+
+def section(path: Path) -> str:
+    """One result as a section: how it was measured, where, and the table."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    commands = document["command"]
+    shown = commands if isinstance(commands[0], list) else [commands]
+    machine = ", ".join(
+        f"{key} {value}" for key, value in document["environment"].items() if value is not None
+    )
+    rows = document["rows"]
+    parts = [
+        f"## {HEADINGS.get(path.stem, path.stem)}",
+        "```bash\n" + "\n".join(" ".join(command) for command in shown) + "\n```",
+        *document.get("notes", []),
+        f"Measured on: {machine}.",
+        leakage_table(rows) if "clone_accuracy" in rows[0] else speed_table(rows),
+    ]
+    picture = PAGE.parent / "images" / f"{path.stem}.png"
+    if picture.exists():
+        parts.append(f"![{HEADINGS.get(path.stem, path.stem)}](images/{picture.name})")
+    return "\n\n".join(parts)
+
+
+def take_over(demo: Path) -> None:
+    """Copy the report and the picture of a finished demo."""
+    shutil.copyfile(demo / "report.json", RESULTS / "demo.json")
+    shutil.copyfile(demo / "curves.png", PAGE.parent / "images" / "demo.png")
+
+
+def update_readme() -> None:
+    """Put the demo's table between the README's markers."""
+    rows = read_json(RESULTS / "demo.json").rows
+    summary = table(COLUMNS, [line.cells() for line in summarise(rows)])
+    text = README.read_text(encoding="utf-8")
+    README.write_text(
+        SHOWN.sub(lambda found: f"{found.group(1)}{summary}\n{found.group(2)}", text),
+        encoding="utf-8",
+    )
+
+
+@click.command()
+@click.option("--demo", type=click.Path(path_type=Path, exists=True))
+def main(demo: Path | None) -> None:
+    """Write the page."""
+    (PAGE.parent / "images").mkdir(parents=True, exist_ok=True)
+    if demo is not None:
+        take_over(demo)
+    update_readme()
+    order = {name: index for index, name in enumerate(HEADINGS)}
+    paths = sorted(RESULTS.glob("*.json"), key=lambda path: (order.get(path.stem, 99), path.stem))
+    text = "\n\n".join(
+        [
+            "# Results",
+            "Written by `python -m benchmarks.results_page` from `benchmarks/results/`; not edited "
+            "by hand. *victim* is the plain model's accuracy on the test set, *benign* what an "
+            "honest caller is served, *L1* the mean distance between the two answers (0 to 2), "
+            "*clone* the stolen model's accuracy, *relative* clone over victim, *fidelity* the "
+            "clone's agreement with the plain model and *fidelity served* with what was served. "
+            "Speeds are comparable within one table only.",
+            *(section(path) for path in paths),
+        ]
+    )
+    PAGE.write_text(text + "\n", encoding="utf-8")
+    Console().print(f"wrote {PAGE}", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""What batching buys: throughput and latency of one server, batched and unbatched, side by side.
+
+    python -m benchmarks.serving
+
+Two servers of the same model run in turn, one with ``max_batch_size`` 64 and one with 1, and are
+asked for single images by 1 and by 64 callers at once, then for requests of 64 images by 4 callers.
+Each figure is the median of interleaved rounds, and compared within the run only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+
+from benchmarks.envelope import Row, quantile, write
+from benchmarks.wire import answer, images, infer_request
+from benchmarks.workloads import write_random_bundle
+from intaglio.processes import serving
+
+ROUNDS = 3
+SECONDS = 4.0
+WORKLOADS = {"lenet": (1, 28, 28), "resnet18": (3, 32, 32)}
+# (callers at once, images per request)
+LOADS = ((1, 1), (64, 1), (4, 64))
+SUBJECTS = {"batch-1": 1, "dynamic-batching": 64}
+
+
+async def load(url: str, requests: list[bytes], seconds: float) -> list[float]:
+    """Latencies in seconds of every request answered while ``len(requests)`` callers ask."""
+    parts = urlsplit(url)
+    latencies: list[float] = []
+    until = time.monotonic() + seconds
+
+    async def caller(request: bytes) -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        while time.monotonic() < until:
+            started = time.monotonic()
+            writer.write(request)
+            status = await answer(reader)
+            if status != 200:
+                raise RuntimeError(f"the server answered {status}")
+            latencies.append(time.monotonic() - started)
+        writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        for request in requests:
+            group.create_task(caller(request))
+    return latencies
+
+
+def measure(root: Path, model: str) -> list[Row]:
+    """All loads on both servers of ``model``, round by round."""
+    shape = WORKLOADS[model]
+    write_random_bundle(root / "models", model, model, shape, classes=10)
+    throughput: dict[tuple[str, tuple[int, int]], list[float]] = defaultdict(list)
+    latency: dict[tuple[str, tuple[int, int]], list[float]] = defaultdict(list)
+    for _ in range(ROUNDS):
+        for subject, size in SUBJECTS.items():
+            config = root / f"{subject}.yaml"
+            config.write_text(f"batching: {{max_batch_size: {size}}}\n")
+            with serving(root / "models", "--config", str(config)) as server:
+                for callers, count in LOADS:
+                    asked = [
+                        infer_request(model, images(count, shape, seed=seed))
+                        for seed in range(callers)
+                    ]
+                    asyncio.run(load(server.url, asked, 0.5))
+                    seen = asyncio.run(load(server.url, asked, SECONDS))
+                    throughput[subject, (callers, count)].append(len(seen) * count / SECONDS)
+                    latency[subject, (callers, count)].extend(seen)
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    rows = []
+    for callers, count in LOADS:
+        workload = f"{model}-{shape[1]}x{shape[2]}-b{count}-{kind}"
+        base = statistics.median(throughput["batch-1", (callers, count)])
+        for subject in SUBJECTS:
+            named = f"{subject}, {callers} caller{'s' if callers > 1 else ''}"
+            value = statistics.median(throughput[subject, (callers, count)])
+            seconds = latency[subject, (callers, count)]
+            compared = subject != "batch-1"
+            rows += [
+                Row(
+                    "serving", workload, named, "throughput", value, "samples/s",
+                    f"batch-1, {callers}" if compared else None, value / base if compared else None,
+                ),
+                Row("serving", workload, f"{named}, p50", "time", quantile(seconds, 0.50), "s"),
+                Row("serving", workload, f"{named}, p99", "time", quantile(seconds, 0.99), "s"),
+            ]  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    """Measure, print and keep the result."""
+    rows = []
+    for model in WORKLOADS:
+        with tempfile.TemporaryDirectory() as scratch:
+            rows += measure(Path(scratch), model)
+    write("serving", ["python", "-m", "benchmarks.serving"], rows)
+
+
+if __name__ == "__main__":
+    main()

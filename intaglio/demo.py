@@ -1,0 +1,225 @@
+"""The whole story on images that come with the dependencies: train, serve, steal, report.
+
+The victim reads scikit-learn's handwritten digits. The thief owns letters drawn from fonts, and the
+owner of the Adaptive Misinformation pair owned symbols drawn from other fonts: nobody's set is
+another's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from attack_client.attacks.knockoff import Knockoff
+from attack_client.campaign import as_pool
+from attack_client.clone import CloneRecipe
+from attack_client.contract import Pool
+from attack_client.evaluation import Honest, Reference, TestSet, measure_honest
+from attack_client.http_victim import HttpVictim
+from attack_client.progress import watch_queries, watch_theft
+from attack_client.report import (
+    Labels,
+    Report,
+    Row,
+    describe_environment,
+    render_table,
+    write_curves,
+    write_json,
+    write_markdown,
+)
+from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.theft import steal
+from attack_client.transfer_set import TransferSet
+from intaglio.processes import Running, serving
+from intaglio.recipe import load_recipe
+from intaglio.training import train_recipe
+from models.bundle import open_bundle
+from models.datasets import load
+from models.training.progress import RichReporter, StatusColumn
+
+__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo"]
+
+POOL = "letters"
+CLONE = "lenet"
+LABELS: tuple[Labels, ...] = ("soft", "hard")
+BUDGETS = (500, 2000, 6000)
+PRESENTATIONS = 20_000
+
+PLAIN, PAIR = "digits-plain", "digits-am"
+
+DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
+    # name in the table: (whose weights answer, the chain)
+    "none": (PLAIN, []),
+    "label-only": (PLAIN, [{"kind": "label-only"}]),
+    "stingy": (PLAIN, [{"kind": "stingy", "ratio": 0.2}]),
+    "rounding": (PLAIN, [{"kind": "rounding", "decimals": 1}]),
+    "reverse-sigmoid": (PLAIN, [{"kind": "reverse-sigmoid"}]),
+    "am": (PAIR, [{"kind": "am", "benign_cost": 0.01}]),
+}
+
+MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
+    "top-k": (PLAIN, [{"kind": "top-k", "k": 3}]),
+    "am+top-k": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "top-k", "k": 3}]),
+    "am+label-only": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "label-only"}]),
+    "reverse-sigmoid+rounding": (
+        PLAIN,
+        [{"kind": "reverse-sigmoid"}, {"kind": "rounding", "decimals": 1}],
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """One run of the demo.
+
+    Attributes:
+        out: where bundles, transfer sets and the report go.
+        defenses: what to serve, by name in the table.
+        splits: how many random splits of the digits to average over.
+        budgets: query budgets, increasing: prefixes of one transfer set.
+        console: where to show progress and the table.
+    """
+
+    out: Path
+    defenses: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]]
+    splits: int
+    budgets: tuple[int, ...]
+    console: Console
+
+    def run(self, command: Sequence[str]) -> Path:
+        """Do everything; return the path of ``report.json``."""
+        began = time.monotonic()
+        rows = [row for split in range(self.splits) for row in self._split(split)]
+        report = Report(
+            command=tuple(command), environment=describe_environment(), rows=tuple(rows)
+        )
+        path = self.out / "report.json"
+        write_curves(rows, self.out / "curves.png")
+        write_json(report, path)
+        write_markdown(report, self.out / "report.md", picture="curves.png")
+        title = f"Digits stolen with {POOL}: {self.budgets[-1]:,} queries over HTTP"
+        if self.splits > 1:
+            title += f", mean of {self.splits} splits"
+        self.console.print(render_table(rows, title=title))
+        for name in ("curves.png", "report.md", "report.json"):
+            self.console.print(f"  {self.out / name}", highlight=False)
+        self.console.print(f"Done in {time.monotonic() - began:.0f} s.", highlight=False)
+        return path
+
+    def _split(self, split: int) -> list[Row]:
+        """Train, serve and steal on one split of the digits."""
+        place = self.out if self.splits == 1 else self.out / f"split-{split}"
+        label = f" (split {split + 1} of {self.splits})" if self.splits > 1 else ""
+        self.console.rule(f"1  Train the victims{label}", align="left")
+        models = place / "models"
+        plain = self._train(PLAIN, models, split)
+        self._train(PAIR, models, split, f"objective.reference={plain}")
+
+        config = place / "serve.yaml"
+        served = {
+            name: {"victim": f"{bundle}/1", "defenses": [dict(link) for link in chain]}
+            for name, (bundle, chain) in self.defenses.items()
+        }
+        config.write_text(yaml.safe_dump({"models": served}, sort_keys=False), encoding="utf-8")
+
+        self.console.rule(f"2  Serve them, be honest, steal{label}", align="left")
+        card = open_bundle(plain).card
+        pool = as_pool(load(POOL), card.input.shape)
+        digits = load("digits", split_seed=split)
+        test = TestSet.of(digits, shape=card.input.shape, classes=card.classes)
+        examinations: dict[str, Examination] = {}
+        stolen: dict[str, TransferSet] = {}
+        reference = Reference.from_bundle(plain, test)
+        with serving(models, "--config", str(config), log=place / "server.log") as server:
+            self.console.print(f"Serving at {server.url}", highlight=False)
+            for name in self.defenses:
+                honest, stolen[name] = asyncio.run(
+                    self._rob(
+                        server,
+                        name,
+                        pool=pool,
+                        test=test,
+                        place=place / "transfer-sets" / name,
+                        split=split,
+                    )
+                )
+                examinations[name] = Examination(
+                    test=test, honest=honest, reference=reference, defense=name
+                )
+
+        self.console.rule(f"3  Train the clones{label}", align="left")
+        return self._clones(stolen, examinations, split)
+
+    def _train(self, name: str, models: Path, split: int, *overrides: str) -> Path:
+        done = models / name / "1"
+        if done.is_dir():
+            self.console.print(f"{name}: using {done}", highlight=False)
+            return done
+        seeds = (f"data.split_seed={split}", f"plan.seed={split}")
+        recipe = load_recipe(name, (*seeds, *overrides))
+        return train_recipe(recipe, out=models, reporter=RichReporter(name, console=self.console))
+
+    async def _rob(
+        self, server: Running, name: str, *, pool: Pool, test: TestSet, place: Path, split: int
+    ) -> tuple[Honest, TransferSet]:
+        """What honest callers get from ``name``, then the theft: through one API, counted apart."""
+        async with HttpVictim(server.url, name) as victim:
+            with watch_queries(self.console, f"{name}: honest queries") as advance:
+                honest = await measure_honest(victim, test, watch=advance)
+            with watch_theft(self.console, f"{name}: stolen") as watch:
+                stolen = await steal(
+                    victim,
+                    pool,
+                    Knockoff(seed=split),
+                    budget=self.budgets[-1],
+                    out=place,
+                    resume=True,
+                    moved=True,  # every run serves on another port
+                    watch=watch,
+                )
+        return honest, stolen
+
+    def _clones(
+        self,
+        stolen: Mapping[str, TransferSet],
+        examinations: Mapping[str, Examination],
+        split: int,
+    ) -> list[Row]:
+        recipe = CloneRecipe(architecture=CLONE, presentations=PRESENTATIONS)
+        jobs = [
+            (name, labels, budget)
+            for name in self.defenses
+            for labels in LABELS
+            for budget in self.budgets
+        ]
+        columns = (
+            TextColumn("clones"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            StatusColumn(),
+        )  # fmt: skip
+        rows = []
+        cache = CloneCache()
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task("", total=len(jobs), status="")
+            for name, labels, budget in jobs:
+                progress.update(task, status=f"{name}, {labels} labels, {budget:,} queries")
+                row = train_and_score(
+                    stolen[name],
+                    budget=budget,
+                    labels=labels,
+                    recipe=recipe,
+                    examination=examinations[name],
+                    seed=split,
+                    cache=cache,
+                )
+                rows.append(row)
+                progress.advance(task)
+            progress.update(task, status=f"{len(cache)} distinct ones")
+        return rows

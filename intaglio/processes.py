@@ -1,0 +1,72 @@
+"""Starting and stopping a server as a user would: a process, a ready line, a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Running", "ServerDidNotStart", "serving"]
+
+READY = re.compile(r"ready at (\S+) \(metrics at (\S+)\)")
+
+
+class ServerDidNotStart(Exception):
+    """The server gave up before it was ready; the message is the last thing it said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers.
+
+    Attributes:
+        url: callers' port.
+        metrics_url: ``/metrics`` on the operator's port.
+        pid: process id.
+    """
+
+    url: str
+    metrics_url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def serving(models: Path, *arguments: str, log: Path | None = None) -> Iterator[Running]:
+    """``intaglio serve`` on free ports until the block ends.
+
+    Raises:
+        ServerDidNotStart: if it exits before it is ready; says what it said last.
+    """
+    # -P: a directory of the caller's that happens to be called "models" must not shadow ours.
+    command: Sequence[str] = (
+        sys.executable, "-P", "-m", "server", "--models", str(models),
+        "--port", "0", "--admin-port", "0", *arguments,
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        opened = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115
+        stderr = stack.enter_context(opened)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            found = READY.search(line)
+            if found is None:
+                process.wait(60)
+                stderr.seek(0)
+                said = stderr.read().strip().splitlines()
+                raise ServerDidNotStart(said[-1] if said else f"exit status {process.returncode}")
+            yield Running(found.group(1), found.group(2), process.pid)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()

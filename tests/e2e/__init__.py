@@ -1,0 +1,1 @@
+"""The whole program, as processes that talk over loopback sockets."""

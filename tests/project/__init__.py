@@ -1,0 +1,1 @@
+"""The project itself: packaging, documentation, import rules."""
