@@ -66,8 +66,14 @@ def test_an_attackers_machine_needs_no_server_library() -> None:
 
 def test_a_users_own_models_package_does_not_shadow_ours(tmp_path: Path) -> None:
     (tmp_path / "models.py").write_text("raise RuntimeError('the wrong models')\n")
-    for command in (["-P", "-m", "server", "--help"], ["-P", "-m", "attack_client", "--help"]):
-        subprocess.run([sys.executable, *command], cwd=tmp_path, check=True, capture_output=True)
+    for package in ("server", "attack_client"):
+        command = [sys.executable, "-m", package, "--help"]
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    # --help imports little; a mistake in the settings is found by everything that matters.
+    command = [sys.executable, "-m", "server", "--models", "nowhere", "--device", "cpu"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "the wrong models" not in ended.stderr
+    assert "nowhere" in ended.stderr
 
 
 def test_nothing_unpickles() -> None:
