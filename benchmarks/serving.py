@@ -32,11 +32,12 @@ LOADS = ((1, 1), (64, 1), (4, 64))
 SUBJECTS = {"batch-1": 1, "dynamic-batching": 64}
 
 
-async def load(url: str, requests: list[bytes], seconds: float) -> list[float]:
-    """Latencies in seconds of every request answered while ``len(requests)`` callers ask."""
+async def load(url: str, requests: list[bytes], seconds: float) -> tuple[list[float], float]:
+    """Latencies of all requests, each caller asking for ``seconds``; and how long all that took."""
     parts = urlsplit(url)
     latencies: list[float] = []
-    until = time.monotonic() + seconds
+    began = time.monotonic()
+    until = began + seconds
 
     async def caller(request: bytes) -> None:
         reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
@@ -52,7 +53,7 @@ async def load(url: str, requests: list[bytes], seconds: float) -> list[float]:
     async with asyncio.TaskGroup() as group:
         for request in requests:
             group.create_task(caller(request))
-    return latencies
+    return latencies, time.monotonic() - began
 
 
 def measure(root: Path, model: str) -> list[Row]:
@@ -72,8 +73,8 @@ def measure(root: Path, model: str) -> list[Row]:
                         for seed in range(callers)
                     ]
                     asyncio.run(load(server.url, asked, 0.5))
-                    seen = asyncio.run(load(server.url, asked, SECONDS))
-                    throughput[subject, (callers, count)].append(len(seen) * count / SECONDS)
+                    seen, elapsed = asyncio.run(load(server.url, asked, SECONDS))
+                    throughput[subject, (callers, count)].append(len(seen) * count / elapsed)
                     latency[subject, (callers, count)].extend(seen)
     kind = "cuda" if torch.cuda.is_available() else "cpu"
     rows = []
