@@ -2,7 +2,9 @@
 
 A link is trusted with nothing. After each one, every row is checked: shape, type, finite,
 on the simplex, top-1 kept where that was promised. A row that breaks an invariant is marked
-and blanked there and then, so that neither the caller nor a later link sees what it held.
+and blanked there and then, so that neither the caller nor a later link sees what it held. What a
+link put in the place of the victim's answer is rounded as the victim's answers are, so that
+nothing but its content tells that it was put there.
 """
 
 from __future__ import annotations
@@ -14,11 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from defenses.contract import Answers, Defense, Output, Queries
+from defenses.contract import Answers, Defense, Output, Queries, Stage
 from defenses.errors import OptionError
 from defenses.order import check_order
+from defenses.ties import break_ties
 from defenses.timing import Stopwatch
-from models.simplex import top1
+from models.simplex import GRID, round_to_grid, top1
 
 __all__ = ["TOLERANCE", "Chain", "Outcome"]
 
@@ -120,6 +123,8 @@ class Chain:
                 answers = Answers(_uniform(victim))
                 break
             failed = failed | _broken(returned, queries)
+            if link.stage is Stage.REPLACE:
+                returned = _canonical(_blank(returned, failed), top if link.keeps_top1 else None)
             after = top1(returned.probabilities)
             if link.keeps_top1:
                 failed = failed | (after != top)
@@ -171,6 +176,18 @@ def _broken(answers: Answers, queries: Queries) -> Tensor:
     if answers.attributions is not None:
         sane &= answers.attributions.isfinite().all(dim=2).all(dim=1) | ~queries.explain
     return ~sane
+
+
+def _canonical(answers: Answers, top: Tensor | None) -> Answers:
+    """The answers on the victim's own grid, with ``top`` as their top-1 where it was kept.
+
+    What the victim said is on the grid. An answer beside it would tell a thief that this one was
+    replaced, and its float noise would differ with the batch.
+    """
+    rounded = round_to_grid(answers.probabilities, GRID)
+    if top is not None:
+        rounded = break_ties(rounded, top, steps=GRID)
+    return replace(answers, probabilities=rounded)
 
 
 def _blank(answers: Answers, failed: Tensor) -> Answers:

@@ -38,8 +38,8 @@ class Rounding(Defense):
         """Rows ``(B, K)`` of multiples of 10^-d."""
         del queries
         given = answers.probabilities
-        units = round_to_grid(given, 10**self.decimals)
-        kept = break_ties(units, top1(given), step=10.0**-self.decimals)
+        steps = 10**self.decimals
+        kept = break_ties(round_to_grid(given, steps), top1(given), steps=steps)
         return replace(answers, probabilities=kept)
 
     def options(self) -> dict[str, Any]:

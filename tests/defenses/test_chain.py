@@ -19,6 +19,7 @@ from defenses.label_only import LabelOnly
 from defenses.reverse_sigmoid import ReverseSigmoid
 from defenses.rounding import Rounding
 from defenses.top_k import TopK
+from models.simplex import GRID
 from tests.defenses.toys import answers, images, queries
 
 CLASSES = 10
@@ -273,3 +274,37 @@ def test_on_a_gpu_links_are_timed_by_events_and_answers_stay_there() -> None:
         atol=1e-6,
         rtol=0,
     )
+
+
+@pytest.mark.parametrize("keeps_top1", [False, True])
+def test_a_replaced_answer_lies_on_the_grid_like_one_that_was_not(keeps_top1: bool) -> None:
+    """Otherwise a thief tells the two apart by their last digits, and drops what misleads."""
+
+    class Replaces(Custom):
+        kind = "replaces"
+        stage = Stage.REPLACE
+
+    def every_other(probabilities: Tensor) -> Tensor:
+        changed = probabilities.clone()
+        changed[::2] = 0.7 * changed[::2] + 0.3 / CLASSES
+        return changed
+
+    chain = Chain([Replaces(every_other, keeps_top1=keeps_top1)])
+    outcome = chain.run(asked())
+    served = outcome.answers.probabilities
+    assert not outcome.failed.any()
+    assert not torch.equal(served[::2], asked().victim[::2])
+    assert torch.equal(served, (torch.round(served.double() * GRID) / GRID).float())
+
+
+def test_a_tie_that_the_grid_makes_is_broken_toward_the_top_that_was_promised() -> None:
+    class Replaces(Custom):
+        kind = "replaces"
+        stage = Stage.REPLACE
+
+    nearly = torch.tensor([[0.499999, 0.500001]])
+    link = Replaces(lambda _: nearly, keeps_top1=True)
+    said = queries(torch.tensor([[0.2, 0.8]]))
+    outcome = Chain([link]).run(said)
+    assert not outcome.failed.any()
+    assert outcome.answers.probabilities.argmax() == 1

@@ -112,6 +112,19 @@ def test_rounding_keeps_every_top_among_many_classes() -> None:
     assert ((rounded * 100).round() / 100 == rounded).all()
 
 
+@pytest.mark.parametrize("decimals", [1, 2, 3, 4])
+def test_rounding_leaves_the_grid_nowhere_not_even_where_it_broke_a_tie(decimals: int) -> None:
+    torch.manual_seed(0)
+    # Two leaders that differ by less than a step: most of them tie, half the wrong way round.
+    close = torch.rand(4000, 10)
+    close[:, :2] = close[:, 2:].max(dim=1, keepdim=True).values + 1e-4 * torch.rand(4000, 2)
+    close /= close.sum(dim=1, keepdim=True)
+    served = apply(Rounding(decimals=decimals), close)
+    steps = 10**decimals
+    assert torch.equal(served, (torch.round(served.double() * steps) / steps).float())
+    assert torch.equal(top1(served), top1(close))
+
+
 def test_rounding_to_no_decimals_is_label_only() -> None:
     given = torch.softmax(torch.randn(200, 7, generator=torch.Generator().manual_seed(0)), dim=1)
     assert torch.equal(apply(Rounding(decimals=0), given), apply(LabelOnly(), given))
