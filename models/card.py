@@ -25,6 +25,7 @@ __all__ = [
     "Card",
     "InputSpec",
     "Measurement",
+    "Name",
     "NetworkCard",
     "Normalisation",
     "TrainingCard",
@@ -172,7 +173,7 @@ class NetworkCard(_Record):
 
     architecture: str
     arguments: dict[str, bool | int | float | str] = Field(default_factory=dict)
-    outputs: PositiveInt
+    outputs: Annotated[int, Field(ge=1, le=1_000_000)]
     normalisation: Normalisation
     file: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}\.safetensors$")]
     sha256: Sha256

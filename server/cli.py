@@ -18,6 +18,8 @@ def _assignment(
     del context, parameter
     import yaml
 
+    from models.strict_yaml import load_yaml
+
     nested: dict[str, Any] = {}
     for value in values:
         path, separator, text = value.partition("=")
@@ -30,9 +32,10 @@ def _assignment(
             if not isinstance(place, dict):
                 raise click.BadParameter(f"{path!r} sets a part of what was set as a whole before")
         try:
-            place[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise click.BadParameter(f"the value of {path!r} is not YAML") from None
+            place[key] = load_yaml(text)
+        except yaml.YAMLError as error:
+            problem = getattr(error, "problem", None) or "it cannot be read"
+            raise click.BadParameter(f"the value of {path!r} is not YAML: {problem}") from None
     return nested
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
 import os
 import signal
@@ -60,6 +61,9 @@ def run(settings: Settings) -> int:
         ConfigurationError: this configuration cannot be served; one sentence.
     """
     configure_logs(settings.log_level, settings.log_format)
+    if not settings.api_keys and not _loopback(settings.host):
+        where = settings.host or "any address"
+        logger.warning("anybody who reaches %s may ask: there are no api_keys", where)
     sys.setswitchinterval(SWITCH_S)
     with (
         _bound("port", settings.host, settings.port) as callers,
@@ -185,6 +189,13 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone: a stop begins with a drain, which is not uvicorn's business."""
         yield
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @contextlib.contextmanager

@@ -51,7 +51,11 @@ def configure_logs(level: str, format: str) -> None:
                 }
             },
             "root": {"level": level.upper(), "handlers": ["stderr"]},
-            # It narrates every start and stop in detail that our own lines already cover.
-            "loggers": {"uvicorn": {"level": "DEBUG" if level == "debug" else "WARNING"}},
+            "loggers": {
+                # It narrates every start and stop in detail that our own lines already cover.
+                "uvicorn": {"level": "DEBUG" if level == "debug" else "WARNING"},
+                # It warns of every malformed form; callers write those, and are told in a 400.
+                "python_multipart": {"level": "ERROR"},
+            },
         }
     )

@@ -17,12 +17,14 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    YamlConfigSettingsSource,
 )
 
+from models.card import Name
+from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
 
 __all__ = ["BatchingSettings", "LimitSettings", "ModelSettings", "Settings", "load_settings"]
@@ -38,7 +40,7 @@ Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelSettings(_Section):
@@ -55,16 +57,19 @@ class ModelSettings(_Section):
 
 
 class LimitSettings(_Section):
-    """What a single request may ask for."""
+    """What a single request may ask for, and what all of them together may hold."""
 
     max_body_bytes: Positive = 16 * 2**20
     """Body size in bytes, before and after decompression."""
+
+    max_buffered_bytes: Positive = 256 * 2**20
+    """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
 
     max_image_pixels: Positive = 16_000_000
     """Width times height of one encoded image; read from its header, before decoding."""
 
     max_request_samples: Positive = 256
-    """Images in one request."""
+    """Images in one request. Tensors in JSON are bounded by the bytes that so many can take."""
 
     body_timeout_s: Seconds = 30.0
     """How long the body of one request may take to arrive; beyond that it is answered 408."""
@@ -95,12 +100,13 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     model_dir: Path
     """Directory of bundles, ``NAME/VERSION/card.json``."""
 
-    models: dict[str, ModelSettings] = Field(default_factory=dict)
+    models: dict[Name, ModelSettings] = Field(default_factory=dict)
     """What is served. Empty: every bundle under ``model_dir``, undefended, under its own name.
     Otherwise exactly these names, so that no weights are served by accident."""
 
@@ -124,7 +130,7 @@ class Settings(BaseSettings):
     cores are busy otherwise, are served fastest with 1."""
 
     api_keys: tuple[SecretStr, ...] = ()
-    """Keys that callers must present; none: anybody may ask."""
+    """Keys of which callers must present one; none: anybody may ask."""
 
     secret: SecretStr | None = None
     """Keys the per-image seeds; required to be the same in every process that serves a model."""
@@ -136,7 +142,10 @@ class Settings(BaseSettings):
     """Factories named by cards that may be called: ``package.module:name``."""
 
     limits: LimitSettings = LimitSettings()
+    """What a single request may ask for, and what all of them together may hold."""
+
     batching: BatchingSettings = BatchingSettings()
+    """How queries become batches."""
 
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
@@ -151,10 +160,16 @@ class Settings(BaseSettings):
     """How messages are written to standard error: for people, or one JSON object a line."""
 
     @model_validator(mode="after")
-    def _queue_holds_a_request(self) -> Settings:
+    def _the_largest_request_fits(self) -> Settings:
         if self.batching.queue_samples < self.limits.max_request_samples:
             raise ValueError(
                 "batching.queue_samples must be at least limits.max_request_samples, "
+                "or the largest request could never be accepted"
+            )
+        # A compressed body is there twice while it is unpacked.
+        if self.limits.max_buffered_bytes < 2 * self.limits.max_body_bytes:
+            raise ValueError(
+                "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
         return self
@@ -168,37 +183,64 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then environment, then the file named by ``yaml_file``."""
-        del dotenv_settings, file_secret_settings
-        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls))
+        """Flags, then environment; ``load_settings`` puts the file behind them."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return (init_settings, env_settings)
 
 
-def load_settings(config: Path | None = None, **flags: Any) -> Settings:
+def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
     """Build the settings from ``config`` (YAML), the environment and ``flags`` (None: not given).
 
     Raises:
         ConfigurationError: one sentence that names the first offending key.
     """
     given = {key: value for key, value in flags.items() if value is not None}
-    if config is not None and not config.is_file():
-        raise ConfigurationError(f"config: there is no file {config}")
-
-    class FromFile(Settings):
-        model_config = SettingsConfigDict(yaml_file=config, yaml_file_encoding="utf-8")
-
+    # Pydantic would take keywords of its own here, such as _env_file.
+    if unknown := given.keys() - Settings.model_fields.keys():
+        raise ConfigurationError(f"{min(unknown)}: there is no such setting")
     _refuse_unknown_variables()
+    from_file = _read(config) if config is not None else {}
+
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls, settings_cls: type[BaseSettings], *sources: Any, **named: Any
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            stronger = super().settings_customise_sources(settings_cls, *sources, **named)
+            return (*stronger, InitSettingsSource(settings_cls, from_file))
+
     try:
-        return FromFile(**given)
+        settings = Layered(**given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = "".join(f"{part}." for part in first["loc"]).removesuffix(".")
-        raise ConfigurationError(f"{place}: {_sentence(first)}".removeprefix(": ")) from None
+        parts = [str(part) for part in first["loc"] if part != "[key]"]
+        raise ConfigurationError(
+            f"{'.'.join(parts)}: {_sentence(first)}".removeprefix(": ")
+        ) from None
     except SettingsError as error:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
-    except (OSError, TypeError, ValueError, yaml.YAMLError) as error:
+    if os.environ.get("INTAGLIO_API_KEY") and not settings.api_keys:
+        raise ConfigurationError(
+            "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "
+            "set INTAGLIO_API_KEYS='[\"KEY\"]' (or api_keys), or unset it to serve anybody"
+        )
+    return settings
+
+
+def _read(config: Path) -> dict[str, Any]:
+    if not config.is_file():
+        raise ConfigurationError(f"config: there is no file {config}")
+    try:
+        values = load_yaml(config.read_bytes())
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise ConfigurationError(f"config: {config} cannot be used: {_fault(error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigurationError(f"config: {config} must be a mapping of settings to values")
+    return values
 
 
 def _fault(error: Exception) -> str:
@@ -206,9 +248,7 @@ def _fault(error: Exception) -> str:
         return error.strerror
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
-    if isinstance(error, yaml.YAMLError):
-        return "it is not YAML"
-    return "it must be a mapping of settings to values"
+    return "it is not YAML"
 
 
 def _sentence(error: ErrorDetails) -> str:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from starlette.requests import ClientDisconnect, Request
 
+from server.body_budget import BodyLease
 from server.errors import BadRequest, CallerGone, RequestTimeout, TooLarge, UnsupportedMedia
 from server.settings import LimitSettings
 
@@ -16,11 +19,14 @@ __all__ = ["inflate", "read_body"]
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's ``wbits`` by content coding; ``deflate`` is the zlib format (RFC 9110, 8.4.1.2)."""
 
+INFLATERS = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="intaglio-inflate")
 
-async def read_body(request: Request, limits: LimitSettings) -> bytes:
-    """Read and decompress the body.
+
+async def read_body(request: Request, limits: LimitSettings, lease: BodyLease) -> bytes:
+    """Read and decompress the body; ``lease`` holds its bytes as they arrive.
 
     Raises:
+        QueueFull: all bodies together are over ``limits.max_buffered_bytes``.
         TooLarge: over ``limits.max_body_bytes``, as announced, as sent, or once decompressed.
         RequestTimeout: not there after ``limits.body_timeout_s``.
         UnsupportedMedia: a content coding other than gzip and deflate.
@@ -36,9 +42,10 @@ async def read_body(request: Request, limits: LimitSettings) -> bytes:
     try:
         async with asyncio.timeout(limits.body_timeout_s):
             async for chunk in request.stream():
-                body += chunk
-                if len(body) > limit:
+                if len(body) + len(chunk) > limit:
                     raise _too_large(limit)
+                lease.hold(len(chunk))
+                body += chunk
     except TimeoutError:
         raise RequestTimeout(
             f"the body did not arrive within {limits.body_timeout_s:g} s (limits.body_timeout_s)"
@@ -47,10 +54,17 @@ async def read_body(request: Request, limits: LimitSettings) -> bytes:
         raise CallerGone from None
     if coding is None:
         return bytes(body)
-    return await asyncio.to_thread(inflate, bytes(body), coding, limit=limit)
+
+    def unpack() -> bytes:
+        plain = inflate(body, coding, limit=limit)
+        # Here and not on the loop: threads must not run ahead of what is counted.
+        lease.hold(len(plain))
+        return plain
+
+    return await asyncio.get_running_loop().run_in_executor(INFLATERS, unpack)
 
 
-def inflate(body: bytes, coding: str, *, limit: int) -> bytes:
+def inflate(body: bytes | bytearray, coding: str, *, limit: int) -> bytes:
     """Decompress ``body`` to at most ``limit`` bytes; ``coding`` is gzip, x-gzip or deflate.
 
     Raises:

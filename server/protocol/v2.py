@@ -34,6 +34,7 @@ __all__ = [
     "RequestedOutput",
     "decode_request",
     "encode_response",
+    "json_part",
 ]
 
 HEADER_LENGTH = "inference-header-content-length"
@@ -138,6 +139,15 @@ def decode_request(
         outputs=_outputs(header, outputs),
         timeout_s=_timeout(header.parameters),
     )
+
+
+def json_part(body: bytes, header_length: str | None) -> bytes:
+    """The part of ``body`` that is JSON: all of it, unless binary tensors follow.
+
+    Raises:
+        BadRequest: ``header_length`` is no length, or longer than the body.
+    """
+    return _split(body, header_length)[0]
 
 
 def encode_response(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from starlette.types import Receive
 
 from server.admission import Admission, Caller
+from server.body_budget import BodyBudget
 from server.dataplane import DataPlane, ModelView
 from server.errors import (
     BadRequest,
@@ -77,6 +78,7 @@ class QueryPath:
     ) -> None:
         self.plane = plane
         self.limits = settings.limits
+        self.bodies = BodyBudget(settings.limits.max_buffered_bytes)
         self._deadline_s = settings.batching.deadline_s
         self._admission = admission
         self._recorder = recorder
@@ -114,10 +116,15 @@ class QueryPath:
         """
         samples = 0
         within_plane = False
+        body = b""
+        lease = self.bodies.lease()
 
         async def from_body_to_answer() -> NDArray[np.float32]:
-            nonlocal samples, within_plane
+            nonlocal samples, within_plane, body
             question = await self._before(began + self._deadline_s, decode(view, body))
+            # Whoever waits for the model waits without its body.
+            body = b""
+            lease.release()
             samples = len(question.images)
             self.check_samples(samples)
             caller: Caller = request.state.caller
@@ -130,13 +137,14 @@ class QueryPath:
             return await self.plane.predict(name, version, question.images, timeout_s=left_s)
 
         try:
-            view = self.plane.view(name, version)
-            if not self.plane.ready:
-                raise Draining(retry_after=1.0)
-            body = await read_body(request, self.limits)
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            return Answer(view, await unless_gone(request.receive, from_body_to_answer()))
+            with lease:
+                view = self.plane.view(name, version)
+                if not self.plane.ready:
+                    raise Draining(retry_after=1.0)
+                body = await read_body(request, self.limits, lease)
+                loop = asyncio.get_running_loop()
+                began = loop.time()
+                return Answer(view, await unless_gone(request.receive, from_body_to_answer()))
         except ServiceError as error:
             if not within_plane:
                 self._refused(error.reason, samples)

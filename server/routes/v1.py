@@ -12,6 +12,7 @@ from server.dataplane import ModelView
 from server.errors import BadRequest, UnsupportedMedia
 from server.images import EncodedImage, ImageDecoder
 from server.protocol.compression import compress
+from server.protocol.json_bounds import check_image_list
 from server.protocol.multipart import parse_multipart
 from server.protocol.v1 import TopK, decode_base64, decode_json, encode_predictions
 from server.routes.query import QueryPath, Question
@@ -112,6 +113,7 @@ class _Routes:
         if media_type in IMAGE_TYPES:
             return [EncodedImage("the body", body)], None
         if media_type == "application/json":
+            check_image_list(body, max_samples=self._path.limits.max_request_samples)
             texts, top_k = decode_json(body)
             self._path.check_samples(len(texts))
             return [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -14,19 +15,21 @@ from starlette.responses import Response
 from server.dataplane import ModelView
 from server.errors import Draining, Unsupported
 from server.protocol.compression import compress
+from server.protocol.json_bounds import check_tensor
 from server.protocol.tensors import Datatype, TensorSpec
 from server.protocol.v2 import (
     HEADER_LENGTH,
     InferenceRequest,
     decode_request,
     encode_response,
+    json_part,
 )
 from server.routes.query import QueryPath, Question
 
 __all__ = ["add_v2_routes"]
 
 INLINE_BYTES = 64 * 1024
-"""Bodies that are decoded on the event loop; larger ones go to a thread."""
+"""JSON that is parsed on the event loop; more goes to a thread. Binary tensors are only copied."""
 
 EXTENSIONS = ("binary_tensor_data", "parameters")
 
@@ -80,6 +83,9 @@ def add_v2_routes(app: FastAPI, path: QueryPath) -> None:
 class _Routes:
     def __init__(self, path: QueryPath) -> None:
         self._path = path
+        # One thread: parsers keep the interpreter to themselves anyway, and what waits for it is
+        # bounded by limits.max_buffered_bytes.
+        self._parser = ThreadPoolExecutor(1, thread_name_prefix="intaglio-json")
 
     async def server(self) -> dict[str, Any]:
         """Name the server and the extensions of the protocol that it implements."""
@@ -124,14 +130,21 @@ class _Routes:
 
         async def decode(view: ModelView, body: bytes) -> Question:
             nonlocal asked
+            header_length = request.headers.get(HEADER_LENGTH)
+            text = json_part(body, header_length)
+            check_tensor(text, view.input.shape, max_samples=self._path.limits.max_request_samples)
             read = partial(
                 decode_request,
                 body,
-                request.headers.get(HEADER_LENGTH),
+                header_length,
                 inputs=_inputs(view),
                 outputs=_outputs(view),
             )
-            asked = read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
+            if len(text) <= INLINE_BYTES:
+                asked = read()
+            else:
+                loop = asyncio.get_running_loop()
+                asked = await loop.run_in_executor(self._parser, read)
             return Question(asked.inputs["images"], asked.timeout_s)
 
         answer = await self._path.answer(request, name, version, decode)

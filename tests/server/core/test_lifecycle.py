@@ -17,6 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
+from server import lifecycle
+from server.settings import Settings
+
 SLOW = """
 import os, time
 import torch
@@ -178,3 +181,40 @@ def test_a_taken_port_is_one_sentence(models_root: Path, tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == f"Error: port: cannot bind 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "keys", "warned"),
+    [
+        ("127.0.0.1", (), False),
+        ("::1", (), False),
+        ("localhost", (), False),
+        ("0.0.0.0", ("key",), False),
+        ("0.0.0.0", (), True),
+        ("::", (), True),
+        ("", (), True),
+    ],
+)
+def test_a_server_that_is_open_to_others_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    host: str,
+    keys: tuple[str, ...],
+    warned: bool,
+) -> None:
+    class BoundError(Exception):
+        pass
+
+    def bound(*address: object) -> None:
+        raise BoundError(address)
+
+    monkeypatch.setattr(lifecycle, "_bound", bound)
+    monkeypatch.setattr(lifecycle, "configure_logs", lambda *_: None)
+    monkeypatch.setattr("sys.setswitchinterval", lambda _: None)
+    with caplog.at_level("WARNING"), pytest.raises(BoundError):
+        lifecycle.run(Settings(model_dir=Path("unused"), host=host, api_keys=keys))
+    assert [record.getMessage() for record in caplog.records] == (
+        [f"anybody who reaches {host or 'any address'} may ask: there are no api_keys"]
+        if warned
+        else []
+    )

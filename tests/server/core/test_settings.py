@@ -60,6 +60,13 @@ def test_flags_beat_the_environment(config: Path, monkeypatch: pytest.MonkeyPatc
         ("- a list", "a mapping of settings to values"),
         ("a: [", "config: .* in line 1"),
         ("device: tpu", "device: "),
+        ("port: 1\nhost: localhost\nport: 2", "config: .*the key 'port' is given twice in line 3"),
+        ("batching: {deadline_s: 1, deadline_s: 2}", "'deadline_s' is given twice in line 1"),
+        ("1: 2", "a mapping of settings to values"),
+        ("_env_file: x", "_env_file: there is no such setting"),
+        ("limits: {max_buffered_bytes: 100}", "limits.max_buffered_bytes must be at least twice"),
+        ("models: {a/b: {victim: digits}}", r"models\.a/b: 'a/b' is not a name: it must match"),
+        ("models: {..: {victim: digits}}", r"models\.\.\.: '\.\.' is not a name"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -68,6 +75,24 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path: Path, text: str, message: st
     with pytest.raises(ConfigurationError, match=message) as refused:
         load_settings(path, model_dir=Path("/m"))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["_env_file", "_secrets_dir", "config", "prot", "model_config"])
+def test_a_flag_that_is_no_setting_is_refused(key: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{key}: there is no such setting$"):
+        load_settings(None, model_dir=Path("/m"), **{key: "x"})
+
+
+def test_a_clients_key_in_the_environment_is_not_taken_for_the_servers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("INTAGLIO_API_KEY", "hunter2")
+    with pytest.raises(ConfigurationError, match="set INTAGLIO_API_KEYS=") as refused:
+        load_settings(model_dir=Path("/m"))
+    assert "hunter2" not in str(refused.value)
+    assert load_settings(model_dir=Path("/m"), api_keys=["other"]).api_keys
+    monkeypatch.setenv("INTAGLIO_API_KEY", "")
+    load_settings(model_dir=Path("/m"))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""What all bodies together may hold, and what hostile JSON may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.body_budget import BodyBudget
+from server.errors import QueueFull
+from tests.server.http.asgi import Exchange
+from tests.server.http.fakes import (
+    DIGITS,
+    CountingMetrics,
+    FakePlane,
+    app_for,
+    call,
+    encoded,
+    error_of,
+    picture,
+)
+
+V1, V2 = "/v1/models/digits/predict", "/v2/models/digits/infer"
+PNG = {"content-type": "image/png"}
+LIMITS: dict[str, Any] = {"max_body_bytes": 1000, "max_buffered_bytes": 2000}
+
+
+def test_a_budget_gives_back_what_a_lease_held() -> None:
+    budget = BodyBudget(100)
+    with budget.lease() as first, budget.lease() as second:
+        first.hold(60)
+        with pytest.raises(QueueFull, match=r"100 bytes .* \(limits\.max_buffered_bytes\)"):
+            second.hold(41)
+        second.hold(40)
+        assert budget.held == 100
+        first.release()
+        assert budget.held == 40
+    assert budget.held == 0
+    first.hold(1000)  # by a thread whose request is gone
+    assert budget.held == 0
+
+
+@pytest.mark.parametrize("path", [V1, V2])
+def test_bodies_over_the_budget_are_answered_503_and_freed_by_leaving(path: str) -> None:
+    async def scenario() -> None:
+        metrics = CountingMetrics()
+        app = app_for(FakePlane(), metrics=metrics, limits=LIMITS)
+        held = [Exchange(app, path, PNG) for _ in range(2)]
+        for exchange in held:
+            exchange.body(bytes(1000), more=True)
+        await asyncio.sleep(0.05)
+        late = Exchange(app, path, PNG)
+        late.body(b"x", more=True)
+        await asyncio.wait_for(late.done, 5)
+        assert late.status == 503
+        assert late.headers["retry-after"] == "1"
+        assert b"limits.max_buffered_bytes" in json.loads(late.sent[1]["body"])["error"].encode()
+        assert metrics.refusals == [("queue-full", 0)]
+        held[0].hang_up()
+        await asyncio.wait_for(held[0].done, 5)
+        again = Exchange(app, path, PNG)
+        again.body(b"x")
+        await asyncio.wait_for(again.done, 5)
+        assert again.status == 400
+        held[1].hang_up()
+        await asyncio.wait_for(held[1].done, 5)
+
+    asyncio.run(scenario())
+
+
+def test_who_waits_for_the_model_holds_nothing() -> None:
+    async def scenario() -> None:
+        plane = FakePlane()
+        plane.gate = asyncio.Event()
+        image = encoded(picture(DIGITS))
+        limits = {"max_body_bytes": len(image), "max_buffered_bytes": 2 * len(image)}
+        app = app_for(plane, limits=limits)
+        waiting = [Exchange(app, V1, PNG) for _ in range(8)]
+        async with asyncio.timeout(5):
+            for index, exchange in enumerate(waiting):
+                exchange.body(image)
+                while len(plane.asked) <= index:
+                    await asyncio.sleep(0.001)
+        plane.gate.set()
+        await asyncio.wait_for(asyncio.gather(*(exchange.done for exchange in waiting)), 5)
+        assert [exchange.status for exchange in waiting] == [200] * 8
+
+    asyncio.run(scenario())
+
+
+def test_what_a_body_decompresses_to_counts() -> None:
+    async def scenario() -> None:
+        app = app_for(FakePlane(), limits=LIMITS)
+        holding = Exchange(app, V1, PNG)
+        holding.body(bytes(1000), more=True)
+        await asyncio.sleep(0.05)
+        packed = Exchange(app, V1, {**PNG, "content-encoding": "gzip"})
+        packed.body(gzip.compress(bytes(1000)))  # fits alone, but 1000 more do not
+        await asyncio.wait_for(packed.done, 5)
+        assert packed.status == 503
+        holding.hang_up()
+        await asyncio.wait_for(holding.done, 5)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "unit"),
+    [
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"[],"),
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"1,"),
+        (V1, b'{"images": [', b'"",'),
+        (V1, b'{"images": [', b"[],"),
+    ],
+)
+def test_json_that_only_costs_memory_is_not_parsed(path: str, start: bytes, unit: bytes) -> None:
+    body = gzip.compress(start + unit * (15 * 2**20 // len(unit)))
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    app = app_for(FakePlane())
+    tracemalloc.start()
+    began = time.perf_counter()
+    try:
+        refused = call(app, "POST", path, content=body, headers=headers)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "limits.max_request_samples" in error_of(refused, 413)
+    # The decompressed body, and nothing made from it.
+    assert peak < 50 * 2**20
+    assert time.perf_counter() - began < 2
+
+
+def test_the_bound_is_on_json_and_not_on_binary_tensors() -> None:
+    images = np.zeros((1500, 1, 8, 8), np.uint8)
+    part = {
+        "name": "images",
+        "datatype": "UINT8",
+        "shape": list(images.shape),
+        "parameters": {"binary_data_size": images.nbytes},
+    }
+    text = json.dumps({"inputs": [part]}).encode()
+    headers = {"inference-header-content-length": str(len(text))}
+    app = app_for(FakePlane(), batching={"queue_samples": 2000})
+    refused = call(app, "POST", V2, content=text + images.tobytes(), headers=headers)
+    assert error_of(refused, 413).startswith("a request may hold 256 images, not 1500")
+    app = app_for(
+        FakePlane(), limits={"max_request_samples": 1500}, batching={"queue_samples": 2000}
+    )
+    response = call(app, "POST", V2, content=text + images.tobytes(), headers=headers)
+    assert response.status_code == 200
