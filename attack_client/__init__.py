@@ -1,1 +1,91 @@
-"""The other side of the wire: steals over HTTP, measures leakage."""
+"""The other side of the wire: steals over HTTP, measures leakage.
+
+The names below are the library. A theft from end to end::
+
+    async with HttpVictim("http://127.0.0.1:8080", "digits") as victim:
+        pool = as_pool(models.datasets.load("letters"), victim.facts.shape)
+        stolen = await steal(victim, pool, Knockoff(seed=0), budget=2000, out=Path("theft"))
+        honest = await measure_honest(victim, test)
+    row = train_and_score(
+        stolen,
+        budget=2000,
+        labels="soft",
+        recipe=CloneRecipe(architecture="lenet"),
+        examination=Examination(test=test, honest=honest),
+    )
+
+A name is imported when it is first used: the command line answers ``--help`` without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attack_client.attacks.knockoff import Knockoff
+    from attack_client.clone import CloneRecipe, train_clone
+    from attack_client.contract import Attack, BlackBox, Oracle, Pool, Reply, VictimFacts
+    from attack_client.errors import AttackError
+    from attack_client.honest import Honest, measure_honest
+    from attack_client.http_victim import HttpVictim
+    from attack_client.reference import Reference
+    from attack_client.report import Report, Row
+    from attack_client.scoring import CloneCache, Examination, train_and_score
+    from attack_client.shown import TestSet, as_pool
+    from attack_client.theft import steal
+    from attack_client.transfer_set import TransferSet
+
+__all__ = [
+    "Attack",
+    "AttackError",
+    "BlackBox",
+    "CloneCache",
+    "CloneRecipe",
+    "Examination",
+    "Honest",
+    "HttpVictim",
+    "Knockoff",
+    "Oracle",
+    "Pool",
+    "Reference",
+    "Reply",
+    "Report",
+    "Row",
+    "TestSet",
+    "TransferSet",
+    "VictimFacts",
+    "as_pool",
+    "measure_honest",
+    "steal",
+    "train_and_score",
+    "train_clone",
+]
+
+HOMES: Mapping[str, tuple[str, ...]] = {
+    "attacks.knockoff": ("Knockoff",),
+    "clone": ("CloneRecipe", "train_clone"),
+    "contract": ("Attack", "BlackBox", "Oracle", "Pool", "Reply", "VictimFacts"),
+    "errors": ("AttackError",),
+    "honest": ("Honest", "measure_honest"),
+    "http_victim": ("HttpVictim",),
+    "reference": ("Reference",),
+    "report": ("Report", "Row"),
+    "scoring": ("CloneCache", "Examination", "train_and_score"),
+    "shown": ("TestSet", "as_pool"),
+    "theft": ("steal",),
+    "transfer_set": ("TransferSet",),
+}
+"""Modules of this package, and the names of the library that they hold."""
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

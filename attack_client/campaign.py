@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from attack_client.attacks.registry import make
 from attack_client.clone import CloneRecipe
-from attack_client.contract import Attack, Pool, VictimFacts
-from attack_client.errors import PoolError, TransferSetExists
-from attack_client.evaluation import Honest, Reference, TestSet, measure_honest
+from attack_client.contract import Attack
+from attack_client.errors import TransferSetExists
+from attack_client.honest import measure_honest
 from attack_client.http_victim import HttpVictim
+from attack_client.preflight import check_clone, check_holdout, choose_split_seed
 from attack_client.progress import watch_queries, watch_theft
+from attack_client.reference import Reference, check_fits
 from attack_client.report import (
     Labels,
     Report,
@@ -28,17 +31,17 @@ from attack_client.report import (
     write_markdown,
 )
 from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
 from models import architectures
-from models.card import InputSpec
+from models.bundle import Bundle, open_bundle
 from models.datasets import Dataset
 from models.datasets import load as load_dataset
-from models.preprocessing import fit_arrays
 from models.training.device import choose_device
 from models.training.progress import Reporter, RichReporter
 
-__all__ = ["CURVES", "TRANSFER", "Campaign", "as_pool", "run_campaign"]
+__all__ = ["CURVES", "TRANSFER", "Campaign", "run_campaign"]
 
 TRANSFER = "transfer"
 """Directory of the transfer set below ``out``."""
@@ -69,6 +72,7 @@ class Campaign:
         batch: images per request.
         concurrency: requests in flight.
         seed: of the attack and the clones.
+        split_seed: of datasets that come without a split; None is the reference's, or 0.
         reference: bundle of the plain model, where it is at hand.
         defense: what the report calls the victim's defense.
         shape: input shape, where the model leaves it open.
@@ -95,23 +99,13 @@ class Campaign:
     batch: int = 64
     concurrency: int = 4
     seed: int = 0
+    split_seed: int | None = None
     reference: Path | None = None
     defense: str | None = None
     shape: tuple[int, int, int] | None = None
     latency_requests: int = 200
     device: str = "auto"
     command: Sequence[str] = ()
-
-
-def as_pool(dataset: Dataset, shape: tuple[int, int, int]) -> Pool:
-    """The training images of ``dataset`` as a victim of input ``(C, H, W)`` is shown them."""
-    channels, height, width = shape
-    spec = InputSpec.model_validate({"channels": channels, "height": height, "width": width})
-    return Pool(
-        name=dataset.name,
-        images=fit_arrays(dataset.train_images, spec),
-        labels=dataset.train_labels,
-    )
 
 
 def run_campaign(campaign: Campaign, console: Console) -> Report:
@@ -125,22 +119,25 @@ def run_campaign(campaign: Campaign, console: Console) -> Report:
     architectures.check(
         campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
     )
+    check_holdout(campaign.recipe, campaign.budgets)
     device = choose_device(campaign.device)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
         raise TransferSetExists(
             f"{out} already holds a transfer set: go on with --resume, or choose another --out"
         )
-    source = load_dataset(campaign.pool, root=campaign.data_root)
-    task = load_dataset(campaign.test, root=campaign.data_root)
-    stolen, test, honest = asyncio.run(_query(campaign, attack, source, task, console))
+    plain = None
+    if campaign.reference is not None:
+        plain = open_bundle(campaign.reference, allow_factories=campaign.recipe.allow_factories)
+    split_seed = choose_split_seed(
+        campaign.split_seed, test=campaign.test, reference=None if plain is None else plain.card
+    )
+    source = load_dataset(campaign.pool, root=campaign.data_root, split_seed=split_seed)
+    task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
+    stolen, examination = asyncio.run(
+        _query(campaign, attack, source, task, plain, device=device, console=console)
+    )
     with stolen:
-        reference = None
-        if campaign.reference is not None:
-            reference = Reference.from_bundle(campaign.reference, test, device=device)
-        examination = Examination(
-            test=test, honest=honest, reference=reference, defense=campaign.defense
-        )
         cache = CloneCache()
         rows = [
             train_and_score(
@@ -170,17 +167,37 @@ def run_campaign(campaign: Campaign, console: Console) -> Report:
 
 
 async def _query(
-    campaign: Campaign, attack: Attack, source: Dataset, task: Dataset, console: Console
-) -> tuple[TransferSet, TestSet, Honest]:
-    """Everything that touches the victim, as two callers: an honest one and a thief."""
-    async with _victim(campaign, campaign.api_key) as victim:
-        facts = victim.facts
-        pool = as_pool(source, facts.shape)
-        test = _test_set(task, facts)
+    campaign: Campaign,
+    attack: Attack,
+    source: Dataset,
+    task: Dataset,
+    plain: Bundle | None,
+    *,
+    device: torch.device,
+    console: Console,
+) -> tuple[TransferSet, Examination]:
+    """Everything that touches the victim, as two callers: a thief and an honest one.
+
+    Both keys are used, and all that the rows need besides answers is made, before anything is
+    paid for.
+    """
+    operator_key = campaign.operator_key or campaign.api_key
+    async with (
+        _victim(campaign, campaign.api_key) as victim,
+        _victim(campaign, operator_key) as operated,
+    ):
+        shape, classes = victim.facts.shape, victim.facts.classes
+        check_clone(campaign.recipe, shape=shape, classes=classes)
+        if plain is None:
+            test, reference = TestSet.of(task, shape=shape, classes=classes), None
+        else:
+            check_fits(plain.card, shape=shape, classes=classes)
+            test = TestSet.of(task, shape=shape, classes=classes, spec=plain.card.input)
+            reference = Reference.of(plain, test, device=device)
         with watch_theft(console) as watch:
             stolen = await steal(
                 victim,
-                pool,
+                as_pool(source, shape),
                 attack,
                 budget=campaign.budgets[-1],
                 out=campaign.out / TRANSFER,
@@ -190,21 +207,22 @@ async def _query(
                 concurrency=campaign.concurrency,
                 watch=watch,
             )
-    try:
-        async with _victim(campaign, campaign.operator_key or campaign.api_key) as victim:
+        try:
             with watch_queries(console, "honest queries") as advance:
                 honest = await measure_honest(
-                    victim,
+                    operated,
                     test,
                     latency_requests=campaign.latency_requests,
                     batch=campaign.batch,
                     concurrency=campaign.concurrency,
                     watch=advance,
                 )
-    except BaseException:
-        stolen.close()
-        raise
-    return stolen, test, honest
+        except BaseException:
+            stolen.close()
+            raise
+    return stolen, Examination(
+        test=test, honest=honest, reference=reference, defense=campaign.defense
+    )
 
 
 def _reporter(description: str, console: Console) -> Reporter | None:
@@ -223,9 +241,3 @@ def _victim(campaign: Campaign, key: str | None) -> HttpVictim:
         shape=campaign.shape,
         seed=campaign.seed,
     )
-
-
-def _test_set(task: Dataset, facts: VictimFacts) -> TestSet:
-    if not len(task.test_images):
-        raise PoolError(f"dataset {task.name} has no test images")
-    return TestSet.of(task, shape=facts.shape, classes=facts.classes)

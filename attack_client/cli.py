@@ -119,7 +119,10 @@ def _settings(
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise click.BadParameter(f"{pair!r} is not NAME=VALUE", ctx, parameter)
-        options[name] = yaml.safe_load(text)
+        try:
+            options[name] = yaml.safe_load(text)
+        except (yaml.YAMLError, ValueError) as error:
+            raise click.BadParameter(f"{pair!r}: the value is not YAML", ctx, parameter) from error
     return options
 
 
@@ -167,6 +170,11 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option("--batch", default=64, show_default=True, type=click.IntRange(1, 65536)),
     click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 256)),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0)),
+    click.option(
+        "--split-seed",
+        type=click.IntRange(0, 2**32 - 1),
+        help="Of datasets that come without a split; default: the reference's, else 0.",
+    ),
     click.option("--epochs", type=click.IntRange(min=1), help="Of a clone; default by budget."),
     click.option("--augment", default="none", type=click.Choice(["none", "shift", "crop-flip"])),
     click.option("--holdout", default=0.0, type=click.FloatRange(0, 0.5), help="Choose the epoch."),

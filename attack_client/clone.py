@@ -19,7 +19,7 @@ from models.training.loop import fit
 from models.training.plan import Augment, Cosine, Plan, Sgd
 from models.training.progress import Reporter
 
-__all__ = ["CloneRecipe", "default_epochs", "train_clone"]
+__all__ = ["CloneRecipe", "build_clone", "default_epochs", "train_clone"]
 
 PRESENTATIONS = 300_000
 """Images shown during training by default: the epochs follow from the budget."""
@@ -66,6 +66,10 @@ class CloneRecipe:
         if not 0.0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout must be in [0, 0.5], not {self.holdout}")
 
+    def held(self, answers: int) -> int:
+        """How many of ``answers`` are held out."""
+        return int(answers * self.holdout)
+
     def plan(self, samples: int, seed: int) -> Plan:
         """The plan for a transfer set of ``samples`` answers."""
         return Plan(
@@ -78,6 +82,39 @@ class CloneRecipe:
             # One wild batch must not cost a whole table its row.
             clip_norm=5.0,
             selection="best-on-validation" if self.holdout else "last",
+        )
+
+
+def build_clone(
+    recipe: CloneRecipe,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    normalisation: Normalisation,
+    seed: int,
+) -> nn.Module:
+    """A clone before training, drawn from ``seed``; torch's own random state is left alone.
+
+    Args:
+        recipe: names its architecture.
+        shape: ``(C, H, W)`` of its images.
+        classes: number of logits K.
+        normalisation: applied to pixels in [0, 1].
+        seed: of the weights.
+
+    Raises:
+        ModelsError: an unknown architecture, or one that does not fit the images.
+    """
+    channels, height, width = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return architectures.build(
+            recipe.architecture,
+            channels=channels,
+            size=(height, width),
+            outputs=classes,
+            normalisation=normalisation,
+            allow_factories=recipe.allow_factories,
         )
 
 
@@ -113,7 +150,7 @@ def train_clone(
         TrainingError: training diverged.
     """
     count = len(images)
-    held = int(count * recipe.holdout)
+    held = recipe.held(count)
     if recipe.holdout and held == 0:
         raise ValueError(f"a holdout of {recipe.holdout:g} of {count} answers is empty")
     order = np.random.default_rng(seed).permutation(count) if held else np.arange(count)
@@ -126,16 +163,13 @@ def train_clone(
         validation_targets=answers[:held] if held else None,
     )
     channels, height, width = images.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = architectures.build(
-            recipe.architecture,
-            channels=channels,
-            size=(height, width),
-            outputs=classes,
-            normalisation=_normalisation(images),
-            allow_factories=recipe.allow_factories,
-        )
+    network = build_clone(
+        recipe,
+        shape=(channels, height, width),
+        classes=classes,
+        normalisation=_normalisation(images),
+        seed=seed,
+    )
     fit(Imitation(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
     return network.eval()
 

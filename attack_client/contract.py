@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -50,13 +51,22 @@ class BlackBox(Protocol):
         """What is known of it before the first query."""
         ...
 
-    async def query(self, images: NDArray[np.uint8], *, key: str | None = None) -> Reply:
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)``; each image is one query.
 
         Args:
             images: uint8.
             key: names this request. A victim that knows idempotency keys charges a key once,
                 however often the request is sent.
+            resending: called before every attempt but the first, so that what was sent is known
+                even if no answer ever comes. A victim that sends once may ignore it; one that
+                sends more often and ignores it is counted by ``Reply.sends``.
 
         Raises:
             VictimError: there is no answer, and asking again now would not help.

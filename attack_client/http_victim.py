@@ -56,7 +56,7 @@ class HttpVictim:
         sleep: in place of ``asyncio.sleep``.
 
     Raises:
-        AttackError: the URL is not one of http or https.
+        AttackError: the URL is not one of http or https, or the key cannot be a header.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class HttpVictim:
         self._model, _, version = model.partition("/")
         self._path = v2.model_path(self._model, version or None)
         self._name = model
-        self._api_key = api_key
+        self._api_key = _sendable(api_key)
         self._shape = shape
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
@@ -120,8 +120,9 @@ class HttpVictim:
                 # A proxy from the environment cannot reach this machine's own loopback.
                 trust_env=self._host not in LOOPBACK,
             )
-        except (UnicodeEncodeError, ValueError) as error:
-            raise AttackError("the API key or the proxy settings cannot be used") from error
+        except ValueError:
+            # The proxy's URL may hold a password, and the error its URL.
+            raise AttackError("the proxy settings of the environment cannot be used") from None
         try:
             metadata, _ = await self._send("GET", self._path, _object("the model's metadata"))
             self._binary = await self._speaks_binary()
@@ -145,12 +146,19 @@ class HttpVictim:
         if client is not None:
             await client.aclose()
 
-    async def query(self, images: NDArray[np.uint8], *, key: str | None = None) -> Reply:
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)`` uint8; each image is one query.
 
         Args:
             images: of the model's input shape.
             key: sent as ``Idempotency-Key``.
+            resending: called before every attempt but the first.
 
         Raises:
             ProtocolError: the images do not fit the model, or the answers cannot be read.
@@ -173,7 +181,12 @@ class HttpVictim:
             )
 
         probabilities, sends = await self._send(
-            "POST", f"{self._path}/infer", parse, headers=headers, body=body
+            "POST",
+            f"{self._path}/infer",
+            parse,
+            headers=headers,
+            body=body,
+            resending=resending,
         )
         return Reply(probabilities=probabilities, sends=sends)
 
@@ -193,6 +206,7 @@ class HttpVictim:
         *,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
+        resending: Callable[[], None] | None = None,
     ) -> tuple[Parsed, int]:
         """One request until it is answered or given up; what it said, and how often it went."""
         if self._client is None:
@@ -200,6 +214,8 @@ class HttpVictim:
         sends, waited_s = 0, 0.0
         while True:
             sends += 1
+            if sends > 1 and resending is not None:
+                resending()
             error: VictimError
             try:
                 response = await self._client.request(method, path, headers=headers, content=body)
@@ -216,6 +232,9 @@ class HttpVictim:
                 failure = Failure(Outcome.LOST)
                 error = Unreachable(f"{self._url} does not answer ({_reason(lost)})")
                 error.__cause__ = lost
+            except httpx.LocalProtocolError:
+                # Its text, and the chain of causes, may quote a header: the key is one.
+                raise Unreachable(f"{self._url} cannot be queried (an illegal request)") from None
             except (httpx.HTTPError, httpx.InvalidURL) as broken:
                 raise Unreachable(f"{self._url} cannot be queried ({_reason(broken)})") from broken
             delay_s = self._retry.delay_s(
@@ -249,6 +268,13 @@ def _object(what: str) -> Callable[[httpx.Response], dict[str, Any]]:
         return v2.parse_json(response.content, what)
 
     return parse
+
+
+def _sendable(key: str | None) -> str | None:
+    """``key``, where a header can carry it; the sentence must not show it."""
+    if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
+        raise AttackError("an API key must be printable ASCII without spaces around it")
+    return key
 
 
 def _clean(url: str) -> tuple[str, str]:

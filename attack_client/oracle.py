@@ -132,6 +132,14 @@ class BudgetedOracle:
         return self._transfer_set.answers(start, count)[1]
 
     async def _request(self, start: int, images: NDArray[np.uint8]) -> None:
+        attempts = 1
+
+        def resending() -> None:
+            nonlocal attempts
+            attempts += 1
+            self._transfer_set.note_sent(start, len(images))
+            self._resent += len(images)
+
         async with self._slots:
             if self._failure is not None:
                 raise self._failure
@@ -140,9 +148,9 @@ class BudgetedOracle:
                 # kill; asking twice for one image at two positions is two.
                 key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
                 self._transfer_set.note_sent(start, len(images))
-                reply = await self._victim.query(images, key=str(key))
-                for _ in range(reply.sends - 1):
-                    self._transfer_set.note_sent(start, len(images))
+                reply = await self._victim.query(images, key=str(key), resending=resending)
+                while attempts < reply.sends:
+                    resending()
                 await asyncio.to_thread(
                     self._transfer_set.append, start, images, reply.probabilities
                 )
@@ -150,7 +158,6 @@ class BudgetedOracle:
                 self._failure = error
                 raise
         self._queries += len(images)
-        self._resent += (reply.sends - 1) * len(images)
         self._report()
 
     def _verify(

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attack_client.clone import CloneRecipe, train_clone
-from attack_client.evaluation import Honest, Reference, TestSet, agreement, predict
+from attack_client.honest import Honest
+from attack_client.predictions import agreement, predict
+from attack_client.reference import Reference
 from attack_client.report.schema import Labels, Row
+from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
 from models.training.progress import Reporter
 

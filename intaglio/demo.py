@@ -8,6 +8,7 @@ another's.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,12 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from attack_client.attacks.knockoff import Knockoff
-from attack_client.campaign import as_pool
 from attack_client.clone import CloneRecipe
 from attack_client.contract import Pool
-from attack_client.evaluation import Honest, Reference, TestSet, measure_honest
+from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.progress import watch_queries, watch_theft
+from attack_client.reference import Reference
 from attack_client.report import (
     Labels,
     Report,
@@ -36,16 +37,17 @@ from attack_client.report import (
     write_markdown,
 )
 from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
 from intaglio.processes import Running, serving
-from intaglio.recipe import load_recipe
+from intaglio.recipe import Recipe, load_recipe
 from intaglio.training import train_recipe
 from models.bundle import open_bundle
 from models.datasets import load
 from models.training.progress import RichReporter, StatusColumn
 
-__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo"]
+__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo", "StaleDemo"]
 
 POOL = "letters"
 CLONE = "lenet"
@@ -74,6 +76,10 @@ MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
         [{"kind": "reverse-sigmoid"}, {"kind": "rounding", "decimals": 1}],
     ),
 }
+
+
+class StaleDemo(Exception):
+    """A directory holds what another demo left there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,11 @@ class Demo:
         label = f" (split {split + 1} of {self.splits})" if self.splits > 1 else ""
         self.console.rule(f"1  Train the victims{label}", align="left")
         models = place / "models"
-        plain = self._train(PLAIN, models, split)
-        self._train(PAIR, models, split, f"objective.reference={plain}")
+        plain_recipe = self._recipe(PLAIN, split)
+        pair_recipe = self._recipe(PAIR, split, f"objective.reference={models / PLAIN / '1'}")
+        self._claim(place, plain_recipe, pair_recipe)
+        plain = self._train(plain_recipe, models)
+        self._train(pair_recipe, models)
 
         config = place / "serve.yaml"
         served = {
@@ -129,6 +138,8 @@ class Demo:
             for name, (bundle, chain) in self.defenses.items()
         }
         config.write_text(yaml.safe_dump({"models": served}, sort_keys=False), encoding="utf-8")
+        # One thread: a network this small gains nothing from more, and the thief needs the rest.
+        arguments = ("--config", str(config), "--threads", "1")
 
         self.console.rule(f"2  Serve them, be honest, steal{label}", align="left")
         card = open_bundle(plain).card
@@ -138,7 +149,7 @@ class Demo:
         examinations: dict[str, Examination] = {}
         stolen: dict[str, TransferSet] = {}
         reference = Reference.from_bundle(plain, test)
-        with serving(models, "--config", str(config), log=place / "server.log") as server:
+        with serving(models, *arguments, log=place / "server.log") as server:
             self.console.print(f"Serving at {server.url}", highlight=False)
             for name in self.defenses:
                 honest, stolen[name] = asyncio.run(
@@ -158,14 +169,33 @@ class Demo:
         self.console.rule(f"3  Train the clones{label}", align="left")
         return self._clones(stolen, examinations, split)
 
-    def _train(self, name: str, models: Path, split: int, *overrides: str) -> Path:
-        done = models / name / "1"
+    def _recipe(self, name: str, split: int, *overrides: str) -> Recipe:
+        return load_recipe(name, (f"data.split_seed={split}", f"plan.seed={split}", *overrides))
+
+    def _claim(self, place: Path, *recipes: Recipe) -> None:
+        """Write down what ``place`` holds; refuse to go on with what something else left there.
+
+        Raises:
+            StaleDemo: a recipe or a chain was another one then.
+        """
+        now: dict[str, Any] = {recipe.name: recipe.model_dump(mode="json") for recipe in recipes}
+        for name, (bundle, chain) in self.defenses.items():
+            now[f"{name}, served"] = [bundle, [dict(link) for link in chain]]
+        path = place / "made-from.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for key, value in now.items():
+            if before.get(key, value) != value:
+                raise StaleDemo(f"{place} was made with another {key}: delete it, or choose --out")
+        place.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**before, **now}, indent=2) + "\n", encoding="utf-8")
+
+    def _train(self, recipe: Recipe, models: Path) -> Path:
+        done = models / recipe.name / "1"
         if done.is_dir():
-            self.console.print(f"{name}: using {done}", highlight=False)
+            self.console.print(f"{recipe.name}: using {done}", highlight=False)
             return done
-        seeds = (f"data.split_seed={split}", f"plan.seed={split}")
-        recipe = load_recipe(name, (*seeds, *overrides))
-        return train_recipe(recipe, out=models, reporter=RichReporter(name, console=self.console))
+        reporter = RichReporter(recipe.name, console=self.console)
+        return train_recipe(recipe, out=models, reporter=reporter)
 
     async def _rob(
         self, server: Running, name: str, *, pool: Pool, test: TestSet, place: Path, split: int

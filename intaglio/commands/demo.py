@@ -34,7 +34,7 @@ def demo(out: Path, everything: bool, splits: int) -> None:
     from rich.console import Console
 
     from attack_client.errors import AttackError
-    from intaglio.demo import BUDGETS, DEFENSES, MORE_DEFENSES, Demo
+    from intaglio.demo import BUDGETS, DEFENSES, MORE_DEFENSES, Demo, StaleDemo
     from intaglio.processes import ServerDidNotStart
     from models.errors import ModelsError
 
@@ -51,5 +51,5 @@ def demo(out: Path, everything: bool, splits: int) -> None:
     )
     try:
         job.run(command)
-    except (AttackError, ModelsError, ServerDidNotStart) as error:
+    except (AttackError, ModelsError, ServerDidNotStart, StaleDemo) as error:
         raise click.ClickException(str(error)) from error

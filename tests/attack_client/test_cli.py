@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -13,10 +14,13 @@ from click.testing import CliRunner, Result
 
 from attack_client.cli import attack
 from attack_client.report import read_json
+from models import architectures
 from models.bundle import NetworkSource, write_bundle
-from models.card import InputSpec, Normalisation
+from models.card import InputSpec, Normalisation, TrainingCard
+from models.datasets import load as load_dataset
+from models.preprocessing import fit_arrays
 from tests.attack_client.conftest import Serve
-from tests.attack_client.stub import CLASSES, SHAPE, LinearModel, Stub
+from tests.attack_client.stub import SHAPE, LinearModel, Stub
 
 
 def knockoff(url: str, root: Path, out: Path, *more: str) -> list[str]:
@@ -101,33 +105,56 @@ def test_a_finished_attack_is_not_paid_for_again(
     assert stub.samples == paid + evaluation
 
 
-def test_a_reference_tells_what_is_lost_and_kept(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
-) -> None:
-    from models import architectures
-
-    channels, height, width = SHAPE
+def plain_bundle(
+    root: Path,
+    model: LinearModel,
+    *,
+    architecture: str = "cnn-small",
+    spec: InputSpec | None = None,
+    data: str = "task",
+    split_seed: int = 0,
+) -> Path:
+    """An untrained bundle whose card says that it was trained on ``data``."""
+    channels, height, width = model.shape
     normalisation = Normalisation(mean=(0.5,), std=(0.25,))
-    plain = architectures.build(
-        "cnn-small",
+    module = architectures.build(
+        architecture,
         channels=channels,
         size=(height, width),
-        outputs=CLASSES,
+        outputs=model.classes,
         normalisation=normalisation,
+        allow_factories=[architecture],
     )
-    bundle = write_bundle(
-        tmp_path / "bundles",
+    training = TrainingCard(
+        objective="plain",
+        data=data,
+        seed=0,
+        epochs=1,
+        selection="last",
+        recipe={"data": {"train": data, "split_seed": split_seed}},
+    )
+    return write_bundle(
+        root,
         name="plain",
         version="1",
         description="untrained",
-        input=InputSpec(channels=1, height=height, width=width),
-        labels=tuple("abcde"),
+        input=spec or InputSpec(channels=1, height=height, width=width),
+        labels=tuple("abcdefghij"[: model.classes]),
         networks={
             "victim": NetworkSource(
-                module=plain, architecture="cnn-small", normalisation=normalisation
+                module=module,
+                architecture=architecture,
+                normalisation=normalisation,
+                training=training,
             )
         },
     )
+
+
+def test_a_reference_tells_what_is_lost_and_kept(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    bundle = plain_bundle(tmp_path / "bundles", model)
     with serve(Stub(model)) as url:
         more = ("--budget", "40", "--reference", str(bundle))
         result = run(knockoff(url, npz_root, tmp_path / "run", *more))
@@ -137,6 +164,65 @@ def test_a_reference_tells_what_is_lost_and_kept(
     assert row.victim_accuracy < 0.9
     assert row.benign_l1 is not None
     assert row.benign_l1 > 0.1
+    assert row.fidelity is not None
+
+
+def test_the_test_set_is_the_references_own(serve: Serve, npz_root: Path, tmp_path: Path) -> None:
+    model = LinearModel(SHAPE, 10)
+    spec = InputSpec(channels=1, height=8, width=8, resize="nearest")
+    bundle = plain_bundle(tmp_path / "bundles", model, spec=spec, data="digits", split_seed=3)
+    stub = Stub(model)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "20")
+        arguments += ["--test", "digits", "--reference", str(bundle)]
+        refused = sentence(run([*arguments, "--split-seed", "0"]))
+        assert "trained on digits split by 3" in refused
+        assert not stub.requests
+        result = run(arguments)
+    assert result.exit_code == 0, result.output
+    honest = {image for key, images in stub.requests if key is None for image in images}
+    own = fit_arrays(load_dataset("digits", split_seed=3).test_images, spec)
+    assert honest == {hashlib.sha256(image.tobytes()).hexdigest() for image in own}
+
+
+def test_a_split_is_drawn_as_told_for_pool_and_test_set(
+    serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    model = LinearModel((1, 28, 28), 10)
+    stub = Stub(model)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "200")
+        result = run([*arguments, "--test", "digits", "--pool", "digits", "--split-seed", "5"])
+    assert result.exit_code == 0, result.output
+    digits = load_dataset("digits", split_seed=5)
+    for asked, images in ((True, digits.train_images), (False, digits.test_images)):
+        known = {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
+        seen = {
+            image for key, many in stub.requests if (key is not None) == asked for image in many
+        }
+        assert seen
+        assert seen <= known
+
+
+def test_an_allowed_factory_may_be_the_references(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from models.architectures.cnn_small import cnn_small\n"
+        "def make(*, channels, size, outputs):\n"
+        "    return cnn_small(channels=channels, size=size, outputs=outputs)\n"
+    )
+    bundle = plain_bundle(tmp_path / "bundles", model, architecture=f"{file}:make")
+    stub = Stub(model)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "20")
+        arguments += ["--reference", str(bundle)]
+        assert "--allow-factory" in sentence(run(arguments))
+        assert not stub.requests
+        result = run([*arguments, "--allow-factory", f"{file}:make"])
+    assert result.exit_code == 0, result.output
+    [row] = read_json(tmp_path / "run" / "report.json").rows
     assert row.fidelity is not None
 
 
@@ -152,6 +238,8 @@ def test_a_reference_tells_what_is_lost_and_kept(
         (("--budget", "5", "--model", "other"), "check --model"),
         (("--budget", "5", "--set", "speed=3"), "no option 'speed'"),
         (("--budget", "5", "--set", "speed"), "NAME=VALUE"),
+        (("--budget", "5", "--set", "x=["), "'x=[': the value is not YAML"),
+        (("--budget", "5", "--set", "x=2026-13-45"), "the value is not YAML"),
         (("--budget", "5", "--shape", "6x6"), "CxHxW"),
         (("--budget", "5", "--device", "tpu"), "device"),
         (("--budget", "5", "--reference", "/nowhere"), "/nowhere"),
@@ -170,6 +258,53 @@ def test_a_mistake_is_one_sentence(
         result = run([*knockoff(url, npz_root, tmp_path / "run"), *more])
     assert expected in sentence(result)
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--reference", "{root}/nope"), "is not a bundle"),
+        (("--reference", "{root}/wide/plain/1"), "the victim 5 from (1, 8, 8)"),
+        (("--clone", "{root}/mine.py:nope", "--allow-factory", "{root}/mine.py:nope"), "nope"),
+        (("--clone", "{root}/mine.py:odd", "--allow-factory", "{root}/mine.py:odd"), "logits"),
+        (("--holdout", "0.001"), "no answer at all"),
+        (("--budget", "300,9", "--holdout", "0.1"), "a budget of 9"),
+        (("--operator-key", "wrong"), "401"),
+        (("--operator-key", "two\nlines"), "printable ASCII"),
+    ],
+)
+def test_a_mistake_is_found_before_the_first_query(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    more: tuple[str, ...],
+    expected: str,
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from torch import nn\ndef odd(*, channels, size, outputs):\n    return nn.Flatten()\n"
+    )
+    plain_bundle(tmp_path / "wide", LinearModel((1, 12, 12)))
+    stub = Stub(model, key="thief")
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "300")
+        arguments += [part.format(root=tmp_path) for part in more]
+        result = run(arguments, INTAGLIO_API_KEY="thief")
+    assert expected in sentence(result)
+    assert not stub.requests
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_key_that_cannot_be_sent_is_not_printed(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    with serve(Stub(model, key="thief")) as url:
+        result = run(
+            knockoff(url, npz_root, tmp_path / "run", "--budget", "5"),
+            INTAGLIO_API_KEY="supersecret\nx",
+        )
+    assert "printable ASCII" in sentence(result)
+    assert "supersecret" not in result.output
 
 
 def test_a_missing_key_is_one_sentence(

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from attack_client.clone import CloneRecipe, default_epochs, train_clone
-from attack_client.evaluation import agreement, predict
+from attack_client.predictions import agreement, predict
 from attack_client.transfer_set import hard_labels
 from models.errors import ArchitectureError
 from tests.attack_client.stub import LinearModel

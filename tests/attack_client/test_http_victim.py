@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import traceback
 from collections.abc import Callable
 
 import httpx
@@ -126,6 +127,33 @@ def test_a_wrong_key_is_a_sentence_that_does_not_repeat_it(model: LinearModel) -
     assert "wr0ng" not in str(caught.value)
     assert ask(stub, api_key="right").sends == 1
     assert "right" not in repr(HttpVictim("http://victim", "toy", api_key="right"))
+
+
+@pytest.mark.parametrize(
+    "key", ["s3cret\nx", "s3cret\r\nX-Admin: 1", " s3cret", "s3cret ", "s3crét", "s3cret\x7f", ""]
+)
+def test_a_key_that_no_header_carries_is_refused_without_showing_it(key: str) -> None:
+    with pytest.raises(AttackError, match="must be printable ASCII") as caught:
+        HttpVictim("http://victim", "toy", api_key=key)
+    assert "s3cr" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_text_of_a_header_error_is_shown_nowhere() -> None:
+    key = "".join(["s3", "cret"])  # not in a line of source that a traceback quotes
+
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.LocalProtocolError(
+            f"Illegal header value {request.headers['Authorization'].encode()!r}"
+        )
+
+    async def run() -> None:
+        transport = httpx.MockTransport(refuse)
+        async with HttpVictim("http://victim", "toy", api_key=key, transport=transport):
+            raise AssertionError("entered")
+
+    with pytest.raises(Unreachable, match="an illegal request") as caught:
+        asyncio.run(run())
+    assert key not in "".join(traceback.format_exception(caught.value))
 
 
 def test_a_spent_budget_is_not_waited_for_all_day(model: LinearModel) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,15 +18,17 @@ from attack_client.contract import Attack, Oracle, Pool, Reply, VictimFacts
 from attack_client.errors import (
     BudgetExhausted,
     PoolError,
+    Refused,
     TransferSetError,
     TransferSetExists,
     Unreachable,
 )
+from attack_client.http_victim import HttpVictim
 from attack_client.oracle import BudgetedOracle, Tally
 from attack_client.provenance import Provenance
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
-from tests.attack_client.stub import CLASSES, SHAPE, LinearModel
+from tests.attack_client.stub import CLASSES, SHAPE, Fault, LinearModel, Stub
 
 
 class Local:
@@ -37,7 +41,14 @@ class Local:
         self.in_flight = self.most = 0
         self._model, self._left, self._sends = model, answers, sends
 
-    async def query(self, images: NDArray[np.uint8], *, key: str | None = None) -> Reply:
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> Reply:
+        del resending
         self.keys.append(key)
         self._left -= 1
         fails = self._left < 0
@@ -207,6 +218,38 @@ def test_retries_are_counted_as_sent(tmp_path: Path, model: LinearModel, pool: P
         assert stolen.sent() == 120
         assert stolen.recorded == 40
     assert tallies[-1].resent == 80
+
+
+@pytest.mark.parametrize("answered_at_last", [False, True])
+def test_every_attempt_is_journalled_before_it_is_sent(
+    tmp_path: Path, model: LinearModel, pool: Pool, answered_at_last: bool
+) -> None:
+    stub = Stub(model)
+    stub.faults.extend([Fault(504)] * (7 if answered_at_last else 8))
+    journalled: list[int] = []
+    tallies: list[Tally] = []
+
+    async def no_sleep(seconds: float) -> None:
+        del seconds
+        with TransferSet.read(tmp_path) as stolen:
+            journalled.append(stolen.sent())
+
+    async def run() -> None:
+        transport = httpx.ASGITransport(stub)
+        async with HttpVictim("http://victim", "toy", transport=transport, sleep=no_sleep) as it:
+            found = await steal(it, pool, Knockoff(), budget=10, out=tmp_path, watch=tallies.append)
+            found.close()
+
+    if answered_at_last:
+        asyncio.run(run())
+        assert tallies[-1].resent == 70
+    else:
+        with pytest.raises(Refused, match="504"):
+            asyncio.run(run())
+    assert len(stub.requests) == 8
+    assert journalled == [10, 20, 30, 40, 50, 60, 70]
+    with TransferSet.read(tmp_path) as stolen:
+        assert stolen.sent() == 80
 
 
 def test_an_attack_that_asks_from_many_tasks_fails_with_one_reason(

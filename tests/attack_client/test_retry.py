@@ -63,12 +63,23 @@ def test_never_early_never_past_patience(
         ("Sun, 01 Mar 2026 12:01:30 GMT", 90.0),
         ("Sun, 01 Mar 2026 11:00:00 GMT", 0.0),
         ("soon", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+        ("Sun, 01 Mar 2026 12:01:30 +99999999999999999999", None),
         ("-3", None),
         ("", None),
     ],
 )
 def test_retry_after_is_seconds_or_a_date(value: str | None, seconds: float | None) -> None:
     assert retry_after_s(value, now=NOW) == seconds
+
+
+@given(
+    st.text(max_size=60)
+    | st.from_regex(r"\A(Mon, )?[0-9]{1,30} Jan [0-9]{1,30} [0-9]{1,9}:[0-9]{2}:[0-9]{2} \S{0,9}\Z")
+)
+def test_no_retry_after_crashes_the_client(value: str) -> None:
+    seconds = retry_after_s(value, now=NOW)
+    assert seconds is None or seconds >= 0
 
 
 def test_a_policy_that_makes_no_sense_is_refused() -> None:

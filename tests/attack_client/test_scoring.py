@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -13,13 +14,17 @@ from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
 from attack_client.contract import Pool
 from attack_client.errors import PoolError, Refused, TransferSetError
-from attack_client.evaluation import Honest, Reference, TestSet, measure_honest
+from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
+from attack_client.reference import Reference
 from attack_client.report import Labels, Row
 from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.shown import TestSet
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from models.card import InputSpec
 from models.datasets import Dataset
+from models.preprocessing import fit_arrays
 from tests.attack_client.stub import CLASSES, SHAPE, Fault, LinearModel, Stub
 
 RECIPE = CloneRecipe(architecture="cnn-small", epochs=2)
@@ -212,3 +217,19 @@ def test_a_test_set_with_other_classes_is_refused(model: LinearModel) -> None:
         TestSet.of(dataset, shape=SHAPE, classes=CLASSES)
     found = TestSet.of(dataset, shape=(3, 12, 12), classes=2)
     assert found.images.shape == (4, 3, 12, 12)
+    with pytest.raises(PoolError, match="no test images"):
+        TestSet.of(
+            replace(dataset, test_images=images[:0], test_labels=labels[:0]), shape=SHAPE, classes=2
+        )
+
+
+def test_a_card_says_how_images_become_a_victims_input(model: LinearModel) -> None:
+    images = model.images(4)[:, :, :, :5]
+    labels = np.array([0, 1, 0, 1])
+    dataset = Dataset("binary", images, labels, images, labels, ("no", "yes"))
+    spec = InputSpec(channels=1, height=8, width=8, fit="pad", background=7)
+    found = TestSet.of(dataset, shape=SHAPE, classes=2, spec=spec)
+    np.testing.assert_array_equal(found.images, fit_arrays(images, spec))
+    assert not np.array_equal(found.images, TestSet.of(dataset, shape=SHAPE, classes=2).images)
+    with pytest.raises(ValueError, match="spec is of shape"):
+        TestSet.of(dataset, shape=(3, 8, 8), classes=2, spec=spec)

@@ -1,0 +1,114 @@
+"""What honest callers are served, measured through the API.
+
+Honest queries are an operator's, made under an operator's key; they are counted apart from the
+attack's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client.contract import BlackBox
+from attack_client.predictions import agreement
+from attack_client.shown import TestSet
+
+__all__ = ["Honest", "measure_honest"]
+
+WARM_UP = 5
+"""Single-image requests before latency is measured: connections and caches are cold."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Honest:
+    """What a caller who means no harm is served.
+
+    Attributes:
+        served: ``(N, K)`` float32, the answers on the test set.
+        accuracy: share of test images answered right.
+        latency_p50_ms: median of sequential single-image requests; None if none were made.
+        latency_p99_ms: 99th percentile of the same.
+        queries: honest queries it took to know this.
+    """
+
+    served: NDArray[np.float32]
+    accuracy: float
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    queries: int
+
+
+async def measure_honest(
+    victim: BlackBox,
+    test: TestSet,
+    *,
+    latency_requests: int = 200,
+    batch: int = 64,
+    concurrency: int = 4,
+    watch: Callable[[int, int], None] | None = None,
+) -> Honest:
+    """Query the whole test set in batches, then single images one after another for latency.
+
+    Args:
+        victim: open, under an operator's key.
+        test: every image of it is asked about once.
+        latency_requests: single-image requests that are timed, from the caller's call to the
+            decoded answer, retries included; 0 measures no latency.
+        batch: images per request of the first part.
+        concurrency: requests in flight of the first part.
+        watch: told ``(done, total)`` queries.
+
+    Raises:
+        VictimError: there is no answer.
+    """
+    count = len(test.images)
+    warm_up = WARM_UP if latency_requests else 0
+    total = count + warm_up + latency_requests
+    served: list[NDArray[np.float32]] = []
+    done = 0
+
+    def advance(queries: int) -> None:
+        nonlocal done
+        done += queries
+        if watch is not None:
+            watch(done, total)
+
+    slots = asyncio.Semaphore(concurrency)
+
+    async def ask(start: int) -> NDArray[np.float32]:
+        async with slots:
+            images = test.images[start : start + batch]
+            reply = await victim.query(images)
+            advance(len(images))
+            return reply.probabilities
+
+    requests = [asyncio.ensure_future(ask(start)) for start in range(0, count, batch)]
+    try:
+        served = list(await asyncio.gather(*requests))
+    except BaseException:
+        for request in requests:
+            request.cancel()
+        raise
+
+    seconds = []
+    for number in range(warm_up + latency_requests):
+        image = test.images[number % count][np.newaxis]
+        began = time.perf_counter()
+        await victim.query(image)
+        seconds.append(time.perf_counter() - began)
+        advance(1)
+    timed = np.array(seconds[warm_up:]) * 1e3
+
+    answers = np.concatenate(served)
+    return Honest(
+        served=answers,
+        accuracy=agreement(answers, test.labels),
+        latency_p50_ms=float(np.percentile(timed, 50)) if latency_requests else None,
+        latency_p99_ms=float(np.percentile(timed, 99)) if latency_requests else None,
+        queries=total,
+    )

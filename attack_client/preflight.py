@@ -1,0 +1,58 @@
+"""What can be found wrong before the first query, and must be: queries are not given back."""
+
+from __future__ import annotations
+
+from attack_client.clone import CloneRecipe, build_clone
+from attack_client.errors import AttackError
+from attack_client.reference import split_seed_of
+from models.card import Card, Normalisation
+
+__all__ = ["check_clone", "check_holdout", "choose_split_seed"]
+
+
+def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:
+    """Refuse a share of the answers that is none of them.
+
+    Raises:
+        AttackError: the smallest of ``budgets`` holds out no answer.
+    """
+    smallest = min(budgets)
+    if recipe.holdout and not recipe.held(smallest):
+        raise AttackError(
+            f"a holdout of {recipe.holdout:g} of a budget of {smallest} queries is no answer at "
+            "all: raise --holdout or --budget, or hold out nothing"
+        )
+
+
+def check_clone(recipe: CloneRecipe, *, shape: tuple[int, int, int], classes: int) -> None:
+    """Build a clone once and throw it away.
+
+    Raises:
+        ModelsError: it cannot be built for images ``(C, H, W)`` and that many classes.
+    """
+    channels = shape[0]
+    grey = Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
+    build_clone(recipe, shape=shape, classes=classes, normalisation=grey, seed=0)
+
+
+def choose_split_seed(given: int | None, *, test: str, reference: Card | None) -> int:
+    """The seed of datasets that come without a split, so that nothing tested was trained on.
+
+    Args:
+        given: what the caller asks for; None leaves it to the reference, and 0 without one.
+        test: name of the test set.
+        reference: card of the plain model of the victim.
+
+    Raises:
+        AttackError: ``given`` would test on what the reference was trained on.
+    """
+    stated = None if reference is None else split_seed_of(reference)
+    if given is None or stated is None:
+        return given if given is not None else stated or 0
+    training = None if reference is None else reference.networks["victim"].training
+    if training is not None and training.data == test and given != stated:
+        raise AttackError(
+            f"--split-seed is {given}, but the reference was trained on {test} split by "
+            f"{stated}: some of the test images would be its training images"
+        )
+    return given

@@ -1,0 +1,88 @@
+"""The plain model beside the victim: what is lost and kept is measured from it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from attack_client.errors import PoolError
+from attack_client.predictions import predict
+from attack_client.shown import TestSet
+from models.bundle import Bundle, open_bundle
+from models.card import Card
+
+__all__ = ["Reference", "check_fits", "split_seed_of"]
+
+
+def check_fits(card: Card, *, shape: tuple[int, ...], classes: int) -> None:
+    """Refuse a plain model that cannot be the victim's.
+
+    Raises:
+        PoolError: it takes other images than ``shape`` ``(C, H, W)`` or knows other classes.
+    """
+    if card.input.shape != shape or card.classes != classes:
+        raise PoolError(
+            f"the reference {card.name} tells {card.classes} classes from images "
+            f"{card.input.shape}, the victim {classes} from {shape}"
+        )
+
+
+def split_seed_of(card: Card) -> int | None:
+    """The seed that split the data into what the victim was trained on and its test set.
+
+    None where the card does not tell: the weights came from elsewhere.
+    """
+    victim = card.networks.get("victim")
+    data = None if victim is None or victim.training is None else victim.training.recipe.get("data")
+    seed = data.get("split_seed") if isinstance(data, dict) else None
+    return seed if type(seed) is int and 0 <= seed < 2**32 else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """The plain model (same architecture and recipe, no defense) on the test set.
+
+    Attributes:
+        probabilities: ``(N, K)`` float32, not canonicalised.
+    """
+
+    probabilities: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, bundle: Bundle, test: TestSet, *, device: torch.device | str = "cpu") -> Reference:
+        """Run the ``victim`` of ``bundle`` on ``test``.
+
+        Raises:
+            ModelsError: the bundle holds no such network, or one that cannot be loaded.
+            PoolError: it takes other images or knows other classes.
+        """
+        check_fits(bundle.card, shape=test.images.shape[1:], classes=test.classes)
+        return cls(predict(bundle.load("victim", device), test.images, device=device))
+
+    @classmethod
+    def from_bundle(
+        cls,
+        path: Path,
+        test: TestSet,
+        *,
+        allow_factories: Collection[str] = (),
+        device: torch.device | str = "cpu",
+    ) -> Reference:
+        """As ``of``, for the bundle at ``path``.
+
+        Args:
+            path: the directory ``NAME/VERSION``.
+            test: what it is shown.
+            allow_factories: factories that its card may name.
+            device: where it runs.
+
+        Raises:
+            ModelsError: the bundle cannot be opened.
+            PoolError: it takes other images or knows other classes.
+        """
+        return cls.of(open_bundle(path, allow_factories=allow_factories), test, device=device)
