@@ -19,6 +19,18 @@ COMMANDS = {
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }
 
+EXTRAS = {
+    # library: the extra that brings it
+    "fastapi": "server",
+    "prometheus_client": "server",
+    "pydantic_settings": "server",
+    "python_multipart": "server",
+    "uvicorn": "server",
+    "httpx": "attack",
+    "matplotlib": "attack",
+    "sklearn": "data",
+}
+
 
 class LazyGroup(click.Group):
     """A group that imports a subcommand only to run it, so that ``--help`` answers at once."""
@@ -34,15 +46,35 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), name)
+        try:
+            command = getattr(importlib.import_module(module), name)
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a subcommand; say which extra to install if a library of another role is missing."""
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_) for name, (_, help_) in COMMANDS.items()])
+
+
+def _missing(error: ModuleNotFoundError) -> Exception:
+    library = (error.name or "").partition(".")[0]
+    extra = EXTRAS.get(library)
+    if extra is None:
+        return error
+    return click.ClickException(
+        f"this needs {library}, which is not installed: pip install 'intaglio[{extra}]'"
+    )
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

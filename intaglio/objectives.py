@@ -12,6 +12,10 @@ from torch import nn
 from defenses.errors import OptionError
 from defenses.options import coerce
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
+from defenses.training.isolation_induction import IsolationInduction
+from defenses.training.nasty import Nasty
+from defenses.training.outlier_exposure import OutlierExposure
+from defenses.training.sparse_teacher import AdversarialSparseTeacher, SparseTeacher
 from models.errors import RecipeError
 from models.training.cross_entropy import CrossEntropy
 from models.training.objective import Objective
@@ -26,10 +30,16 @@ class Trainable:
     Attributes:
         objective: called with one network per role, by keyword, and its options.
         roles: of the networks, the evaluated one first.
+        untrained: networks that the objective is given after those, with their first weights,
+            and that are neither trained nor part of the bundle.
+        base: whether the objective is given, last, the network called ``base``: a plain one of
+            the same architecture, trained before and not changed.
     """
 
     objective: type[Objective]
     roles: tuple[str, ...]
+    untrained: tuple[str, ...] = ()
+    base: bool = False
 
     def check(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """``options`` as the objective's constructor takes them.
@@ -64,8 +74,9 @@ class Trainable:
             RecipeError: an option is unknown, of a wrong type or out of range; names the key.
         """
         arguments = self.check(options)
+        given = (*self.roles, *self.untrained, *(("base",) if self.base else ()))
         try:
-            return self.objective(*(networks[role] for role in self.roles), **arguments)
+            return self.objective(*(networks[role] for role in given), **arguments)
         except OptionError as error:
             raise RecipeError(f"objective.options.{error}") from error
 
@@ -73,5 +84,10 @@ class Trainable:
 OBJECTIVES: Mapping[str, Trainable] = {
     "plain": Trainable(CrossEntropy, ("victim",)),
     "am": Trainable(AdaptiveMisinformation, ("victim", "misinformation")),
+    "nasty": Trainable(Nasty, ("victim",), base=True),
+    "stt": Trainable(SparseTeacher, ("victim",), base=True),
+    "ast": Trainable(AdversarialSparseTeacher, ("victim",), base=True),
+    "ini": Trainable(IsolationInduction, ("victim",), untrained=("clone",)),
+    "outlier-exposure": Trainable(OutlierExposure, ("victim",)),
 }
 """Objectives by their name in a recipe."""

@@ -8,13 +8,15 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
+from models.adversarial.card import Attack
 from models.card import InputSpec, Name, Normalisation
 from models.errors import RecipeError
+from models.strict_yaml import load_yaml
 from models.training.plan import Plan
 
 __all__ = ["Architecture", "Data", "ObjectiveChoice", "Recipe", "load_recipe", "shipped_recipes"]
@@ -59,15 +61,30 @@ class ObjectiveChoice(_Section):
     """What is minimised.
 
     Attributes:
-        kind: ``plain`` (cross-entropy) or ``am`` (Adaptive Misinformation).
+        kind: a key of ``intaglio.objectives.OBJECTIVES``: ``plain`` (cross-entropy), ``am``
+            (Adaptive Misinformation), ``ini`` (Isolation and Induction) or ``outlier-exposure``,
+            the control of the last two; ``nasty`` (Nasty Teacher), ``stt`` or ``ast`` (sparse
+            teacher, adversarial sparse teacher).
         options: the objective's hyper-parameters.
         reference: directory of the bundle with the plain model of the same data, from which the
             benign cost of a defense is measured; without one, from the victim's own accuracy.
+        base: for ``nasty``, ``stt`` and ``ast``, the bundle with the plain network that they are
+            trained against: its directory, or NAME or NAME/VERSION of one in the output directory.
+        warm_start: start from the weights of ``base`` instead of from random ones.
+        adversarial: for ``ast``, how the adversarial set is made; the paper's way by default.
     """
 
-    kind: Literal["plain", "am"] = "plain"
+    kind: str = "plain"
     options: dict[str, JsonValue] = Field(default_factory=dict)
     reference: Path | None = None
+    base: str | None = None
+    warm_start: bool = False
+    adversarial: Attack | None = None
+
+
+def _as_text(version: object) -> object:
+    """YAML reads ``version: 1`` as a number."""
+    return str(version) if isinstance(version, int) and not isinstance(version, bool) else version
 
 
 class Recipe(_Section):
@@ -86,7 +103,7 @@ class Recipe(_Section):
     """
 
     name: Name
-    version: Name | None = None
+    version: Annotated[Name | None, BeforeValidator(_as_text)] = None
     description: str = ""
     architecture: Architecture
     input: InputSpec | None = None
@@ -143,7 +160,7 @@ def _found(source: str) -> Traversable | Path:
 
 def _parsed(source: Traversable | Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(source.read_text(encoding="utf-8"))
+        raw = load_yaml(source.read_text(encoding="utf-8"))
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise RecipeError(f"recipe {source} cannot be read: {reason}") from error
@@ -158,7 +175,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise RecipeError(f"--set {override!r} must look like dotted.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = load_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(f"--set {key}: {text!r} is not a YAML value") from error
     section = raw

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -15,15 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from defenses.training.calibration import calibrate
+from intaglio.base_network import check_choice, check_split, find_base, with_adversarial
 from intaglio.objectives import OBJECTIVES
 from intaglio.recipe import Recipe
 from intaglio.training_data import Prepared, prepare
 from models.architectures import build
 from models.bundle import Bundle, NetworkSource, find_bundles, open_bundle, write_bundle
 from models.card import Calibration, Measurement, Normalisation, TrainingCard
-from models.errors import RecipeError, TrainingError
+from models.errors import RecipeError
 from models.normalisation import preset, preset_for
 from models.training.evaluate import accuracy, probabilities
+from models.training.lock import locked
 from models.training.loop import fit
 from models.training.order import derive_seed
 from models.training.progress import Reporter
@@ -40,6 +40,7 @@ def train_recipe(
     reporter: Reporter | None = None,
     restart: bool = False,
     allow_factories: Collection[str] = (),
+    adversarial: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train what ``recipe`` says and write the bundle ``out/NAME/VERSION``.
 
@@ -54,6 +55,8 @@ def train_recipe(
         reporter: told of every step and epoch.
         restart: forget an interrupted run of this recipe instead of going on with it.
         allow_factories: the user's own architectures that the recipe may name.
+        adversarial: told how many images of an adversarial set are made, and of how many, while
+            one is made.
 
     Returns:
         The directory of the bundle.
@@ -64,21 +67,37 @@ def train_recipe(
             cannot go on.
     """
     _version(recipe, out)  # refused now rather than when all is done
-    trainable = OBJECTIVES[recipe.objective.kind]
+    trainable = OBJECTIVES.get(recipe.objective.kind)
+    if trainable is None:
+        raise RecipeError(
+            f"objective.kind: there is no objective {recipe.objective.kind!r}: there are "
+            f"{', '.join(OBJECTIVES)}"
+        )
     trainable.check(recipe.objective.options)
+    check_choice(recipe, needs_base=trainable.base, needs_paired=trainable.objective.needs_paired)
     prepared = prepare(recipe, data_root=data_root, needs_ood=trainable.objective.needs_ood)
     reference = _reference(recipe, prepared, allow_factories)
     normalisation = _normalisation(recipe, prepared)
+    base = None
+    if trainable.base:
+        base = find_base(recipe, prepared, normalisation, out, allow_factories=allow_factories)
+        recipe = base.settled(recipe)
     networks = {
         role: _network(recipe, prepared, normalisation, index, allow_factories)
-        for index, role in enumerate(trainable.roles)
+        for index, role in enumerate((*trainable.roles, *trainable.untrained))
     }
+    if base is not None:
+        networks["base"] = base.network
+        if recipe.objective.warm_start:
+            networks["victim"].load_state_dict(base.network.state_dict())
     objective = trainable.build(networks, recipe.objective.options)
+    networks = {role: networks[role] for role in trainable.roles}
 
     with _state(recipe, out, restart) as state:
-        fitted = fit(
-            objective, prepared.training, recipe.plan, state=state, reporter=reporter, device=device
-        )
+        data = prepared.training
+        if base is not None and trainable.objective.needs_paired:
+            data = with_adversarial(data, base, recipe, out, device=device, progress=adversarial)
+        fitted = fit(objective, data, recipe.plan, state=state, reporter=reporter, device=device)
         said = {
             role: probabilities(network, prepared.validation[0], device=device)
             for role, network in networks.items()
@@ -170,16 +189,7 @@ def _reference(
     network = card.networks.get("victim")
     if network is None:
         raise RecipeError(f"objective.reference: {path} holds no victim")
-    if network.training is None:
-        return bundle
-    theirs = network.training.recipe.get("data")
-    ours = recipe.data.model_dump(mode="json")
-    for key in ("train", "validation_fraction", "split_seed"):
-        if isinstance(theirs, dict) and key in theirs and theirs[key] != ours[key]:
-            raise RecipeError(
-                f"objective.reference: {path} was trained with data.{key} {theirs[key]!r}, this "
-                f"recipe says {ours[key]!r}: it may have seen the images it would be judged on"
-            )
+    check_split("objective.reference", path, network, recipe)
     return bundle
 
 
@@ -189,18 +199,11 @@ def _state(recipe: Recipe, out: Path, restart: bool) -> Iterator[Path]:
     identity = recipe.model_dump_json(exclude={"version", "description"})
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     state = out / ".training" / f"{recipe.name}-{digest}"
-    state.mkdir(parents=True, exist_ok=True)
-    handle = os.open(state, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(state, f"another process is training this recipe in {state}"):
         if restart:
             for file in state.iterdir():
                 file.unlink()
         yield state
-    except BlockingIOError as error:
-        raise TrainingError(f"another process is training this recipe in {state}") from error
-    finally:
-        os.close(handle)
 
 
 def _measured(

@@ -60,6 +60,7 @@ def train(
     from rich.table import Table
 
     from defenses.errors import DefenseError
+    from intaglio.commands.counting import Counting
     from intaglio.recipe import load_recipe, shipped_recipes
     from models.errors import ModelsError
 
@@ -73,6 +74,7 @@ def train(
     if recipe is None:
         raise click.UsageError("give a recipe, or --list to see those there are")
 
+    counting = Counting("adversarial set", console)
     try:
         loaded = load_recipe(recipe, overrides)
 
@@ -89,12 +91,15 @@ def train(
             reporter=RichReporter(loaded.name, console=console),
             restart=restart,
             allow_factories=allow_factories,
+            adversarial=counting,
         )
         card = read_card(bundle)
     except (ModelsError, DefenseError) as error:
         raise _Refused(str(error)) from error
     except KeyboardInterrupt:
         raise _Refused("interrupted: the same command goes on after the last epoch") from None
+    finally:
+        counting.stop()
     for measurement in card.networks["victim"].measured:
         console.print(
             f"{measurement.split} accuracy {measurement.accuracy:.2%} "

@@ -10,12 +10,16 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from models.architectures.cifar_resnet import resnet20, resnet32
 from models.architectures.cnn5 import cnn5
 from models.architectures.cnn_small import cnn_small
 from models.architectures.factory import is_factory, load_factory, require_allowed
 from models.architectures.lenet import lenet
 from models.architectures.normalised import Normalised
-from models.architectures.resnet import resnet18
+from models.architectures.resnet import resnet18, resnet34, resnet50
+from models.architectures.shufflenet import shufflenetv2
+from models.architectures.vgg import vgg16, vgg16_composite
+from models.architectures.wide_resnet import wrn_16_4
 from models.card import Normalisation
 from models.errors import ArchitectureError
 
@@ -40,6 +44,14 @@ BUILT_IN: Mapping[str, Any] = {
     "cnn5": cnn5,
     "lenet": lenet,
     "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "shufflenetv2": shufflenetv2,
+    "vgg16": vgg16,
+    "vgg16-composite": vgg16_composite,
+    "wrn-16-4": wrn_16_4,
 }
 
 

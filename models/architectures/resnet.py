@@ -1,28 +1,52 @@
-"""ResNet-18 as it is used at 32x32: torchvision's network with a small-image stem.
+"""ResNet-18, -34 and -50 as they are used at 32x32: torchvision's with a small-image stem.
 
-Source: the CIFAR ResNet of InI, Nasty Teacher and Stingy Teacher: 3x3 stem of stride 1, no
-max-pool, stages of 64/128/256/512, two BasicBlocks each. Average pooling is adaptive, so any
-size works. Parameters at 3 channels and 10 classes: 11,173,962.
+Source: the CIFAR ResNets of InI, Nasty Teacher and Stingy Teacher: 3x3 stem of stride 1, no
+max-pool, stages of 64/128/256/512. Average pooling is adaptive, so any size works. Parameters of
+ResNet-18 at 3 channels and 10 classes: 11,173,962.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-__all__ = ["resnet18"]
+__all__ = ["resnet18", "resnet34", "resnet50"]
 
 
 def resnet18(*, channels: int, size: tuple[int, int], outputs: int) -> nn.Module:
-    """CIFAR ResNet-18 for images of any size and number of channels.
+    """CIFAR ResNet-18, of BasicBlocks, for images of any size and number of channels.
 
     Convolutions are initialised by torchvision's rule (Kaiming normal, fan out) and stored
     channels-last, which is what both CPU and GPU kernels are fastest on.
     """
-    from torchvision.models.resnet import BasicBlock, ResNet
+    from torchvision.models.resnet import BasicBlock
 
     del size  # adaptive pooling: one network for all sizes
-    network = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=outputs)
+    return _resnet(BasicBlock, [2, 2, 2, 2], channels, outputs)
+
+
+def resnet34(*, channels: int, size: tuple[int, int], outputs: int) -> nn.Module:
+    """CIFAR ResNet-34, of BasicBlocks; otherwise as ``resnet18``."""
+    from torchvision.models.resnet import BasicBlock
+
+    del size
+    return _resnet(BasicBlock, [3, 4, 6, 3], channels, outputs)
+
+
+def resnet50(*, channels: int, size: tuple[int, int], outputs: int) -> nn.Module:
+    """CIFAR ResNet-50, of Bottlenecks that stride in their 3x3; otherwise as ``resnet18``."""
+    from torchvision.models.resnet import Bottleneck
+
+    del size
+    return _resnet(Bottleneck, [3, 4, 6, 3], channels, outputs)
+
+
+def _resnet(block: Any, layers: list[int], channels: int, outputs: int) -> nn.Module:
+    from torchvision.models.resnet import ResNet
+
+    network = ResNet(block, layers, num_classes=outputs)
     stem = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     network.conv1 = stem

@@ -22,7 +22,7 @@ def batches(
     """The batches of epoch ``epoch`` (from 1), on ``device``; each image occurs once.
 
     Where ``data`` holds out-of-distribution images, every batch carries as many of them as it has
-    images; they are cycled in an order of their own.
+    images; they are cycled in an order of their own. Paired images are moved as their images are.
     """
     layout = torch.channels_last if plan.channels_last else torch.contiguous_format
 
@@ -42,4 +42,9 @@ def batches(
             images=prepared(data.images[chosen], draws),
             targets=data.targets[chosen].to(device, non_blocking=True),
             ood=None if data.ood is None else prepared(data.ood[others], draws),
+            # The same draws again, hence the same crop and flip.
+            paired=None
+            if data.paired is None
+            else prepared(data.paired[chosen], generator(plan.seed, "augment", epoch, step)),
+            done=epoch - 1 + step / len(order),
         )

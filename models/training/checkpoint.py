@@ -80,7 +80,7 @@ def run_digest(objective: Objective, data: TrainingData, plan: Plan) -> str:
     )
     fields = dataclasses.fields(data)
     tensors = {f"data/{field.name}": getattr(data, field.name) for field in fields}
-    for role, network in objective.networks.items():
+    for role, network in chain(objective.networks.items(), objective.frozen.items()):
         # Buffers that are not saved (the normalisation) decide what a run becomes as well.
         for name, tensor in chain(network.named_parameters(), network.named_buffers()):
             tensors[f"{role}/{name}"] = tensor.detach().cpu()

@@ -27,6 +27,8 @@ class TrainingData:
         validation_images: ``(M, C, H, W)`` uint8, never trained on; or None.
         validation_targets: as ``targets``, for the validation images.
         ood: ``(L, C, H, W)`` uint8 out-of-distribution images, where the objective needs them.
+        paired: ``(N, C, H, W)`` uint8, where the objective needs it: another version of each
+            training image, for instance an adversarial one.
 
     Raises:
         TrainingError: if shapes, dtypes or lengths do not fit together.
@@ -37,6 +39,7 @@ class TrainingData:
     validation_images: Tensor | None = None
     validation_targets: Tensor | None = None
     ood: Tensor | None = None
+    paired: Tensor | None = None
 
     def __post_init__(self) -> None:
         _check_images("images", self.images, None)
@@ -48,6 +51,12 @@ class TrainingData:
             _check_targets("validation targets", self.validation_targets, self.validation_images)
         if self.ood is not None:
             _check_images("out-of-distribution images", self.ood, self.images)
+        if self.paired is not None:
+            _check_images("paired images", self.paired, self.images)
+            if len(self.paired) != len(self.images):
+                raise TrainingError(
+                    f"there are {len(self.images)} images but {len(self.paired)} paired images"
+                )
 
 
 def _check_images(name: str, images: Tensor, like: Tensor | None) -> None:

@@ -24,7 +24,7 @@ from models.training.data import TrainingData
 from models.training.evaluate import accuracy, probabilities
 from models.training.history import EpochRecord
 from models.training.objective import Objective
-from models.training.order import derive_seed
+from models.training.order import derive_seed, generator
 from models.training.plan import Adam, Cosine, Plan, Sgd
 from models.training.progress import Reporter, Silent
 from models.training.schedule import learning_rate
@@ -83,9 +83,10 @@ def fit(
     checkpoint = store.load()
 
     networks = objective.networks
-    for network in networks.values():
-        network.to(device)
-    _lay_out(networks, torch.channels_last if plan.channels_last else torch.contiguous_format)
+    for held in (networks, objective.frozen):
+        for network in held.values():
+            network.to(device)
+        _lay_out(held, torch.channels_last if plan.channels_last else torch.contiguous_format)
     parameters = list({id(p): p for n in networks.values() for p in n.parameters()}.values())
     optimiser = _optimiser(plan, parameters)
     combiner = COMBINERS[plan.combiner]()
@@ -112,6 +113,7 @@ def fit(
                     reporter=reporter,
                     device=device,
                 )
+            _require_finite_weights(networks, epoch)
             score = _validate(evaluated, data, device)
             if selecting and score is not None and (best is None or score > best.accuracy):
                 best = Best(epoch, score, snapshot(networks))
@@ -154,7 +156,8 @@ def _train_epoch(
         losses = objective.losses(batch)
         values = _finite(losses, epoch, step)
         optimiser.zero_grad(set_to_none=True)
-        combiner.backward(losses, group["params"])
+        draws = generator(plan.seed, "combiner", epoch, step)
+        combiner.backward(losses, group["params"], draws)
         if plan.clip_norm is not None:
             nn.utils.clip_grad_norm_(group["params"], plan.clip_norm)
         optimiser.step()
@@ -182,6 +185,9 @@ def _check(objective: Objective, data: TrainingData, plan: Plan) -> nn.Module | 
         raise TrainingError(
             f"the objective {objective.kind!r} has no use for out-of-distribution images"
         )
+    if objective.needs_paired != (data.paired is not None):
+        state = "needs" if objective.needs_paired else "has no use for"
+        raise TrainingError(f"the objective {objective.kind!r} {state} paired images")
     if isinstance(plan.schedule, Cosine) and plan.schedule.warmup_epochs >= plan.epochs:
         raise TrainingError(
             f"schedule.warmup_epochs is {plan.schedule.warmup_epochs:g} but the run has only "
@@ -221,6 +227,20 @@ def _finite(losses: Mapping[str, Tensor], epoch: int, step: int) -> dict[str, fl
                 "try a lower learning rate or clip_norm"
             )
     return values
+
+
+def _require_finite_weights(networks: Mapping[str, nn.Module], epoch: int) -> None:
+    """Refuse to go on, and to save, once weights or running statistics are lost.
+
+    The losses of the last step were finite; what the step did to the weights shows only here.
+    """
+    for role, network in networks.items():
+        for name, value in network.state_dict().items():
+            if value.is_floating_point() and not value.isfinite().all():
+                raise NotFiniteError(
+                    f"{name} of the {role} is no longer finite after epoch {epoch}: try a lower "
+                    "learning rate or clip_norm"
+                )
 
 
 def _lay_out(networks: Mapping[str, nn.Module], layout: torch.memory_format) -> None:

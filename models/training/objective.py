@@ -24,11 +24,16 @@ class Batch:
         images: ``(B, C, H, W)`` float32 in [0, 1].
         targets: labels ``(B,)`` int64, or soft targets ``(B, K)`` float32 on the simplex.
         ood: out-of-distribution images ``(B', C, H, W)`` in [0, 1], where the objective asks.
+        paired: ``(B, C, H, W)`` in [0, 1], where the objective asks: another version of each
+            image, cropped and mirrored as the image is.
+        done: epochs done before this step, from 0; a fraction within an epoch.
     """
 
     images: Tensor
     targets: Tensor
     ood: Tensor | None = None
+    paired: Tensor | None = None
+    done: float = 0.0
 
 
 class Objective(ABC):
@@ -40,10 +45,21 @@ class Objective(ABC):
     needs_ood: ClassVar[bool] = False
     """Whether every batch must carry out-of-distribution images."""
 
+    needs_paired: ClassVar[bool] = False
+    """Whether every batch must carry another version of each image."""
+
     @property
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
         """The trained networks by role; the one called ``victim`` or ``clone`` is evaluated."""
+
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]:
+        """Networks that are consulted and not trained: the loop puts them on its device.
+
+        They are part of what identifies a run, and of no checkpoint.
+        """
+        return {}
 
     def options(self) -> Mapping[str, bool | int | float | str]:
         """The effective hyper-parameters by name: part of what identifies a run."""

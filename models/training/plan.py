@@ -103,7 +103,8 @@ class Plan(_Choice):
         selection: whether the weights kept are the last epoch's or the best on validation data.
             There is no third choice: the test set never selects.
         clip_norm: upper bound of the gradient's L2 norm over all parameters, or None.
-        combiner: how named losses become one gradient.
+        combiner: how named losses become one gradient: ``sum``, or ``pcgrad``, which projects
+            away what one loss would undo of another and averages (a shorter step).
         channels_last: memory layout; faster for deep convolutional networks.
     """
 
@@ -115,7 +116,7 @@ class Plan(_Choice):
     augment: Augment = "none"
     selection: Selection = "last"
     clip_norm: PositiveFloat | None = None
-    combiner: Literal["sum"] = "sum"
+    combiner: Literal["sum", "pcgrad"] = "sum"
     channels_last: bool = False
 
     def steps(self, samples: int) -> int:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from intaglio.base_network import check_choice
 from intaglio.objectives import OBJECTIVES
 from intaglio.recipe import load_recipe, shipped_recipes
+from intaglio.training import train_recipe
 from models.errors import RecipeError
 from models.training.plan import Adam, Sgd, Step
 
@@ -34,6 +36,11 @@ def test_every_shipped_recipe_is_valid_described_and_named_after_its_file() -> N
         assert description.endswith(".")
         trainable = OBJECTIVES[loaded.objective.kind]
         trainable.check(loaded.objective.options)
+        check_choice(
+            loaded,
+            needs_base=trainable.base,
+            needs_paired=trainable.objective.needs_paired,
+        )
         assert (loaded.data.ood is not None) == trainable.objective.needs_ood
 
 
@@ -46,6 +53,28 @@ def test_a_defended_recipe_differs_from_its_plain_one_in_objective_and_strangers
     assert plain.architecture == defended.architecture
     assert plain.plan == defended.plan
     assert plain.data == defended.data.model_copy(update={"ood": None})
+
+
+@pytest.mark.parametrize("name", ["digits-ini", "mnist-lenet-ini", "mnist-lenet-oe"])
+def test_an_ini_recipe_and_its_control_differ_from_am_in_the_objective_only(name: str) -> None:
+    defended = load_recipe(name)
+    misinformed = load_recipe(f"{name.rpartition('-')[0]}-am")
+    assert defended.architecture == misinformed.architecture
+    assert defended.plan == misinformed.plan
+    assert defended.data == misinformed.data
+    assert defended.objective.kind == {"ini": "ini", "oe": "outlier-exposure"}[name[-3:].strip("-")]
+
+
+@pytest.mark.parametrize("kind", ["nasty", "stt", "ast"])
+@pytest.mark.parametrize("name", ["fashion-lenet", "cifar10-resnet18"])
+def test_a_recipe_with_a_base_differs_from_that_base_in_its_objective_only(
+    name: str, kind: str
+) -> None:
+    plain, defended = load_recipe(name), load_recipe(f"{name}-{kind}")
+    assert defended.objective.kind == kind
+    assert defended.objective.base == name
+    for part in ("architecture", "plan", "data", "input", "normalisation"):
+        assert getattr(plain, part) == getattr(defended, part)
 
 
 def test_overrides_are_yaml_and_the_last_one_counts(recipe: str) -> None:
@@ -86,7 +115,7 @@ def test_overrides_are_yaml_and_the_last_one_counts(recipe: str) -> None:
         ("plan.selection=best-on-test", "plan.selection: input should be 'last' or"),
         ("data.validation_fraction=0", "data.validation_fraction: input should be greater than 0"),
         ("data.train=null", "data.train: input should be a valid string"),
-        ("objective.kind=nasty", "objective.kind: input should be 'plain'"),
+        ("objective.kind=1", "objective.kind: input should be a valid string"),
         ("name=../x", "name: '../x' is not a name"),
         ("name.first=x", "--set name.first: name is a single value"),
         ("plan.epochs", "--set 'plan.epochs' must look like dotted.key=value"),
@@ -122,3 +151,20 @@ def test_what_is_no_mapping_is_refused(text: str, tmp_path: Path) -> None:
 def test_an_unknown_recipe_lists_those_there_are() -> None:
     with pytest.raises(RecipeError, match=r"no recipe 'nope'.*digits-plain"):
         load_recipe("nope")
+
+
+def test_a_version_may_be_a_number(recipe: str) -> None:
+    assert load_recipe(recipe, ["version=3"]).version == "3"
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(RecipeError, match="'name' is given twice"):
+        load_recipe(str(path))
+
+
+def test_an_unknown_objective_names_those_there_are(recipe: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=re.escape("there is no objective 'nice'")) as caught:
+        train_recipe(load_recipe(recipe, ["objective.kind=nice"]), out=tmp_path)
+    assert "outlier-exposure" in str(caught.value)

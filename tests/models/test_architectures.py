@@ -39,6 +39,37 @@ CNN5 = (
     + (2048 * 128 + 128 + 2 * 128)
     + (128 * 10 + 10)
 )
+VGG16 = sum(
+    inner * outer * 9 + 3 * outer  # bias, and scale and shift of the batch normalisation
+    for inner, outer in (
+        (3, 64),
+        (64, 64),
+        (64, 128),
+        (128, 128),
+        (128, 256),
+        *[(256, 256)] * 2,
+        (256, 512),
+        *[(512, 512)] * 5,
+    )
+)
+
+
+def torchvision(published: int, features: int, stem: int) -> int:
+    """torchvision's own figure for ImageNet, with 10 classes for 1000 and another stem."""
+    return published - 990 * (features + 1) + stem
+
+
+def pre_activation(blocks: int, widths: tuple[int, int, int]) -> int:
+    total, width = 3 * 16 * 9, 16
+    for filters in widths:
+        total += 0 if width == filters else width * filters  # the shortcut
+        for _ in range(blocks):
+            total += 2 * width + width * filters * 9 + 2 * filters + filters * filters * 9
+            width = filters
+    return total + 2 * width + width * 10 + 10
+
+
+SMALL_STEM = 64 * 3 * (9 - 49)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +78,37 @@ CNN5 = (
         ("resnet18", (3, 32, 32), 11_173_962),
         ("lenet", (1, 28, 28), LENET),
         ("cnn5", (3, 32, 32), CNN5),
+        ("resnet34", (3, 32, 32), torchvision(21_797_672, 512, SMALL_STEM)),
+        ("resnet50", (3, 32, 32), torchvision(25_557_032, 2048, SMALL_STEM)),
+        ("shufflenetv2", (3, 32, 32), torchvision(2_278_604, 1024, 0)),
+        ("resnet20", (3, 32, 32), pre_activation(3, (16, 32, 64))),
+        ("resnet32", (3, 32, 32), pre_activation(5, (16, 32, 64))),
+        ("wrn-16-4", (3, 32, 32), pre_activation(2, (64, 128, 256))),
+        ("vgg16", (3, 32, 32), VGG16 + 512 * 10 + 10),
+        ("vgg16-composite", (3, 32, 32), VGG16 - 2 * 4224 + 2 * (512 * 512 + 512) + 5130),
     ],
 )
 def test_the_papers_networks_have_the_papers_number_of_parameters(
     name: str, shape: tuple[int, int, int], expected: int
 ) -> None:
     assert parameters(build(name, shape)) == expected
+
+
+@pytest.mark.parametrize(("name", "millions"), [("resnet20", "0.27"), ("resnet32", "0.46")])
+def test_the_small_resnets_are_as_large_as_published_but_for_their_shortcuts(
+    name: str, millions: str
+) -> None:
+    # He et al., CVPR 2016, Table 6, where shortcuts have no parameters.
+    shortcuts = 16 * 32 + 32 * 64
+    assert f"{(parameters(build(name, (3, 32, 32))) - shortcuts) / 1e6:.2f}" == millions
+
+
+def test_batch_normalisation_of_vgg_is_a_choice() -> None:
+    normalised = 2 * 4224  # scale and shift of thirteen layers
+    for name, default in (("vgg16", True), ("vgg16-composite", False)):
+        counts = [parameters(build(name, (3, 32, 32), bn=bn)) for bn in (False, True)]
+        assert counts[1] - counts[0] == normalised
+        assert parameters(build(name, (3, 32, 32))) == counts[default]
 
 
 def test_the_resnet_keeps_the_resolution_that_an_imagenet_stem_would_lose() -> None:
@@ -65,7 +121,9 @@ def test_the_resnet_keeps_the_resolution_that_an_imagenet_stem_would_lose() -> N
     assert seen[0][-2:] == (2, 2)
 
 
-@pytest.mark.parametrize("name", ["cnn-small", "cnn5", "lenet"])
+@pytest.mark.parametrize(
+    "name", ["cnn-small", "cnn5", "lenet", "resnet20", "shufflenetv2", "wrn-16-4"]
+)
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 17, 23), (1, 40, 28)])
 def test_any_size_gives_one_logit_per_class(name: str, shape: tuple[int, int, int]) -> None:
     network = build(name, shape, outputs=7).eval()
@@ -73,6 +131,27 @@ def test_any_size_gives_one_logit_per_class(name: str, shape: tuple[int, int, in
         logits = network(torch.rand(2, *shape))
     assert logits.shape == (2, 7)
     assert bool(torch.isfinite(logits).all())
+
+
+@pytest.mark.parametrize("name", ["vgg16", "vgg16-composite", "resnet34", "resnet50"])
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 33, 40)])
+def test_deep_networks_give_one_logit_per_class(name: str, shape: tuple[int, int, int]) -> None:
+    network = build(name, shape, outputs=7).eval()
+    with torch.no_grad():
+        logits = network(torch.rand(2, *shape))
+    assert logits.shape == (2, 7)
+    assert bool(torch.isfinite(logits).all())
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn-16-4"])
+def test_a_shortcut_starts_where_its_family_s_does(name: str) -> None:
+    network = build(name, (3, 8, 8)).eval()
+    block = next(m for m in network.modules() if getattr(m, "shortcut", None) is not None)
+    features = torch.randn(2, 16, 8, 8)
+    nn.init.zeros_(block.conv2.weight)  # type: ignore[union-attr,arg-type]
+    with torch.no_grad():
+        start = block.bn1(features).relu() if name == "wrn-16-4" else features  # type: ignore[operator]
+        assert torch.allclose(block(features), block.shortcut(start))  # type: ignore[operator]
 
 
 def test_normalisation_is_inside_and_not_among_the_weights() -> None:
@@ -94,6 +173,8 @@ def test_normalisation_is_inside_and_not_among_the_weights() -> None:
     ("name", "shape", "arguments", "sentence"),
     [
         ("alexnet", (1, 28, 28), {}, "cnn-small, cnn5, lenet, resnet18"),
+        ("vgg16", (3, 28, 32), {}, "at least 32x32, not 28x32"),
+        ("vgg16-composite", (3, 32, 32), {"bn": 1}, "bn must be true or false, not 1"),
         ("lenet", (1, 15, 28), {}, "at least 16x16, not 15x28"),
         ("cnn5", (1, 7, 7), {}, "at least 8x8"),
         ("cnn-small", (1, 3, 8), {}, "at least 4x4"),

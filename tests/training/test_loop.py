@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -14,7 +15,7 @@ from models.training.data import TrainingData
 from models.training.evaluate import accuracy, probabilities
 from models.training.loop import fit
 from models.training.objective import Batch, Objective
-from models.training.plan import Adam
+from models.training.plan import Adam, Sgd
 from tests.training.toys import (
     Interrupting,
     assert_same_bits,
@@ -151,6 +152,21 @@ def test_a_loss_that_is_not_finite_names_term_epoch_and_step() -> None:
         fit(Broken(module), problem(), plan(), reporter=reporter)
     assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
     assert reporter.calls[-1] == "stop"
+
+
+def test_weights_lost_in_the_last_step_are_not_saved(tmp_path: Path) -> None:
+    class Steep(CrossEntropy):
+        def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+            return {name: 1e25 * loss for name, loss in super().losses(batch).items()}
+
+    data = problem()
+    # One step: its loss is finite, and only the weights that it leaves are not.
+    wild = plan(epochs=1, batch_size=len(data.images)).model_copy(
+        update={"optimiser": Sgd(lr=1e25, momentum=0.0)}
+    )
+    with pytest.raises(NotFiniteError, match="of the victim is no longer finite after epoch 1"):
+        fit(Steep(network()), data, wild, state=tmp_path)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_what_cannot_work_is_refused_before_the_first_step() -> None:

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
+from defenses.training.isolation_induction import IsolationInduction
+from defenses.training.outlier_exposure import OutlierExposure
 from models.errors import TrainingError
 from models.training.cross_entropy import CrossEntropy
 from models.training.loop import fit
@@ -33,6 +35,7 @@ PLANS = {
     "adam": plan(optimiser=Adam(lr=0.003)),
     "best": plan(selection="best-on-validation", augment="crop-flip"),
     "channels-last": plan(channels_last=True),
+    "pcgrad": plan(combiner="pcgrad"),
 }
 
 
@@ -44,13 +47,21 @@ def am() -> Objective:
     return AdaptiveMisinformation(network(1, dropout=0.3), network(2, dropout=0.3))
 
 
+def ini() -> Objective:
+    return IsolationInduction(network(1, dropout=0.3), network(2), epsilon=20.0)
+
+
+def outlier_exposure() -> Objective:
+    return OutlierExposure(network(1, dropout=0.3))
+
+
 def trained(objective: Objective, settled: Plan, state: Path | None = None) -> dict[str, Tensor]:
     fit(objective, problem(ood=objective.needs_ood), settled, state=state)
     return weights(objective.networks)
 
 
 @pytest.mark.parametrize("settled", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("make", [plain, am])
+@pytest.mark.parametrize("make", [plain, am, ini, outlier_exposure])
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     make: type[Objective], settled: Plan, after: int, tmp_path: Path

@@ -1,0 +1,224 @@
+"""Isolation and Induction: a victim whose answers point a thief's gradients elsewhere.
+
+Guo et al., "Isolation and Induction: Training Robust Deep Neural Networks against Model Stealing
+Attacks", ACM MM 2023, section 4. Where paper and published code differ, the code is the default
+and the paper's form an option.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from defenses.errors import OptionError
+from defenses.training.clone_gradients import ClonePass, Measure, Theft, of_gradient
+from defenses.training.two_streams import OodBatchNorm, check_ood_bn, logits_of_both
+from models.training.objective import Batch, Objective
+
+__all__ = [
+    "GradientNorm",
+    "Induction",
+    "Isolation",
+    "IsolationInduction",
+    "centred_log_distance",
+    "clone_from_victim",
+    "victim_from_clone",
+]
+
+Isolation = Literal["kl_cv", "ce_vc"]
+Induction = Literal["l1", "kl"]
+GradientNorm = Literal["mean_abs", "l2"]
+
+
+def victim_from_clone(clone: Tensor, victim: Tensor) -> Tensor:
+    """``KL(softmax z_C || softmax z_V)``, the mean over the batch: equation 7, and the code.
+
+    Its derivative by the clone's logits lives in log-probabilities, so that the tails of a nearly
+    one-hot answer count as much as its peak.
+
+    Args:
+        clone: logits ``(B, K)``.
+        victim: logits ``(B, K)``.
+    """
+    ours, theirs = clone.log_softmax(dim=1), victim.log_softmax(dim=1)
+    return functional.kl_div(theirs, ours, reduction="batchmean", log_target=True)
+
+
+def clone_from_victim(clone: Tensor, victim: Tensor) -> Tensor:
+    """``CE(softmax z_V, softmax z_C)``, the mean over the batch: equation 4, what thieves do.
+
+    Args:
+        clone: logits ``(B, K)``.
+        victim: logits ``(B, K)``.
+    """
+    return functional.cross_entropy(clone, victim.softmax(dim=1))
+
+
+def centred_log_distance(clone: Tensor, victim: Tensor) -> Tensor:
+    """``mean_{b,k} |z_C - (log v - mean_k log v)|``: the code's information gain.
+
+    Args:
+        clone: logits ``(B, K)``.
+        victim: logits ``(B, K)``.
+    """
+    return (clone - (victim - victim.mean(dim=1, keepdim=True))).abs().mean()
+
+
+def _mean_abs(gradient: Tensor) -> Tensor:
+    return gradient.abs().mean()
+
+
+def _l2(gradient: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(gradient)
+    return norm
+
+
+ISOLATION: Mapping[str, Theft] = {"kl_cv": victim_from_clone, "ce_vc": clone_from_victim}
+INDUCTION: Mapping[str, Theft] = {"l1": centred_log_distance, "kl": victim_from_clone}
+GRADIENT_NORM: Mapping[str, Measure] = {"mean_abs": _mean_abs, "l2": _l2}
+
+
+class IsolationInduction(Objective):
+    """Trains the victim against an untrained, frozen clone of its own architecture.
+
+    - isolation: on images, the cosine between the gradient that the clone would follow if it
+      learned from the victim and the one if it learned from the true labels;
+    - induction: on strangers, the distance of the victim's answers from the clone's, which leaves
+      the clone little to learn;
+    - gradient norm: on strangers, the size of what gradient the clone is left with.
+
+    A term of weight 0 is neither computed nor among the losses. The authors combine the terms
+    with PCGrad (``plan.combiner``), which averages over the terms where ``sum`` adds them up.
+
+    Args:
+        victim: the network to train.
+        clone: of the same architecture, with first weights of its own. It is put into evaluation
+            mode and never trained.
+        gamma: weight of the induction, the paper's gamma_2; 0 or more.
+        delta: weight of the isolation, the paper's gamma_1; 0 or more.
+        epsilon: weight of the gradient norm, the paper's gamma_2 times beta; 0 or more. The
+            code's 1000 goes with ``mean_abs`` over the 11 million parameters of ResNet-18: a
+            smaller network wants a smaller weight in proportion, and ``l2`` one of its own.
+        isolation: the loss whose gradients are isolated: ``kl_cv``, KL(C || V), the code's; or
+            ``ce_vc``, cross-entropy with the victim's answers as targets, the paper's.
+        induction: ``l1`` on centred log-probabilities, the code's; or ``kl``, KL(C || V), the
+            paper's.
+        gradient_norm: ``mean_abs``, the mean of absolute values over all parameters, the code's;
+            or ``l2``, the paper's. Of the gradient of KL(C || V) in either case.
+        ood_bn: ``separate`` (the code's), ``concatenated`` or ``frozen``; see ``OodBatchNorm``.
+        second_order: differentiate twice through the clone instead of using a forward-mode pass;
+            the same gradient.
+
+    Raises:
+        OptionError: a weight is negative or not finite, or a form does not exist; names it.
+    """
+
+    kind: ClassVar[str] = "ini"
+    needs_ood: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        victim: nn.Module,
+        clone: nn.Module,
+        *,
+        gamma: float = 0.3,
+        delta: float = 1.0,
+        epsilon: float = 1000.0,
+        isolation: Isolation = "kl_cv",
+        induction: Induction = "l1",
+        gradient_norm: GradientNorm = "mean_abs",
+        ood_bn: OodBatchNorm = "separate",
+        second_order: bool = False,
+    ) -> None:
+        for name, weight in (("gamma", gamma), ("delta", delta), ("epsilon", epsilon)):
+            if not (math.isfinite(weight) and weight >= 0.0):
+                raise OptionError(name, f"must be a finite number >= 0, not {weight!r}")
+        _check_form("isolation", isolation, get_args(Isolation))
+        _check_form("induction", induction, get_args(Induction))
+        _check_form("gradient_norm", gradient_norm, get_args(GradientNorm))
+        self._victim = victim
+        self._clone = clone.eval().requires_grad_(False)
+        self._gamma = float(gamma)
+        self._delta = float(delta)
+        self._epsilon = float(epsilon)
+        self._isolation = isolation
+        self._induction = induction
+        self._gradient_norm = gradient_norm
+        self._ood_bn = check_ood_bn(ood_bn)
+        self._second_order = second_order
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """``victim``."""
+        return {"victim": self._victim}
+
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]:
+        """``clone``."""
+        return {"clone": self._clone}
+
+    def options(self) -> Mapping[str, bool | int | float | str]:
+        """The weights and the forms."""
+        return {
+            "gamma": self._gamma,
+            "delta": self._delta,
+            "epsilon": self._epsilon,
+            "isolation": self._isolation,
+            "induction": self._induction,
+            "gradient_norm": self._gradient_norm,
+            "ood_bn": self._ood_bn,
+            "second_order": self._second_order,
+        }
+
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """``cross_entropy``, ``isolation``, ``induction`` and ``gradient_norm``, weighted."""
+        assert batch.ood is not None, "the loop supplies what needs_ood asks for"
+        known, strange = logits_of_both(self._victim, batch, self._ood_bn)
+        losses = {"cross_entropy": functional.cross_entropy(known, batch.targets)}
+        if self._delta:
+            losses["isolation"] = self._delta * self._cosine(batch, known)
+        if self._gamma or self._epsilon:
+            clone = ClonePass(self._clone, batch.ood)
+            if self._gamma:
+                distance = INDUCTION[self._induction](clone.logits, strange)
+                losses["induction"] = self._gamma * distance
+            if self._epsilon:
+                size = of_gradient(
+                    GRADIENT_NORM[self._gradient_norm],
+                    clone,
+                    strange,
+                    victim_from_clone,
+                    second_order=self._second_order,
+                )
+                losses["gradient_norm"] = self._epsilon * size
+        return losses
+
+    def _cosine(self, batch: Batch, known: Tensor) -> Tensor:
+        clone = ClonePass(self._clone, batch.images)
+        logits = clone.logits.detach().requires_grad_()
+        (pull,) = torch.autograd.grad(functional.cross_entropy(logits, batch.targets), logits)
+        wanted = clone.pulled_back(pull)
+        return of_gradient(
+            _cosine_to(wanted),
+            clone,
+            known,
+            ISOLATION[self._isolation],
+            second_order=self._second_order,
+        )
+
+
+def _cosine_to(wanted: Tensor) -> Callable[[Tensor], Tensor]:
+    def cosine(gradient: Tensor) -> Tensor:
+        return functional.cosine_similarity(gradient, wanted, dim=0)
+
+    return cosine
+
+
+def _check_form(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise OptionError(option, f"must be {' or '.join(known)}, not {value!r}")

@@ -1,0 +1,167 @@
+"""Teachers that learn sparse answers: STT on clean images, AST on adversarial ones.
+
+Yilmaz and Keles, "Adversarial Sparse Teacher", 2024, equation 3 and section 3. A student that
+distils such a teacher is taught a few wrong classes along with the right one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from defenses.errors import OptionError
+from defenses.training.epd import epd
+from defenses.training.sparse import sparse
+from models.training.objective import Batch, Objective
+
+__all__ = ["AdversarialSparseTeacher", "SparseLoss", "SparseTeacher", "Target"]
+
+SparseLoss = Literal["epd", "kl"]
+Target = Literal["base", "self"]
+
+
+class SparseTeacher(Objective):
+    """STT: ``alpha tau^2 D(p, q) + (1 - alpha) CE(z, y)``.
+
+    p is the victim's softmax at temperature tau, q that of the base network's sparse logits on the
+    same images.
+
+    Args:
+        victim: the teacher to train.
+        base: the plain model of the same architecture. It is put into evaluation mode and never
+            changed.
+        alpha: share of the sparse term, in [0, 1].
+        tau: temperature, above 0.
+        sparsity: share of the classes that q keeps, the paper's sparsity ratio; above 0, at most 1.
+        loss: D: ``epd``, or ``kl`` for KL(q || p), the paper's ablation.
+
+    Raises:
+        OptionError: an option is out of range.
+    """
+
+    kind: ClassVar[str] = "stt"
+
+    def __init__(
+        self,
+        victim: nn.Module,
+        base: nn.Module,
+        *,
+        alpha: float = 0.05,
+        tau: float = 6.0,
+        sparsity: float = 0.2,
+        loss: SparseLoss = "epd",
+    ) -> None:
+        if not 0.0 <= alpha <= 1.0:
+            raise OptionError("alpha", f"must be in [0, 1], not {alpha!r}")
+        if not (math.isfinite(tau) and tau > 0.0):
+            raise OptionError("tau", f"must be a finite number above 0, not {tau!r}")
+        if not 0.0 < sparsity <= 1.0:
+            raise OptionError("sparsity", f"must be above 0 and at most 1, not {sparsity!r}")
+        if loss not in get_args(SparseLoss):
+            raise OptionError("loss", f"must be epd or kl, not {loss!r}")
+        self._victim = victim
+        self._base = base.eval().requires_grad_(False)
+        self._alpha = float(alpha)
+        self._tau = float(tau)
+        self._sparsity = float(sparsity)
+        self._loss = loss
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """``victim``."""
+        return {"victim": self._victim}
+
+    @property
+    def frozen(self) -> Mapping[str, nn.Module]:
+        """``base``."""
+        return {"base": self._base}
+
+    def options(self) -> Mapping[str, bool | int | float | str]:
+        """``alpha``, ``tau``, ``sparsity`` and ``loss``."""
+        return {
+            "alpha": self._alpha,
+            "tau": self._tau,
+            "sparsity": self._sparsity,
+            "loss": self._loss,
+        }
+
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """``cross_entropy``, and ``sparse``, which may be negative; weighted."""
+        logits = self._victim(batch.images)
+        with torch.no_grad():
+            target = (sparse(self.taught(batch), self._sparsity) / self._tau).softmax(dim=1)
+        scaled = logits / self._tau
+        if self._loss == "epd":
+            distance = epd(scaled.softmax(dim=1), target)
+        else:
+            # A target of exactly zero adds nothing here, whatever the prediction.
+            distance = functional.kl_div(scaled.log_softmax(dim=1), target, reduction="batchmean")
+        cross_entropy = functional.cross_entropy(logits, batch.targets)
+        return {
+            "cross_entropy": (1.0 - self._alpha) * cross_entropy,
+            "sparse": self._alpha * self._tau**2 * distance,
+        }
+
+    def taught(self, batch: Batch) -> Tensor:
+        """The logits ``(B, K)`` that are made sparse; no gradient flows through them."""
+        logits: Tensor = self._base(batch.images)
+        return logits
+
+
+class AdversarialSparseTeacher(SparseTeacher):
+    """AST: as STT, but q is what is said of adversarial versions of the images.
+
+    Args:
+        victim: the teacher to train.
+        base: the plain model that the adversarial images were made to fool.
+        alpha: see ``SparseTeacher``.
+        tau: see ``SparseTeacher``.
+        sparsity: see ``SparseTeacher``.
+        loss: see ``SparseTeacher``.
+        target: whose logits: those of ``base``, as sections 2.4 and 4.2 have it; or of the victim
+            ``self``, equation 3 to the letter: detached, and in evaluation mode, so that its
+            running statistics never see an adversarial image.
+
+    Raises:
+        OptionError: an option is out of range.
+    """
+
+    kind: ClassVar[str] = "ast"
+    needs_paired: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        victim: nn.Module,
+        base: nn.Module,
+        *,
+        alpha: float = 0.05,
+        tau: float = 6.0,
+        sparsity: float = 0.2,
+        loss: SparseLoss = "epd",
+        target: Target = "base",
+    ) -> None:
+        super().__init__(victim, base, alpha=alpha, tau=tau, sparsity=sparsity, loss=loss)
+        if target not in get_args(Target):
+            raise OptionError("target", f"must be base or self, not {target!r}")
+        self._target = target
+
+    def options(self) -> Mapping[str, bool | int | float | str]:
+        """Those of ``SparseTeacher``, and ``target``."""
+        return {**super().options(), "target": self._target}
+
+    def taught(self, batch: Batch) -> Tensor:
+        """What ``target`` says of the paired images."""
+        assert batch.paired is not None, "the loop supplies what needs_paired asks for"
+        network = self._base if self._target == "base" else self._victim
+        was_training = network.training
+        network.eval()
+        try:
+            logits: Tensor = network(batch.paired)
+        finally:
+            network.train(was_training)
+        return logits

@@ -1,0 +1,1 @@
+"""Adversarial versions of whole training sets: made once, kept on disk, used again."""

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp, vjp
+from torch.nn import functional
+
+from defenses.training.clone_gradients import ClonePass, of_gradient
+from defenses.training.shared_forward import Remembering, Replaying
+from models.errors import TrainingError
+
+
+class Odd(nn.Module):
+    """Whatever may stand between images and logits, and a layer used twice."""
+
+    fixed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 6, 3, padding="same", padding_mode="reflect", bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.grouped = nn.Conv2d(6, 6, 3, padding=1, groups=3)
+        self.down = nn.Conv2d(6, 4, 2, stride=2)
+        self.up = nn.ConvTranspose2d(4, 4, 3)
+        self.scale = nn.Parameter(torch.full((4, 1, 1), 0.7))
+        self.unused = nn.Parameter(torch.ones(3))
+        self.register_buffer("fixed", torch.randn(5, 4))
+        self.hidden = nn.Linear(5, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = functional.silu(self.norm(self.stem(images)))
+        again = self.grouped(functional.relu(self.grouped(first))) + first
+        maps = self.up(functional.max_pool2d(self.down(again), 2)) * self.scale
+        pooled = functional.linear(maps.mean(dim=(2, 3)), weight=self.fixed)
+        logits: Tensor = self.hidden(torch.tanh(self.hidden(pooled)))
+        return logits
+
+
+@pytest.fixture
+def clone() -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return Odd().double().eval().requires_grad_(False)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    draws = torch.Generator().manual_seed(1)
+    return torch.rand(4, 2, 9, 9, generator=draws, dtype=torch.float64)
+
+
+def directions(clone: nn.Module) -> dict[str, Tensor]:
+    draws = torch.Generator().manual_seed(2)
+    return {
+        name: torch.randn(parameter.shape, generator=draws, dtype=torch.float64)
+        for name, parameter in clone.named_parameters()
+    }
+
+
+def flat(tensors: dict[str, Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors.values()])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own jvp
+def test_both_derivatives_of_an_odd_network_are_torch_s_own(
+    clone: nn.Module, images: Tensor
+) -> None:
+    parameters = {name: p.detach() for name, p in clone.named_parameters()}
+    along = directions(clone)
+
+    def logits(weights: dict[str, Tensor]) -> Tensor:
+        answers: Tensor = functional_call(clone, weights, (images,))
+        return answers
+
+    value, tangent = jvp(logits, (parameters,), (along,))[:2]
+    pull = vjp(logits, parameters)[1]
+    ours = ClonePass(clone, images)
+    assert torch.allclose(ours.logits, value, atol=1e-12)
+    assert torch.allclose(ours.pushed_forward(flat(along)), tangent, atol=1e-12)
+    assert tangent.abs().min() > 1e-3
+    (expected,) = pull(torch.ones_like(value))
+    assert torch.allclose(ours.pulled_back(torch.ones_like(value)), flat(expected), atol=1e-12)
+
+
+def test_the_forward_mode_pass_repeats_no_product(clone: nn.Module, images: Tensor) -> None:
+    ours = ClonePass(clone, images)
+    with Remembering() as seen:
+        again = ClonePass(clone, images)
+    assert len(seen.outputs) == 7  # stem, grouped twice, down, fixed, hidden twice
+    with pytest.raises(StopIteration), Replaying(seen.outputs[:-1]):
+        clone(images)
+    wrong = [torch.full_like(output, 2.0) for output in seen.outputs]
+    with Replaying(wrong):
+        assert torch.equal(clone(images), wrong[-1])  # taken as given, not computed
+    assert torch.equal(again.logits, ours.logits)
+
+
+@pytest.mark.parametrize("second_order", [False, True])
+def test_an_odd_network_passes_finite_differences(
+    clone: nn.Module, images: Tensor, second_order: bool
+) -> None:
+    draws = torch.Generator().manual_seed(5)
+    said = torch.randn(4, 5, generator=draws, dtype=torch.float64, requires_grad=True)
+    passed = ClonePass(clone, images)
+
+    def loss(answers: Tensor) -> Tensor:
+        return of_gradient(
+            torch.linalg.vector_norm,
+            passed,
+            answers,
+            lambda ours, theirs: functional.cross_entropy(ours, theirs.softmax(dim=1)),
+            second_order=second_order,
+        )
+
+    assert torch.autograd.gradcheck(loss, (said,))
+    assert all(parameter.grad is None for parameter in clone.parameters())
+
+
+def test_channels_last_images_and_weights_give_the_same(clone: nn.Module, images: Tensor) -> None:
+    along = flat(directions(clone))
+    expected = ClonePass(clone, images).pushed_forward(along)
+    clone.to(memory_format=torch.channels_last)
+    turned = images.contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(ClonePass(clone, turned).pushed_forward(along), expected, atol=1e-12)
+
+
+def test_a_layer_without_a_forward_mode_derivative_gives_a_sentence() -> None:
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)).eval().requires_grad_(False)
+    images = torch.rand(4, 3, generator=torch.Generator().manual_seed(1))
+    said = torch.zeros(4, 2, requires_grad=True)
+
+    def loss(second_order: bool) -> Tensor:
+        return of_gradient(
+            torch.linalg.vector_norm,
+            ClonePass(layer, images),
+            said,
+            lambda ours, theirs: functional.cross_entropy(ours, theirs.softmax(dim=1)),
+            second_order=second_order,
+        )
+
+    with pytest.raises(TrainingError, match=r"no forward-mode derivative .*second_order"):
+        loss(second_order=False)
+    assert loss(second_order=True).isfinite()
