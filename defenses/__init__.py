@@ -13,7 +13,10 @@ from defenses.errors import (
     PluginError,
     UnknownDefense,
 )
+from defenses.grad2 import Grad2
 from defenses.label_only import LabelOnly
+from defenses.mad import Mad
+from defenses.modelguard_w import ModelGuardW
 from defenses.registry import build_chain, kinds, required_roles
 from defenses.reverse_sigmoid import ReverseSigmoid
 from defenses.rounding import Rounding
@@ -26,9 +29,12 @@ __all__ = [
     "Chain",
     "Defense",
     "DefenseError",
+    "Grad2",
     "LabelOnly",
+    "Mad",
     "Material",
     "MissingRole",
+    "ModelGuardW",
     "OptionError",
     "OrderError",
     "Outcome",

@@ -94,10 +94,13 @@ class Defense(ABC):
     """Where in a chain it may stand."""
 
     roles: ClassVar[tuple[str, ...]] = ()
-    """Networks that the constructor must be given."""
+    """Networks that the constructor can be given; ``needs`` says which it must be given."""
 
     looked_up: ClassVar[tuple[str, ...]] = ()
-    """Options that are no constructor parameters: ``resolve`` turns them into such."""
+    """Options that ``resolve`` turns into constructor parameters, being none themselves.
+
+    One named after a role is the operator's choice of that network.
+    """
 
     keeps_top1: bool = True
     """Promise of this configuration: the top-1 it was given is the top-1 it returns."""
@@ -119,6 +122,15 @@ class Defense(ABC):
             OptionError: naming the option.
         """
         del classes
+
+    @classmethod
+    def needs(cls, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of ``roles`` without which these options make no sense; all, if not overridden.
+
+        Asked before any network is loaded, of options that nobody has checked yet.
+        """
+        del options
+        return cls.roles
 
     @classmethod
     def resolve(cls, options: Mapping[str, Any], material: Material) -> Mapping[str, Any]:

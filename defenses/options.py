@@ -51,7 +51,8 @@ def construct(defense: type[Defense], options: Mapping[str, Any], material: Mate
         if option not in names:
             offered = f"it has {', '.join(names)}" if names else "it has none"
             raise OptionError(str(option), f"{defense.kind} has no such option: {offered}")
-    for role in defense.roles:
+    needed = defense.needs(options)
+    for role in needed:
         if role not in material.networks:
             card = material.card
             raise MissingRole(
@@ -67,7 +68,7 @@ def construct(defense: type[Defense], options: Mapping[str, Any], material: Mate
             arguments[name] = coerce(name, resolved[name], hints.get(name, Any))
         elif parameter.default is parameter.empty:
             raise OptionError(name, f"{defense.kind} needs this option")
-    for role in defense.roles:
+    for role in needed:
         arguments[role.replace("-", "_")] = material.networks[role]
     return defense(**arguments)
 

@@ -11,7 +11,10 @@ from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain
 from defenses.contract import Defense, Material
 from defenses.errors import MissingRole, OptionError, PluginError, UnknownDefense
+from defenses.grad2 import Grad2
 from defenses.label_only import LabelOnly
+from defenses.mad import Mad
+from defenses.modelguard_w import ModelGuardW
 from defenses.options import construct
 from defenses.reverse_sigmoid import ReverseSigmoid
 from defenses.rounding import Rounding
@@ -26,7 +29,10 @@ GROUP = "intaglio.defenses"
 BUILT_IN: Mapping[str, type[Defense]] = MappingProxyType(
     {
         "am": AdaptiveMisinformation,
+        "grad2": Grad2,
         "label-only": LabelOnly,
+        "mad": Mad,
+        "modelguard-w": ModelGuardW,
         "reverse-sigmoid": ReverseSigmoid,
         "rounding": Rounding,
         "stingy": Stingy,
@@ -53,8 +59,8 @@ def required_roles(specs: Sequence[Mapping[str, Any]]) -> frozenset[str]:
         OptionError: an entry is no mapping with a ``kind``.
         UnknownDefense: there is no defense of that kind.
     """
-    classes = [_find(position, spec) for position, spec in enumerate(specs)]
-    return frozenset(role for defense in classes for role in defense.roles)
+    needed = [_find(position, spec).needs(spec) for position, spec in enumerate(specs)]
+    return frozenset(role for roles in needed for role in roles)
 
 
 def build_chain(specs: Sequence[Mapping[str, Any]], material: Material) -> Chain:

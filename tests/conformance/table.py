@@ -44,7 +44,27 @@ LINKS: dict[str, list[dict[str, Any]]] = {
         {"threshold": 1.0, "steepness": 10.0},
         {"benign_cost": 0.01},
     ],
+    "grad2": [
+        {"epsilon": 0.0},
+        {"epsilon": 0.4},
+        {"epsilon": 2.0},
+        {"epsilon": 1.0, "surrogate": "network"},
+        {"epsilon": 1.0, "surrogate": "network", "jacobian": "full"},
+        {"epsilon": 1.0, "surrogate": "network", "jacobian": "full", "target": "all-ones"},
+    ],
     "label-only": [{}],
+    "mad": [
+        {"epsilon": 0.0},
+        {"epsilon": 0.5},
+        {"epsilon": 2.0},
+        {"epsilon": 1.0, "surrogate": "network"},
+        {"epsilon": 1.0, "surrogate": "network", "jacobian": "full"},
+        {"epsilon": 0.1, "oracle": "argmax"},
+        {"epsilon": 2.0, "oracle": "argmax"},
+        {"epsilon": 1.0, "oracle": "argmax", "surrogate": "network"},
+        {"epsilon": 1.0, "oracle": "argmax", "surrogate": "network", "jacobian": "full"},
+    ],
+    "modelguard-w": [{"epsilon": 0.0}, {"epsilon": 0.3}, {"epsilon": 1.0}, {"epsilon": 2.0}],
     "reverse-sigmoid": [
         {},
         {"beta": 1.0, "gamma": 0.1},
@@ -60,12 +80,18 @@ LINKS: dict[str, list[dict[str, Any]]] = {
 
 AM: dict[str, Any] = {"kind": "am", "threshold": 0.5}
 SIGMOID: dict[str, Any] = {"kind": "reverse-sigmoid"}
+MAD: dict[str, Any] = {"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}
+GRAD2: dict[str, Any] = {"kind": "grad2", "epsilon": 0.5}
 
 CHAINS: list[Specs] = [
     (),
     (AM, {"kind": "label-only"}),
     (AM, {"kind": "top-k", "k": 2}),
     (AM, SIGMOID),
+    (AM, MAD),
+    (AM, {"kind": "modelguard-w", "epsilon": 1.0}, {"kind": "rounding", "decimals": 3}),
+    (GRAD2, {"kind": "top-k", "k": 2}),
+    (MAD, {"kind": "rounding", "decimals": 2}),
     (SIGMOID, {"kind": "rounding", "decimals": 2}),
     (SIGMOID, {"kind": "stingy"}),
     ({"kind": "top-k", "k": 2}, {"kind": "rounding", "decimals": 1}),

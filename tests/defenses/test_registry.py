@@ -74,7 +74,8 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
     "unknown-kind": (
         "[{kind: label-only}, {kind: topk}]",
         UnknownDefense,
-        "defenses[1].kind: there is no defense 'topk': there are am, label-only, "
+        "defenses[1].kind: there is no defense 'topk': there are am, grad2, "
+        "label-only, mad, modelguard-w, "
         "reverse-sigmoid, rounding, stingy, top-k",
     ),
     "no-kind": ("[{k: 3}]", OptionError, "defenses[0].kind: every defense needs a kind"),
@@ -147,6 +148,26 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
         "defenses[0].benign_cost: must be a share of answers between 0 and 0.5 "
         "(0.01 is one point), not 1.0",
     ),
+    "budget": (
+        "[{kind: mad, epsilon: 2.5}]",
+        OptionError,
+        "defenses[0].epsilon: must be an L1 distance between 0 and 2, not 2.5",
+    ),
+    "surrogate": (
+        "[{kind: mad, epsilon: 1, surrogate: random}]",
+        OptionError,
+        "defenses[0].surrogate: must be uniform or network, not 'random'",
+    ),
+    "all-weights-of-nothing": (
+        "[{kind: mad, epsilon: 1, jacobian: full}]",
+        OptionError,
+        "defenses[0].jacobian: full differentiates a network, so it needs surrogate: network",
+    ),
+    "oracle": (
+        "[{kind: mad, epsilon: 1, oracle: best}]",
+        OptionError,
+        "defenses[0].oracle: input should be 'extreme' or 'argmax', not 'best'",
+    ),
     "order": (
         "[{kind: label-only}, {kind: am, threshold: 0.5}]",
         OrderError,
@@ -175,10 +196,19 @@ def test_a_missing_network_is_named_with_the_way_to_supply_it() -> None:
     )
 
 
+def test_a_network_that_only_some_options_need_is_missed_only_by_those() -> None:
+    bare = Material(card(CLASSES), {})
+    assert build_chain([{"kind": "mad", "epsilon": 1.0}], bare).name == "mad"
+    with pytest.raises(MissingRole, match=r"defenses\[0\]: mad needs .* role 'surrogate'"):
+        build_chain([{"kind": "mad", "epsilon": 1.0, "surrogate": "network"}], bare)
+
+
 def test_roles_are_known_before_any_network_is_loaded() -> None:
     assert required_roles([]) == frozenset()
     assert required_roles([{"kind": "top-k"}]) == frozenset()
     assert required_roles([{"kind": "am"}, {"kind": "top-k"}]) == {"misinformation"}
+    assert required_roles([{"kind": "mad", "epsilon": 1.0}]) == frozenset()
+    assert required_roles([{"kind": "mad", "surrogate": "network"}]) == {"surrogate"}
     with pytest.raises(UnknownDefense, match=r"defenses\[0\]\.kind"):
         required_roles([{"kind": "nothing"}])
 
@@ -287,5 +317,7 @@ def test_looked_up_options_are_no_constructor_parameters() -> None:
     import inspect
 
     for defense in kinds().values():
-        assert not set(defense.looked_up) & set(inspect.signature(defense).parameters)
+        # A network's parameter is no option: the option of its name may say which network.
+        parameters = inspect.signature(defense).parameters.keys() - set(defense.roles)
+        assert not set(defense.looked_up) & parameters
     assert AdaptiveMisinformation.looked_up == ("benign_cost",)

@@ -50,14 +50,18 @@ def card(classes: int, *, calibrations: dict[str, Calibration] | None = None) ->
                 sha256="0" * 64,
                 parameters=1,
             )
-            for role in ("victim", "misinformation")
+            for role in ("victim", "misinformation", "surrogate")
         },
         calibrations={"am": calibration()} if calibrations is None else calibrations,
     )
 
 
 def material(classes: int) -> Material:
-    return Material(card(classes), {"misinformation": network(classes, seed=1)})
+    networks = {
+        "misinformation": network(classes, seed=1),
+        "surrogate": network(classes, seed=2, sharpness=0.5),
+    }
+    return Material(card(classes), networks)
 
 
 def images(count: int, seed: int = 0) -> Tensor:
