@@ -13,6 +13,7 @@ from server.images import ImageDecoder
 from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics
+from server.middleware.shed import ShedAtTheDoor
 from server.openapi import Api
 from server.protocol.error_bodies import install_error_bodies
 from server.routes.health import add_health_routes
@@ -44,7 +45,10 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         admission = KeyAdmission(key.get_secret_value() for key in settings.api_keys)
     # The schema is open to all, so it names a model only where anybody may list them anyway.
     example = None if settings.api_keys else next(iter(plane.models()), None)
-    middleware = [Middleware(RequestId)]
+    middleware = [
+        Middleware(ShedAtTheDoor, crowd=plane, recorder=metrics),
+        Middleware(RequestId),
+    ]
     if metrics is not None:
         middleware.append(Middleware(RequestMetrics, recorder=metrics))
     middleware.append(Middleware(OpaqueFailures))

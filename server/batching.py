@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 Group = TypeVar("Group", bound=Hashable)
 
+
+IN_TIME = 0.5
+"""Share of its deadline that a request may be expected to take; the rest is for being wrong."""
 
 TICK_S = 0.0005
 """How early a timer of the event loop may fire."""
@@ -72,7 +76,8 @@ class Batcher(Generic[Group]):
         self._became_free = False
         self._pump_is_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._pace: float | None = None
+        self._batch_s: float | None = None
+        self._computing = 0
         self._draining = False
 
     async def submit(
@@ -85,15 +90,15 @@ class Batcher(Generic[Group]):
         awaiting task withdraws what has not begun.
 
         Raises:
-            QueueFull: n more samples do not fit.
+            QueueFull: n more samples do not fit, or would take more than half of ``timeout_s`` at
+                the pace of late; an idle engine refuses nobody.
             Draining: no more requests are accepted, or the drain took too long.
             DeadlinePassed: not computed within ``timeout_s``.
             InternalFailure: the computation failed for this request.
         """
-        if self._draining:
-            raise Draining(retry_after=1.0)
-        if self._line.samples + len(images) > self._settings.queue_samples:
-            raise QueueFull(retry_after=self._seconds_until_room())
+        refusal = self.refusal(len(images), timeout_s)
+        if refusal is not None:
+            raise refusal
         ticket = self._accept(group, images, timeout_s)
         try:
             async with asyncio.timeout_at(ticket.deadline):
@@ -102,6 +107,16 @@ class Batcher(Generic[Group]):
             raise _too_late(ticket) from None
         finally:
             self._close(ticket)
+
+    def refusal(self, samples: int, timeout_s: float) -> ServiceError | None:
+        """Why a request of ``samples`` with that deadline would be refused now, if it would."""
+        if self._draining:
+            return Draining(retry_after=1.0)
+        full = self._line.samples + samples > self._settings.queue_samples
+        # Accepted, a late one would wait out its deadline, and push others past theirs.
+        if full or self._seconds_until_answered(samples) > IN_TIME * timeout_s:
+            return QueueFull(retry_after=self._seconds_until_room())
+        return None
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until everything accepted is answered.
@@ -163,9 +178,24 @@ class Batcher(Generic[Group]):
         self._metrics.queued(self._line.samples)
 
     def _seconds_until_room(self) -> float:
-        if self._pace is None:
+        if self._batch_s is None:
             return 1.0
-        return min(max(self._line.samples * self._pace, 0.1), self._settings.deadline_s)
+        waiting = self._batches(self._line.samples) * self._batch_s
+        return min(max(waiting, 0.1), self._settings.deadline_s)
+
+    def _seconds_until_answered(self, samples: int) -> float:
+        """What is ahead of ``samples`` more, and they themselves, at the pace of late.
+
+        In batches, not samples: a batch of one takes nearly as long as a full one where the event
+        loop is what is slow.
+        """
+        ahead = self._line.samples + self._computing
+        if ahead == 0 or self._batch_s is None:
+            return 0.0
+        return (bool(self._computing) + self._batches(self._line.samples + samples)) * self._batch_s
+
+    def _batches(self, samples: int) -> int:
+        return math.ceil(samples / self._settings.max_batch_size)
 
     # -- batches -------------------------------------------------------------------------------
 
@@ -216,6 +246,7 @@ class Batcher(Generic[Group]):
         # The computation begins here and not in the task's first step: before it, the event loop
         # would encode every answer of the batch before while the engine stood still.
         began = time.perf_counter()
+        self._computing = sum(item.samples for item in items)
         computing = self._begin(group, items)
         self._working = asyncio.get_running_loop().create_task(
             self._work(group, items, computing, released, began)
@@ -250,8 +281,9 @@ class Batcher(Generic[Group]):
             for item in items:
                 if not item.settled:  # nobody may be left waiting, whatever happened above
                     self._fail(item.ticket, InternalFailure())
-            pace = (time.perf_counter() - began) / samples
-            self._pace = pace if self._pace is None else 0.9 * self._pace + 0.1 * pace
+            took = time.perf_counter() - began
+            self._computing = 0
+            self._batch_s = took if self._batch_s is None else 0.8 * self._batch_s + 0.2 * took
             self._working = None
             self._became_free = True
             self._pump()

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import InputSpec
+from server.errors import ServiceError
 
 __all__ = ["DataPlane", "ModelView"]
 
@@ -38,6 +39,13 @@ class DataPlane(Protocol):
     @property
     def ready(self) -> bool:
         """Whether queries are accepted: warmed up, and not draining."""
+        ...
+
+    def overload(self) -> ServiceError | None:
+        """Why a query of one sample would be refused now, whatever it asks; None if it would not.
+
+        Cheap: it is asked before anything of a request is read.
+        """
         ...
 
     def models(self) -> tuple[ModelView, ...]:

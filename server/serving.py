@@ -138,6 +138,12 @@ class InferenceService:
             raise NotFound(f"model {name!r} has no version {version!r}")
         return versions[version]
 
+    def overload(self) -> ServiceError | None:
+        """Why a query of one sample would be refused now; None if it would be accepted."""
+        if not self._ready:
+            return Draining(retry_after=1.0)
+        return self._batcher.refusal(1, self._batching.deadline_s)
+
     # -- queries -------------------------------------------------------------------------------
 
     async def predict(

@@ -18,6 +18,7 @@ __all__ = ["demo"]
     help="Where models, transfer sets and the report go.",
 )
 @click.option("--all", "everything", is_flag=True, help="Every defense and chain; takes longer.")
+@click.option("--defense", "chosen", multiple=True, metavar="NAME", help="Only this one, and none.")
 @click.option(
     "--splits",
     type=click.IntRange(1, 20),
@@ -25,7 +26,7 @@ __all__ = ["demo"]
     show_default=True,
     help="Random splits of the digits to average over.",
 )
-def demo(out: Path, everything: bool, splits: int) -> None:
+def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> None:
     """Train a small victim, serve it, steal it over HTTP, and print what leaked.
 
     Takes about three minutes on two CPU cores and needs no network. A run that was stopped goes on
@@ -39,12 +40,22 @@ def demo(out: Path, everything: bool, splits: int) -> None:
     from models.errors import ModelsError
 
     command = ["intaglio", "demo", *(["--all"] if everything else [])]
+    known = {**DEFENSES, **MORE_DEFENSES}
+    for name in chosen:
+        if name not in known:
+            raise click.UsageError(
+                f"there is no {name!r} in the demo: there are {', '.join(known)}"
+            )
+        command += ["--defense", name]
+    defenses = known if everything else DEFENSES
+    if chosen:
+        defenses = {name: known[name] for name in known if name in {"none", *chosen}}
     if splits > 1:
         command += ["--splits", str(splits)]
     out.mkdir(parents=True, exist_ok=True)
     job = Demo(
         out=out,
-        defenses={**DEFENSES, **MORE_DEFENSES} if everything else DEFENSES,
+        defenses=defenses,
         splits=splits,
         budgets=BUDGETS,
         console=Console(),

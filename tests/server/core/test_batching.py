@@ -292,3 +292,34 @@ async def test_metrics_tell_why_and_how_large(
     assert value("intaglio_batches_total", released="busy") == 1
     assert value("intaglio_batch_samples_sum") == 5
     assert value("intaglio_queue_seconds_count") == 5
+
+
+async def test_what_cannot_be_computed_in_time_is_refused_at_once(
+    gate: Gate, batching: Build
+) -> None:
+    to = batcher(gate, batching(max_batch_size=1))
+    slow = ask(to, 1)
+    await turns()
+    await asyncio.sleep(0.2)
+    gate.let_through()
+    await slow
+    # One sample took 0.2 s; with one computed and one waiting, a third would take 0.6 s.
+    busy = [ask(to, value) for value in (2, 3)]
+    await turns()
+    with pytest.raises(QueueFull):
+        await ask(to, 4, timeout_s=0.5)
+    patient = ask(to, 5, timeout_s=5.0)
+    gate.open()
+    await asyncio.gather(*busy, patient)
+
+
+async def test_an_idle_engine_refuses_nobody_however_slow_it_was(
+    gate: Gate, batching: Build
+) -> None:
+    to = batcher(gate, batching())
+    slow = ask(to, 1)
+    await turns()
+    await asyncio.sleep(0.2)
+    gate.open()
+    await slow
+    np.testing.assert_array_equal(await ask(to, 2, timeout_s=0.1), expected(2))

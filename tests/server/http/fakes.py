@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 from models.card import InputSpec
 from server.app import create_app
 from server.dataplane import ModelView
-from server.errors import NotFound
+from server.errors import NotFound, ServiceError
 from server.settings import Settings
 
 DIGITS = ModelView(
@@ -43,6 +43,7 @@ class FakePlane:
         self._views = {view.name: view for view in views or (DIGITS, COLOURS)}
         self.ready_now = True
         self.failure: Exception | None = None
+        self.crowded: ServiceError | None = None
         self.gate: asyncio.Event | None = None
         self.begun = asyncio.Event()
         self.cancelled = 0
@@ -51,6 +52,9 @@ class FakePlane:
     @property
     def ready(self) -> bool:
         return self.ready_now
+
+    def overload(self) -> ServiceError | None:
+        return self.crowded
 
     def models(self) -> tuple[ModelView, ...]:
         return tuple(self._views.values())
