@@ -10,9 +10,13 @@ from pathlib import Path
 
 from attack_client.report import describe_environment
 
-__all__ = ["RESULTS", "Row", "quantile", "write"]
+__all__ = ["IMAGES", "RESULTS", "Row", "quantile", "write"]
 
 RESULTS = Path(__file__).parent / "results"
+"""Where results are kept."""
+
+IMAGES = Path(__file__).parents[1] / "docs" / "images"
+"""Where their pictures are shown from."""
 
 
 @dataclass(frozen=True, slots=True)

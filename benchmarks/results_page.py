@@ -1,10 +1,10 @@
 """Write ``docs/results.md``, and the README's table, from everything under ``benchmarks/results/``.
 
-    python -m benchmarks.results_page [--demo runs/demo]
+    python -m benchmarks.results_page [--demo runs/demo] [--splits runs/splits]
 
 The page holds no figure of its own: every number comes from a committed result, which names the
-command that measured it and the machine it ran on. ``--demo`` first takes over the report and the
-picture of a finished demo.
+command that measured it and the machine it ran on. ``--demo`` and ``--splits`` first take over the
+report and the picture of a finished demo.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import click
 from rich.console import Console
 
-from attack_client.report import read_json, summarise
+from attack_client.report import Row, read_json, summarise
 from attack_client.report.summary import COLUMNS
-from benchmarks.envelope import RESULTS
+from benchmarks.envelope import IMAGES, RESULTS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -81,6 +81,12 @@ def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def leakage(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line per defense at the largest budget, then every clone."""
+    lines = summarise(Row.model_validate(row) for row in rows)
+    return [table(COLUMNS, [line.cells() for line in lines]), "Every clone:", leakage_table(rows)]
+
+
 def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a benchmark."""
     return table(
@@ -113,22 +119,24 @@ def section(path: Path) -> str:
         "```bash\n" + "\n".join(" ".join(command) for command in shown) + "\n```",
         *document.get("notes", []),
         f"Measured on: {machine}.",
-        leakage_table(rows) if "clone_accuracy" in rows[0] else speed_table(rows),
+        *(leakage(rows) if "clone_accuracy" in rows[0] else [speed_table(rows)]),
     ]
-    picture = PAGE.parent / "images" / f"{path.stem}.png"
+    picture = IMAGES / f"{path.stem}.png"
     if picture.exists():
         parts.append(f"![{HEADINGS.get(path.stem, path.stem)}](images/{picture.name})")
     return "\n\n".join(parts)
 
 
-def take_over(demo: Path) -> None:
+def take_over(demo: Path, name: str) -> None:
     """Copy the report and the picture of a finished demo."""
-    shutil.copyfile(demo / "report.json", RESULTS / "demo.json")
-    shutil.copyfile(demo / "curves.png", PAGE.parent / "images" / "demo.png")
+    shutil.copyfile(demo / "report.json", RESULTS / f"{name}.json")
+    shutil.copyfile(demo / "curves.png", IMAGES / f"{name}.png")
 
 
 def update_readme() -> None:
-    """Put the demo's table between the README's markers."""
+    """Put the demo's table between the README's markers, if there is a result of it."""
+    if not (RESULTS / "demo.json").is_file():
+        return
     rows = read_json(RESULTS / "demo.json").rows
     summary = table(COLUMNS, [line.cells() for line in summarise(rows)])
     text = README.read_text(encoding="utf-8")
@@ -140,11 +148,14 @@ def update_readme() -> None:
 
 @click.command()
 @click.option("--demo", type=click.Path(path_type=Path, exists=True))
-def main(demo: Path | None) -> None:
+@click.option("--splits", type=click.Path(path_type=Path, exists=True))
+def main(demo: Path | None, splits: Path | None) -> None:
     """Write the page."""
-    (PAGE.parent / "images").mkdir(parents=True, exist_ok=True)
+    IMAGES.mkdir(parents=True, exist_ok=True)
     if demo is not None:
-        take_over(demo)
+        take_over(demo, "demo")
+    if splits is not None:
+        take_over(splits, "demo-splits")
     update_readme()
     order = {name: index for index, name in enumerate(HEADINGS)}
     paths = sorted(RESULTS.glob("*.json"), key=lambda path: (order.get(path.stem, 99), path.stem))
