@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from models.bundle import NetworkSource, write_bundle
 
 from models.architectures import build
+from models.bundle import NetworkSource, write_bundle
 from models.card import InputSpec, Normalisation
 
 __all__ = ["write_random_bundle"]
