@@ -80,7 +80,8 @@ def test_what_cannot_be_downloaded_says_how_to_get_it(
 
     monkeypatch.setattr("torchvision.datasets.KMNIST", offline)
     with pytest.raises(
-        DatasetNotFound, match=rf"kmnist is not under {tmp_path}.*no route.*kmnist\.npz"
+        DatasetNotFound,
+        match=rf"kmnist is not under {tmp_path}.*could not be downloaded.*kmnist\.npz",
     ):
         load("kmnist", root=tmp_path)
     assert tried == [(str(tmp_path), False), (str(tmp_path), True)]
