@@ -2,8 +2,9 @@
 
     python -m benchmarks.overload
 
-A ResNet-18 at 32x32 is served with a queue of 256 samples while 160 callers ask about 16 images
-each, 2,560 samples in all, and ask again the moment they are answered, whatever the answer was.
+A ResNet-18 at 32x32 is served with a queue of 256 samples while 2,560 samples are asked about at
+any time: by 160 callers with 16 images each, then by 2,560 callers with one. Each asks again the
+moment it is answered, whatever the answer was.
 Counted are answers by status, connection errors apart, the latency of accepted requests against
 their deadline, requests that got no answer at all, and the server's memory.
 """
@@ -31,8 +32,7 @@ from intaglio.processes import serving
 
 QUEUE = 256
 FACTOR = 10
-SAMPLES = 16
-CALLERS = FACTOR * QUEUE // SAMPLES
+PER_REQUEST = (16, 1)
 SECONDS = 30.0
 DEADLINE = 5.0
 # A caller waits this long past the deadline before its request counts as hanging.
@@ -95,39 +95,36 @@ async def memory(pid: int, until: float) -> list[float]:
     return samples
 
 
-async def offer(url: str, pid: int, shape: tuple[int, int, int]) -> tuple[Tally, list[float]]:
-    """Keep ``FACTOR * QUEUE`` samples in flight for ``SECONDS``."""
+async def offer(
+    url: str, pid: int, shape: tuple[int, int, int], samples: int
+) -> tuple[Tally, list[float]]:
+    """Keep ``FACTOR * QUEUE`` samples in flight for ``SECONDS``, so many in each request."""
     parts = urlsplit(url)
     host, port = parts.hostname or "127.0.0.1", parts.port or 80
     tally = Tally()
     until = time.monotonic() + SECONDS
     async with asyncio.TaskGroup() as group:
         watched = group.create_task(memory(pid, until))
-        for index in range(CALLERS):
-            request = infer_request("resnet18", images(SAMPLES, shape, seed=index))
+        for index in range(FACTOR * QUEUE // samples):
+            request = infer_request("resnet18", images(samples, shape, seed=index))
             group.create_task(caller(host, port, request, until, tally))
     return tally, watched.result()
 
 
-def main() -> None:
-    """Measure, print and keep the result."""
-    needed = CALLERS + 512
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(needed, hard)), hard))
+def measure(samples: int, scratch: Path) -> tuple[list[Row], Tally]:
+    """Serve, flood, and count, with so many samples in each request."""
     shape = (3, 32, 32)
-    with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        write_random_bundle(root / "models", "resnet18", "resnet18", shape, classes=10)
-        config = root / "serve.yaml"
-        config.write_text(
-            f"batching: {{queue_samples: {QUEUE}, deadline_s: {DEADLINE}}}\n"
-            f"limits: {{max_request_samples: {QUEUE}}}\n"
-            # The callers take the other core; two threads of one batch would wait for each other.
-            "threads: 1\n"
-        )
-        with serving(root / "models", "--config", str(config)) as server:
-            tally, rss = asyncio.run(offer(server.url, server.pid, shape))
-    workload = f"resnet18-32x32-b{SAMPLES}-{'cuda' if torch.cuda.is_available() else 'cpu'}"
+    write_random_bundle(scratch / "models", "resnet18", "resnet18", shape, classes=10)
+    config = scratch / "serve.yaml"
+    config.write_text(
+        f"batching: {{queue_samples: {QUEUE}, deadline_s: {DEADLINE}}}\n"
+        f"limits: {{max_request_samples: {QUEUE}}}\n"
+        # The callers take the other core; two threads of one batch would wait for each other.
+        "threads: 1\n"
+    )
+    with serving(scratch / "models", "--config", str(config)) as server:
+        tally, rss = asyncio.run(offer(server.url, server.pid, shape, samples))
+    workload = f"resnet18-32x32-b{samples}-{'cuda' if torch.cuda.is_available() else 'cpu'}"
     settled, last = rss[len(rss) // 3 : 2 * len(rss) // 3], rss[-len(rss) // 3 :]
 
     def row(subject: str, metric: str, value: float, unit: str) -> Row:
@@ -140,6 +137,7 @@ def main() -> None:
         *(row(f"status {s}", "count", n, "answers") for s, n in sorted(tally.statuses.items())),
         *(row(f"connection {e}", "count", n, "errors") for e, n in sorted(tally.broken.items())),
         row("hanging", "count", tally.hanging, "requests"),
+        row("accepted", "throughput", samples * len(tally.accepted) / SECONDS, "samples/s"),
         row("deadline", "time", DEADLINE, "s"),
         row("accepted p50", "time", quantile(tally.accepted, 0.50), "s"),
         row("accepted p99", "time", quantile(tally.accepted, 0.99), "s"),
@@ -149,10 +147,26 @@ def main() -> None:
             "memory, middle third", float(np.median(last) / np.median(settled)),
         ),
     ]  # fmt: skip
+    return rows, tally
+
+
+def main() -> None:
+    """Measure, print and keep the result."""
+    needed = FACTOR * QUEUE + 512
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(needed, hard)), hard))
+    rows: list[Row] = []
+    tallies: list[Tally] = []
+    for samples in PER_REQUEST:
+        with tempfile.TemporaryDirectory() as scratch:
+            found, tally = measure(samples, Path(scratch))
+        rows += found
+        tallies.append(tally)
     write("overload", ["python", "-m", "benchmarks.overload"], rows)
-    strange = set(tally.statuses) - {200, 503, 504}
-    if strange or tally.hanging or not tally.accepted:
-        sys.exit(f"unexpected: statuses {sorted(strange)}, {tally.hanging} hanging")
+    for tally in tallies:
+        strange = set(tally.statuses) - {200, 503, 504}
+        if strange or tally.hanging or not tally.accepted:
+            sys.exit(f"unexpected: statuses {sorted(strange)}, {tally.hanging} hanging")
 
 
 if __name__ == "__main__":

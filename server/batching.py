@@ -3,8 +3,9 @@
 When the engine is idle a query leaves at once. While it is busy queries gather, and the next
 batch takes all that waited, of the group that waited longest, up to ``max_batch_size`` samples.
 
-Everything here runs on one event loop and keeps its state consistent between awaits, so there is
-no lock, no polling, and no long-lived loop that an exception could end.
+Requests live on one event loop. Whoever computes takes the batches from here, in a thread of its
+own, so that a loop that is busy does not leave the engine idle. A lock guards what both touch;
+nothing is computed, awaited or counted while it is held.
 """
 
 from __future__ import annotations
@@ -12,25 +13,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections import deque
+from collections.abc import Callable
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.batches import Batch, Batches, Computed, Group, checked
 from server.errors import DeadlinePassed, Draining, InternalFailure, QueueFull, ServiceError
 from server.metrics import Metrics
+from server.pace import Pace
 from server.settings import BatchingSettings
 from server.waiting import Item, Ticket, WaitingLine
 
-__all__ = ["Batcher", "Computed"]
+__all__ = ["Batcher"]
 
 logger = logging.getLogger(__name__)
-
-Group = TypeVar("Group", bound=Hashable)
-
 
 IN_TIME = 0.5
 """Share of its deadline that a request may be expected to take; the rest is for being wrong."""
@@ -39,46 +40,43 @@ TICK_S = 0.0005
 """How early a timer of the event loop may fire."""
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """What one batch of B samples yields.
-
-    Attributes:
-        probabilities: ``(B, K)`` float32.
-        failed: ``(B,)`` bool: rows that must not be answered.
-    """
-
-    probabilities: NDArray[np.float32]
-    failed: NDArray[np.bool_]
-
-
-Compute = Callable[[Group, Sequence[NDArray[np.uint8]]], Awaitable[Computed]]
-"""Computes the concatenation of some images; same length, same order. One call at a time."""
-
-
 class Batcher(Generic[Group]):
     """Turns requests into batches of one group each, and batches into answers.
 
     A group is what can be computed together: one victim and its chain.
+
+    Args:
+        begin: has somebody take batches until there is none. Called on the event loop, and never
+            while somebody still takes.
+        settings: sizes and times.
+        metrics: told of every request and batch.
     """
 
     def __init__(
-        self, compute: Compute[Group], *, settings: BatchingSettings, metrics: Metrics
+        self,
+        begin: Callable[[Batches[Group]], None],
+        *,
+        settings: BatchingSettings,
+        metrics: Metrics,
     ) -> None:
-        self._compute = compute
+        self._begin = begin
         self._settings = settings
         self._metrics = metrics
-        self._line: WaitingLine[Group] = WaitingLine()
+        self._pace = Pace()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._tickets: set[Ticket] = set()
         self._everybody_answered = asyncio.Event()
         self._everybody_answered.set()
-        self._working: asyncio.Task[None] | None = None
-        self._became_free = False
         self._pump_is_due = False
         self._timer: asyncio.TimerHandle | None = None
-        self._batch_s: float | None = None
-        self._computing = 0
         self._draining = False
+        self._lock = threading.Lock()
+        # From here on: guarded by the lock.
+        self._line: WaitingLine[Group] = WaitingLine()
+        self._halves: deque[Batch[Group]] = deque()
+        self._taking = False
+        self._became_free = False
+        self._computing = 0
 
     async def submit(
         self, group: Group, images: NDArray[np.uint8], *, timeout_s: float
@@ -101,10 +99,10 @@ class Batcher(Generic[Group]):
             raise refusal
         ticket = self._accept(group, images, timeout_s)
         try:
-            async with asyncio.timeout_at(ticket.deadline):
+            async with asyncio.timeout(timeout_s):
                 return await ticket.future
         except TimeoutError:
-            raise _too_late(ticket) from None
+            raise DeadlinePassed(f"not computed within {timeout_s:g} s") from None
         finally:
             self._close(ticket)
 
@@ -137,17 +135,18 @@ class Batcher(Generic[Group]):
             return False
         return True
 
-    # -- requests ------------------------------------------------------------------------------
+    # -- requests, on the event loop -----------------------------------------------------------
 
     def _accept(self, group: Group, images: NDArray[np.uint8], timeout_s: float) -> Ticket:
-        loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         now = time.perf_counter()
-        ticket = Ticket(loop.create_future(), len(images), timeout_s, loop.time() + timeout_s)
+        ticket = Ticket(self._loop.create_future(), len(images), now + timeout_s)
         for start in range(0, len(images), self._settings.max_batch_size):
             part = images[start : start + self._settings.max_batch_size]
-            item = Item(ticket, part, start, now)
-            ticket.items.append(item)
-            self._line.add(group, item)
+            ticket.items.append(Item(ticket, part, start, now))
+        with self._lock:
+            for item in ticket.items:
+                self._line.add(group, item)
         self._tickets.add(ticket)
         self._everybody_answered.clear()
         self._metrics.accepted(ticket.samples)
@@ -155,7 +154,7 @@ class Batcher(Generic[Group]):
         if not self._pump_is_due:
             # Not now but at the end of this turn of the loop: what arrives in it goes together.
             self._pump_is_due = True
-            loop.call_soon(self._pump)
+            self._loop.call_soon(self._pump)
         return ticket
 
     def _close(self, ticket: Ticket) -> None:
@@ -173,177 +172,156 @@ class Batcher(Generic[Group]):
         self._withdraw(ticket)
 
     def _withdraw(self, ticket: Ticket) -> None:
-        for item in ticket.items:
-            self._line.discard(item)
+        ticket.over = True
+        with self._lock:
+            for item in ticket.items:
+                self._line.discard(item)
         self._metrics.queued(self._line.samples)
 
     def _seconds_until_room(self) -> float:
-        if self._batch_s is None:
-            return 1.0
-        waiting = self._batches(self._line.samples) * self._batch_s
+        waiting = self._pace.forecast(self._batches(self._line.samples))
         return min(max(waiting, 0.1), self._settings.deadline_s)
 
     def _seconds_until_answered(self, samples: int) -> float:
-        """What is ahead of ``samples`` more, and they themselves, at the pace of late.
-
-        In batches, not samples: a batch of one takes nearly as long as a full one where the event
-        loop is what is slow.
-        """
-        ahead = self._line.samples + self._computing
-        if ahead == 0 or self._batch_s is None:
+        """What is ahead of ``samples`` more, and they themselves, at the pace of late."""
+        waiting, computing = self._line.samples, self._computing
+        if waiting + computing == 0:
             return 0.0
-        return (bool(self._computing) + self._batches(self._line.samples + samples)) * self._batch_s
+        return self._pace.forecast(bool(computing) + self._batches(waiting + samples))
 
     def _batches(self, samples: int) -> int:
         return math.ceil(samples / self._settings.max_batch_size)
 
-    # -- batches -------------------------------------------------------------------------------
+    # -- batches leave -------------------------------------------------------------------------
 
     def _pump(self) -> None:
-        """Start the next batch if the engine is free and one is due."""
+        """Have the next batch taken if nobody takes and one is due; else look again in time."""
         self._pump_is_due = False
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._working is None:
-            due = self._next_due()
-            if due is None:
+        with self._lock:
+            if self._taking:
                 return
-            group, released = due
-            items = [
-                item
-                for item in self._line.take(group, self._settings.max_batch_size)
-                if not self._expired(item)
-            ]
-            self._metrics.queued(self._line.samples)
-            if items:
-                self._start(group, items, released)
+            due = self._due(after_work=False)
+            self._taking = isinstance(due, tuple)
+        if isinstance(due, float):
+            self._timer = asyncio.get_running_loop().call_later(due, self._pump)
+        elif due is not None:
+            self._begin(self)
 
-    def _next_due(self) -> tuple[Group, str] | None:
-        """The group to compute next and why now; or None, with a timer set if somebody waits."""
+    def _due(self, *, after_work: bool) -> tuple[Group, str] | float | None:
+        """The group to compute next and why now; or in how many seconds; or None if none waits."""
         wait_s = 0.0 if self._draining else self._settings.max_wait_ms / 1000
         soonest: float | None = None
         for group, oldest, samples in self._line:
             if samples >= self._settings.max_batch_size:
                 return group, "full"
             if wait_s == 0.0:
-                return group, "busy" if self._became_free else "idle"
+                return group, "busy" if after_work else "idle"
             # From the first query on: a base that moved with later ones would never end.
             left_s = oldest.accepted + wait_s - time.perf_counter()
             if left_s <= TICK_S:
                 return group, "waited"
             soonest = left_s if soonest is None else min(soonest, left_s)
-        if soonest is not None:
-            self._timer = asyncio.get_running_loop().call_later(soonest, self._pump)
+        return soonest
+
+    def take(self) -> Batch[Group] | None:
+        """See ``Batches``."""
+        with self._lock:
+            after_work, self._became_free = self._became_free, False
+            batch = self._next_half() or self._next(after_work)
+            self._taking = batch is not None
+            self._computing = batch.samples if batch is not None else 0
+            somebody_waits = self._line.samples > 0
+        if batch is None and somebody_waits:
+            self._on_loop(self._pump)
+        return batch
+
+    def _next_half(self) -> Batch[Group] | None:
+        while self._halves:
+            half = self._halves.popleft()
+            items = [item for item in half.items if _alive(item)]
+            if items:
+                return Batch(half.group, items, None, time.perf_counter())
         return None
 
-    def _expired(self, item: Item) -> bool:
-        if item.ticket.deadline <= asyncio.get_running_loop().time():
-            self._fail(item.ticket, _too_late(item.ticket))
-        return item.ticket.future.done()
+    def _next(self, after_work: bool) -> Batch[Group] | None:
+        while isinstance(due := self._due(after_work=after_work), tuple):
+            group, released = due
+            taken = self._line.take(group, self._settings.max_batch_size)
+            items = [item for item in taken if _alive(item)]
+            if items:
+                return Batch(group, items, released, time.perf_counter())
+        return None
 
-    def _start(self, group: Group, items: list[Item], released: str) -> None:
-        # The computation begins here and not in the task's first step: before it, the event loop
-        # would encode every answer of the batch before while the engine stood still.
-        began = time.perf_counter()
-        self._computing = sum(item.samples for item in items)
-        computing = self._begin(group, items)
-        self._working = asyncio.get_running_loop().create_task(
-            self._work(group, items, computing, released, began)
-        )
+    # -- and come back -------------------------------------------------------------------------
 
-    def _begin(self, group: Group, items: Sequence[Item]) -> Awaitable[Computed] | Exception:
+    def done(self, batch: Batch[Group], outcome: Computed | Exception) -> None:
+        """See ``Batches``. What failed together is halved until only the guilty fail."""
+        finished = time.perf_counter()
+        outcome = checked(outcome, batch.samples)
+        # A chain that fails as a whole marks every row, so that too may be one row's doing.
+        failed = isinstance(outcome, Exception) or bool(outcome.failed.all())
+        again = failed and len(batch.items) > 1
+        if isinstance(outcome, Computed) and not again:
+            for item, rows in batch.rows():
+                # Known now: the rest of such a request need not be computed.
+                item.ticket.over |= bool(outcome.failed[rows].any())
+        with self._lock:
+            self._became_free = True
+            self._pace.computed(finished - batch.began)
+            if again:
+                self._halves.extend(batch.halves())
+        self._on_loop(self._settle, batch, outcome, again, finished)
+
+    def _on_loop(self, callback: Callable[..., None], *args: object) -> None:
         try:
-            return self._compute(group, [item.images for item in items])
-        except Exception as error:
-            return error
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:  # the loop is closed: whoever waited is gone with it
+            with self._lock:
+                self._line = WaitingLine()
+                self._halves.clear()
 
-    async def _work(
-        self,
-        group: Group,
-        items: Sequence[Item],
-        computing: Awaitable[Computed] | Exception,
-        released: str,
-        began: float,
+    def _settle(
+        self, batch: Batch[Group], outcome: Computed | Exception, again: bool, finished: float
     ) -> None:
-        samples = sum(item.samples for item in items)
         try:
-            await self._resolve(group, items, computing)
-            self._metrics.batch(released, samples)
-            for item in items:
-                self._metrics.waited(began - item.accepted)
+            self._pace.noticed(time.perf_counter() - finished)
+            if isinstance(outcome, Exception):
+                level = logging.WARNING if again else logging.ERROR
+                requests = len(batch.items)
+                logger.log(level, "%d requests could not be computed", requests, exc_info=outcome)
+            elif not again:
+                self._deliver(batch, outcome)
+            self._count(batch, outcome, again)
         except Exception:
             logger.exception("a batch could not be settled")
-        except asyncio.CancelledError:
-            self._stop()
-            raise
         finally:
-            for item in items:
-                if not item.settled:  # nobody may be left waiting, whatever happened above
+            for item in batch.items:
+                if not again and not item.settled:  # nobody may be left waiting
                     self._fail(item.ticket, InternalFailure())
-            took = time.perf_counter() - began
-            self._computing = 0
-            self._batch_s = took if self._batch_s is None else 0.8 * self._batch_s + 0.2 * took
-            self._working = None
-            self._became_free = True
-            self._pump()
-            self._became_free = False
 
-    def _stop(self) -> None:
-        """The event loop ends: nothing that waits will be computed."""
-        self._draining = True
-        for ticket in tuple(self._tickets):
-            self._fail(ticket, Draining())
-
-    async def _resolve(
-        self,
-        group: Group,
-        items: Sequence[Item],
-        computing: Awaitable[Computed] | Exception,
-    ) -> None:
-        """Answer ``items``. If they fail together, halve them until only the guilty fail."""
-        try:
-            if isinstance(computing, Exception):
-                raise computing
-            computed = await computing
-            _check(computed, sum(item.samples for item in items))
-        except Exception as error:
-            if len(items) == 1:
-                logger.error("a request could not be computed", exc_info=error)
-                self._fail(items[0].ticket, InternalFailure())
-                return
-            logger.warning("a batch of %d requests failed: %s", len(items), error)
-        else:
-            # A chain that fails as a whole marks every row, so that too may be one row's doing.
-            if len(items) == 1 or not computed.failed.all():
-                self._deliver(items, computed)
-                return
-        self._metrics.batch_failed()
-        half = len(items) // 2
-        for part in (items[:half], items[half:]):
-            live = [item for item in part if not self._expired(item)]
-            if live:
-                await self._resolve(group, live, self._begin(group, live))
-
-    def _deliver(self, items: Sequence[Item], computed: Computed) -> None:
-        self._metrics.failed_rows(int(computed.failed.sum()))
-        stop = 0
-        for item in items:
-            start, stop = stop, stop + item.samples
-            if computed.failed[start:stop].any():
+    def _deliver(self, batch: Batch[Group], computed: Computed) -> None:
+        for item, rows in batch.rows():
+            if computed.failed[rows].any():
                 self._fail(item.ticket, InternalFailure())
             else:
-                item.ticket.fill(item, computed.probabilities[start:stop])
+                item.ticket.fill(item, computed.probabilities[rows])
+
+    def _count(self, batch: Batch[Group], outcome: Computed | Exception, again: bool) -> None:
+        self._metrics.queued(self._line.samples)
+        if batch.released is not None:
+            self._metrics.batch(batch.released, batch.samples)
+            for item in batch.items:
+                self._metrics.waited(batch.began - item.accepted)
+        if again:
+            self._metrics.batch_failed()
+        elif isinstance(outcome, Computed):
+            self._metrics.failed_rows(int(outcome.failed.sum()))
 
 
-def _too_late(ticket: Ticket) -> DeadlinePassed:
-    return DeadlinePassed(f"not computed within {ticket.timeout_s:g} s")
-
-
-def _check(computed: Computed, samples: int) -> None:
-    probabilities, failed = computed.probabilities, computed.failed
-    if probabilities.ndim != 2 or len(probabilities) != samples or failed.shape != (samples,):
-        raise ValueError(
-            f"a batch of {samples} samples yielded probabilities {probabilities.shape} "
-            f"and marks {failed.shape}"
-        )
+def _alive(item: Item) -> bool:
+    """Whether anybody still waits for it."""
+    return not item.ticket.over and item.ticket.deadline > time.perf_counter()

@@ -14,7 +14,7 @@ from defenses.chain import Outcome
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
-from server.batching import Computed
+from server.batches import Computed
 from server.errors import ConfigurationError
 from server.metrics import Metrics
 from server.seeds import query_seeds

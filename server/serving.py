@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from server.batching import Batcher, Computed
+from server.batches import Batches
+from server.batching import Batcher
 from server.dataplane import ModelView
 from server.engine import Engine
 from server.errors import (
@@ -54,7 +55,7 @@ class InferenceService:
         self._drain_s = settings.drain_s
         self._metrics = metrics
         self._worker = Worker("intaglio-engine")
-        self._batcher = Batcher(self._compute, settings=settings.batching, metrics=metrics)
+        self._batcher = Batcher(self._begin, settings=settings.batching, metrics=metrics)
         self._ready = False
 
     # -- life cycle ----------------------------------------------------------------------------
@@ -207,7 +208,5 @@ class InferenceService:
                 f"{self._limits.max_request_samples} images, this one holds {len(images)}"
             )
 
-    def _compute(
-        self, served: ServedModel, parts: Sequence[NDArray[np.uint8]]
-    ) -> asyncio.Future[Computed]:
-        return self._worker.call(self._engine.run, served, parts)
+    def _begin(self, batches: Batches[ServedModel]) -> None:
+        self._worker.compute(batches, self._engine.run)

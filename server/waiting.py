@@ -23,16 +23,16 @@ class Ticket:
     Attributes:
         future: resolves to probabilities ``(n, K)``, or fails with a ``ServiceError``.
         samples: n.
-        timeout_s: what the caller was granted, for the message.
-        deadline: on the clock of the event loop.
+        deadline: by ``time.perf_counter``, which every thread can read.
         items: the parts it was split into.
+        over: whether its outcome is settled, so that no more of it need be computed.
     """
 
     future: asyncio.Future[NDArray[np.float32]]
     samples: int
-    timeout_s: float
     deadline: float
     items: list[Item] = field(default_factory=list)
+    over: bool = False
     _answer: NDArray[np.float32] | None = None
 
     def fill(self, item: Item, probabilities: NDArray[np.float32]) -> None:
@@ -80,11 +80,13 @@ class WaitingLine(Generic[Group]):
         self._groups: dict[Group, dict[Item, int]] = {}
         self._where: dict[Item, Group] = {}
         self._samples: dict[Group, int] = {}
+        # Kept, not summed: it is read while another thread changes the line.
+        self._total = 0
 
     @property
     def samples(self) -> int:
         """Samples that wait, in all groups."""
-        return sum(self._samples.values())
+        return self._total
 
     def __iter__(self) -> Iterator[tuple[Group, Item, int]]:
         """Each group with its first item and its samples, the longest waiting group first."""
@@ -97,6 +99,7 @@ class WaitingLine(Generic[Group]):
         self._groups.setdefault(group, {})[item] = next(self._numbers)
         self._samples[group] = self._samples.get(group, 0) + item.samples
         self._where[item] = group
+        self._total += item.samples
 
     def discard(self, item: Item) -> None:
         """Take ``item`` out, wherever it stands; does nothing if it is not there."""
@@ -106,6 +109,7 @@ class WaitingLine(Generic[Group]):
         items = self._groups[group]
         del items[item]
         self._samples[group] -= item.samples
+        self._total -= item.samples
         if not items:
             del self._groups[group], self._samples[group]
 

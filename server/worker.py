@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.batches import Batches, Computed, Group
 
 __all__ = ["Worker", "WorkerError"]
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+RETRY_S = 0.1
+"""Pause after an error that is nobody's query, so that a lasting one does not fill the log."""
 
 
 class WorkerError(Exception):
@@ -38,6 +50,38 @@ class Worker:
         """
         loop = asyncio.get_running_loop()
         return loop.run_in_executor(self._executor, _guarded, function, *args)
+
+    def compute(
+        self,
+        batches: Batches[Group],
+        compute: Callable[[Group, Sequence[NDArray[np.uint8]]], Computed],
+    ) -> None:
+        """Take ``batches`` and ``compute`` them, one after another, until there is none.
+
+        The thread asks for the next batch itself: an event loop that is busy with a thousand
+        other requests would let it stand still.
+        """
+        self._executor.submit(self._next, batches, compute)
+
+    def _next(self, batches: Batches[Any], compute: Callable[..., Computed]) -> None:
+        try:
+            batch = batches.take()
+            if batch is None:
+                return
+            outcome: Computed | Exception
+            try:
+                outcome = _guarded(compute, batch.group, batch.parts)
+            except WorkerError as error:
+                outcome = error
+            batches.done(batch, outcome)
+        except Exception:
+            logger.exception("the engine's thread met an error of its own")
+            time.sleep(RETRY_S)
+        # By way of the executor, and not in a loop, so that a call gets its turn between batches.
+        try:
+            self._executor.submit(self._next, batches, compute)
+        except RuntimeError:
+            logger.info("the engine's thread ends")
 
     def close(self, *, wait: bool) -> None:
         """Take no more calls; optionally wait for the one being computed."""

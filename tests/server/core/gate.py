@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from server.batching import Computed
+from server.batches import Batches, Computed
 
-__all__ = ["Gate", "expected", "images", "turns"]
+__all__ = ["Gate", "expected", "images", "take_all", "turns"]
 
 
 def images(*values: int) -> NDArray[np.uint8]:
@@ -24,10 +24,24 @@ def expected(*values: int) -> NDArray[np.float32]:
     return np.stack([first, 1 - first], axis=1)
 
 
-async def turns(count: int = 6) -> None:
+async def turns(count: int = 12) -> None:
     """Let everything run that can run without waiting."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+async def take_all(
+    batches: Batches[str],
+    compute: Callable[[str, Sequence[NDArray[np.uint8]]], Awaitable[Computed]],
+) -> None:
+    """Compute batches until there is none, as the engine's thread does."""
+    while (batch := batches.take()) is not None:
+        outcome: Computed | Exception
+        try:
+            outcome = await compute(batch.group, batch.parts)
+        except Exception as error:
+            outcome = error
+        batches.done(batch, outcome)
 
 
 class Gate:
@@ -47,6 +61,10 @@ class Gate:
         self.computing = 0
         self._opened = opened
         self._passes = asyncio.Semaphore(0)
+
+    def begin(self, batches: Batches[str]) -> None:
+        """What a batcher calls to have its batches taken: here by a task of the same loop."""
+        self._taker = asyncio.ensure_future(take_all(batches, self))
 
     def let_through(self, batches: int = 1) -> None:
         for _ in range(batches):

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.batching import Batcher, Computed
+from server.batches import Batches, Computed
+from server.batching import Batcher
 from server.errors import DeadlinePassed, Draining, QueueFull
 from server.metrics import Metrics
 from server.settings import BatchingSettings
-from tests.server.core.gate import Gate, expected, images, turns
+from tests.server.core.gate import Gate, expected, images, take_all, turns
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +27,7 @@ def gate() -> Gate:
 
 
 def batcher(gate: Gate, settings: BatchingSettings, metrics: Metrics | None = None) -> Batcher[str]:
-    return Batcher(gate, settings=settings, metrics=metrics or Metrics())
+    return Batcher(gate.begin, settings=settings, metrics=metrics or Metrics())
 
 
 def ask(
@@ -130,8 +131,12 @@ async def test_retry_after_grows_with_what_waits(gate: Gate, batching: Build) ->
         await asyncio.sleep(0.1)
         return await gate(group, parts)
 
+    def begin(batches: Batches[str]) -> None:
+        takers.append(asyncio.ensure_future(take_all(batches, slow)))
+
+    takers: list[asyncio.Task[None]] = []
     gate.open()
-    to: Batcher[str] = Batcher(slow, settings=batching(max_batch_size=1), metrics=Metrics())
+    to: Batcher[str] = Batcher(begin, settings=batching(max_batch_size=1), metrics=Metrics())
     await to.submit("a", images(1), timeout_s=1)
     waiting = [ask(to, 0)]
     await turns()

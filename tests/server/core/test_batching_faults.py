@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from server.batching import Batcher, Computed
+from server.batches import Computed
+from server.batching import Batcher
 from server.errors import InternalFailure
 from server.metrics import Metrics
 from server.settings import BatchingSettings
@@ -30,7 +33,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def to(gate: Gate, batching: Build) -> Batcher[str]:
-    return Batcher(gate, settings=batching(), metrics=Metrics())
+    return Batcher(gate.begin, settings=batching(), metrics=Metrics())
 
 
 def ask(to: Batcher[str], *values: int) -> Asked:
@@ -171,28 +174,6 @@ async def test_answers_that_cannot_be_told_apart_are_not_given(
     await still_serves(to)
 
 
-async def test_a_computation_that_cannot_even_begin_is_survived(
-    gate: Gate, batching: Build
-) -> None:
-    broken = True
-
-    def compute(group: str, parts: Sequence[NDArray[np.uint8]]) -> Awaitable[Computed]:
-        if broken:
-            raise RuntimeError("no engine")
-        return gate(group, parts)
-
-    to: Batcher[str] = Batcher(
-        compute,
-        settings=batching(),
-        metrics=Metrics(),
-    )
-    answers = await asyncio.gather(ask(to, 1), ask(to, 2), return_exceptions=True)
-    assert [type(answer) for answer in answers] == [InternalFailure, InternalFailure]
-    broken = False
-    gate.open()
-    await still_serves(to)
-
-
 async def test_metrics_that_raise_cost_nobody_an_answer(
     gate: Gate, to: Batcher[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,14 +194,14 @@ async def test_whatever_the_engine_raises_in_its_thread(
     worker = Worker("test")
     broken = True
 
-    def compute(parts: Sequence[NDArray[np.uint8]]) -> Computed:
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
         if broken:
             raise error
         values = [int(value) for part in parts for value in part[:, 0, 0, 0]]
         return Computed(expected(*values), np.zeros(len(values), dtype=np.bool_))
 
     to: Batcher[str] = Batcher(
-        lambda _, parts: worker.call(compute, parts), settings=batching(), metrics=Metrics()
+        lambda batches: worker.compute(batches, compute), settings=batching(), metrics=Metrics()
     )
     with caplog.at_level(logging.CRITICAL):
         with pytest.raises(InternalFailure):
@@ -231,15 +212,51 @@ async def test_whatever_the_engine_raises_in_its_thread(
     worker.close(wait=True)
 
 
-async def test_cancelling_the_work_itself_leaves_nobody_waiting(
-    gate: Gate, to: Batcher[str]
-) -> None:
-    asked = [ask(to, 1), ask(to, 2, 3, 4, 5)]
-    await turns()
-    others = asyncio.all_tasks() - {*asked, asyncio.current_task()}
-    for task in others:
-        if "_work" in repr(task):
-            task.cancel()
-    async with asyncio.timeout(1):
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-    assert all(isinstance(answer, Exception) for answer in answers)
+def test_an_engine_that_outlives_the_event_loop_just_stops(batching: Build) -> None:
+    worker = Worker("test")
+    begun, go_on = threading.Event(), threading.Event()
+    computed = []
+
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+        begun.set()
+        assert go_on.wait(5)
+        computed.append(len(parts))
+        return Computed(expected(1), np.zeros(1, dtype=np.bool_))
+
+    async def leave_in_the_middle() -> list[Asked]:
+        to: Batcher[str] = Batcher(
+            lambda batches: worker.compute(batches, compute),
+            settings=batching(max_batch_size=1),
+            metrics=Metrics(),
+        )
+        asked = [ask(to, 1), ask(to, 2)]
+        await asyncio.to_thread(begun.wait, 5)
+        return asked
+
+    asked = asyncio.run(leave_in_the_middle())
+    assert all(each.cancelled() for each in asked)
+    go_on.set()
+    worker.close(wait=True)
+    assert computed == [1]
+
+
+async def test_a_call_gets_its_turn_between_two_batches(batching: Build) -> None:
+    worker = Worker("test")
+    order: list[str] = []
+
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+        order.append("batch")
+        time.sleep(0.02)
+        return Computed(expected(1), np.zeros(1, dtype=np.bool_))
+
+    to: Batcher[str] = Batcher(
+        lambda batches: worker.compute(batches, compute),
+        settings=batching(max_batch_size=1),
+        metrics=Metrics(),
+    )
+    asked = [ask(to, 1) for _ in range(8)]
+    await asyncio.sleep(0.01)
+    await worker.call(order.append, "call")
+    await asyncio.gather(*asked)
+    assert order.index("call") < 4
+    worker.close(wait=True)

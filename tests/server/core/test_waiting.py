@@ -29,7 +29,7 @@ def test_it_behaves_like_a_list(steps: list[tuple[str, Any, Any]]) -> None:
     ever: list[Item] = []
     for step, first, second in steps:
         if step == "add":
-            ticket = Ticket(loop.create_future(), second, 1.0, 1.0)
+            ticket = Ticket(loop.create_future(), second, 1.0)
             item = Item(ticket, np.zeros((second, 1, 1, 1), dtype=np.uint8), 0, 0.0)
             ever.append(item)
             line.add(first, item)
