@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,22 +15,37 @@ __all__ = ["write_random_bundle"]
 
 
 def write_random_bundle(
-    root: Path, name: str, architecture: str, shape: tuple[int, int, int], *, classes: int
+    root: Path,
+    name: str,
+    architecture: str,
+    shape: tuple[int, int, int],
+    *,
+    classes: int,
+    roles: Sequence[str] = ("victim",),
+    seed: int = 0,
 ) -> Path:
-    """Write a bundle of ``architecture`` with seeded random weights for images ``shape`` (C, H, W).
+    """Write a bundle of networks with seeded random weights for images ``shape`` (C, H, W).
 
-    What a forward pass costs does not depend on the weights.
+    What a forward pass costs does not depend on the weights. Every role gets a network of its own
+    of ``architecture``; one called ``hash`` is a LeNet, as small a network as there is for that.
     """
     channels, height, width = shape
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     normalisation = Normalisation(mean=(0.5,) * channels, std=(0.5,) * channels)
-    network = build(
-        architecture,
-        channels=channels,
-        size=(height, width),
-        outputs=classes,
-        normalisation=normalisation,
-    )
+    networks = {}
+    for role in roles:
+        chosen = "lenet" if role == "hash" else architecture
+        networks[role] = NetworkSource(
+            module=build(
+                chosen,
+                channels=channels,
+                size=(height, width),
+                outputs=classes,
+                normalisation=normalisation,
+            ),
+            architecture=chosen,
+            normalisation=normalisation,
+        )
     return write_bundle(
         root,
         name=name,
@@ -37,9 +53,5 @@ def write_random_bundle(
         description="random weights, for measuring speed",
         input=InputSpec(channels=3 if channels == 3 else 1, height=height, width=width),
         labels=tuple(str(label) for label in range(classes)),
-        networks={
-            "victim": NetworkSource(
-                module=network, architecture=architecture, normalisation=normalisation
-            )
-        },
+        networks=networks,
     )

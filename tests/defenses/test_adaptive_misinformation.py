@@ -57,6 +57,28 @@ def test_the_blend_is_a_sigmoid_of_the_distance(offset: float) -> None:
     torch.testing.assert_close(served[0], expected, atol=1e-4, rtol=0)
 
 
+def test_skipping_asks_the_other_network_about_few_and_says_the_same() -> None:
+    said = torch.tensor([SURE, UNSURE, SURE, UNSURE, SURE])
+    network = Recording()
+    link = AdaptiveMisinformation(misinformation=network, threshold=0.5, skip=True)
+    served = link.apply(queries(said), Answers(said)).probabilities
+    torch.testing.assert_close(served, defended(said, threshold=0.5), atol=2e-6, rtol=0)
+    assert network.shown == [2]
+    assert link.timing_leak
+    sure = said[:1]
+    torch.testing.assert_close(link.apply(queries(sure), Answers(sure)).probabilities, sure)
+    assert network.shown == [2]
+
+
+def test_both_networks_see_every_query_unless_told_otherwise() -> None:
+    network = Recording()
+    link = AdaptiveMisinformation(misinformation=network, threshold=0.5)
+    said = torch.tensor([SURE, SURE])
+    link.apply(queries(said), Answers(said))
+    assert network.shown == [2]
+    assert not link.timing_leak
+
+
 def test_the_steepest_switch_does_not_overflow() -> None:
     served = defended(torch.tensor([SURE, UNSURE]), threshold=0.5, steepness=1e6)
     assert served.isfinite().all()

@@ -1,0 +1,49 @@
+"""Bar charts of ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+__all__ = ["Bar", "draw_bars"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One bar.
+
+    Attributes:
+        name: what it stands for; one row of the chart.
+        series: which colour it has; bars of one name stand side by side.
+        value: its length, above 0.
+    """
+
+    name: str
+    series: str
+    value: float
+
+
+def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str) -> None:
+    """Save horizontal bars on a logarithmic axis, each with its figure at its end."""
+    names = list(dict.fromkeys(bar.name for bar in bars))
+    series = list(dict.fromkeys(bar.series for bar in bars))
+    figure = Figure(figsize=(8.0, 0.8 + 0.42 * len(names)), layout="constrained")
+    axes = figure.add_subplot()
+    thickness = 0.8 / len(series)
+    for offset, one in enumerate(series):
+        values = {bar.name: bar.value for bar in bars if bar.series == one}
+        at = np.array([names.index(name) for name in values]) + (offset + 0.5) * thickness - 0.4
+        drawn = axes.barh(at, list(values.values()), height=0.9 * thickness, label=one)
+        axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=7)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(right=1.5 * max(bar.value for bar in bars))
+    axes.axvline(1.0, color="grey", linewidth=0.8)
+    axes.set_xlabel(axis)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,282 @@
+"""What each defense costs the server, as ratios to the undefended forward pass in the same run.
+
+    python -m benchmarks.defenses [--threads 1]
+
+For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is. A link is timed
+alone, on answers that are there already, and its ratio is (forward + link) / forward; weights that
+were trained to resist and the ensemble are forward passes of their own, compared with the plain
+one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles. Peak
+memory is that of a fresh process that serves batches of 64 that way and nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import multiprocessing
+import resource
+import secrets
+import statistics
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from benchmarks.bars import Bar, draw_bars
+from benchmarks.envelope import IMAGES, Row, quantile, write
+from benchmarks.workloads import write_random_bundle
+from defenses.contract import Queries
+from defenses.timing import Stopwatch
+from models.simplex import GRID, round_to_grid
+from server.repository import load_models
+from server.served import ServedModel
+from server.settings import Settings
+
+SHAPES = {"lenet": (1, 28, 28), "resnet18": (3, 32, 32)}
+CLASSES = 10
+BATCHES = (1, 64)
+MEMBERS = 5
+ROUNDS = 15
+LEAST_S = 0.02
+"""A round repeats a subject for at least this long."""
+
+Specs = Sequence[Mapping[str, Any]]
+
+NETWORK = {"surrogate": "network"}
+LINKS: dict[str, Specs] = {
+    "label-only": [{"kind": "label-only"}],
+    "top-k": [{"kind": "top-k", "k": 3}],
+    "stingy": [{"kind": "stingy", "ratio": 0.2}],
+    "rounding": [{"kind": "rounding", "decimals": 1}],
+    "reverse-sigmoid": [{"kind": "reverse-sigmoid"}],
+    "mad": [{"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}],
+    "mad-extreme": [{"kind": "mad", "epsilon": 1.0}],
+    "mad-network": [{"kind": "mad", "epsilon": 1.0, **NETWORK}],
+    "grad2": [{"kind": "grad2", "epsilon": 0.5}],
+    "modelguard-w": [{"kind": "modelguard-w", "epsilon": 1.0}],
+    "am": [{"kind": "am", "threshold": 0.5}],
+    # Threshold 0: the victim is sure of every query, which is what traffic of its own kind is like.
+    "am-skip-in-distribution": [{"kind": "am", "threshold": 0.0, "skip": True}],
+}
+FORWARDS = ("trained-in", "edm-5")
+PLAIN = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """What is measured of one architecture on one device.
+
+    Attributes:
+        forwards: ways to get a victim's answer.
+        links: served models whose chains are timed alone.
+        surrogate: a network to differentiate naively.
+    """
+
+    forwards: Mapping[str, ServedModel]
+    links: Mapping[str, ServedModel]
+    surrogate: nn.Module
+
+
+def subjects(architecture: str, root: Path, device: torch.device) -> Subjects:
+    """Write bundles of random weights, and load them as the server does."""
+    shape = SHAPES[architecture]
+    bundles: dict[str, tuple[str, ...]] = {
+        "plain": ("victim", "misinformation", "surrogate"),
+        "resists": ("victim",),
+        "ensemble": ("victim", *(f"member-{i}" for i in range(1, MEMBERS)), "hash"),
+    }
+    for seed, (name, roles) in enumerate(bundles.items()):
+        if not (root / name).is_dir():
+            write_random_bundle(
+                root, name, architecture, shape, classes=CLASSES, roles=roles, seed=seed
+            )
+    served: dict[str, dict[str, Any]] = {
+        PLAIN: {"victim": "plain"},
+        **{name: {"victim": "plain", "defenses": list(chain)} for name, chain in LINKS.items()},
+        FORWARDS[0]: {"victim": "resists"},
+        FORWARDS[1]: {"victim": "ensemble"},
+    }
+    settings = Settings(model_dir=root, secret=secrets.token_hex(16), models=served)
+    models = {model.name: model for model in load_models(settings, device)}
+    return Subjects(
+        forwards={name: models[name] for name in (PLAIN, *FORWARDS)},
+        links={name: models[name] for name in LINKS},
+        surrogate=models[PLAIN].victim.module(0),
+    )
+
+
+def forward(model: ServedModel, images: Tensor) -> Tensor:
+    """What the victim says, as the engine has it computed."""
+    with torch.inference_mode():
+        said = model.victim.logits(images).float().softmax(dim=1)
+    return round_to_grid(said, GRID)
+
+
+def queries(images: Tensor, said: Tensor) -> Queries:
+    """Everything a chain may look at."""
+    count = len(images)
+    generator = torch.Generator().manual_seed(1)
+    return Queries(
+        images=images,
+        seeds=torch.randint(2**62, (count,), generator=generator).to(images.device),
+        explain=torch.zeros(count, dtype=torch.bool, device=images.device),
+        victim=said,
+    )
+
+
+def naive_mad(surrogate: nn.Module, images: Tensor) -> None:
+    """The gradients that MAD's published procedure collects: K backward passes for each image."""
+    last = [module for module in surrogate.modules() if isinstance(module, nn.Linear)][-1]
+    last.weight.requires_grad_(True)
+    for image in images:
+        log = torch.log_softmax(surrogate(image[None])[0], dim=0)
+        for one in log:
+            torch.autograd.grad(one, last.weight, retain_graph=True)
+    last.weight.requires_grad_(False)
+
+
+def seconds(device: torch.device, work: Callable[[], object]) -> float:
+    """Seconds of one call, the mean of as many as fill ``LEAST_S``."""
+    calls, spent = 0, 0.0
+    while spent < LEAST_S:
+        watch = Stopwatch(device)
+        watch.mark()
+        work()
+        watch.mark()
+        spent += watch.laps()[0]
+        calls += 1
+    return spent / calls
+
+
+def measure(architecture: str, device: torch.device, root: Path) -> list[Row]:
+    """All ratios of one architecture on one device."""
+    found = subjects(architecture, root, device)
+    channels, height, width = SHAPES[architecture]
+    rows: list[Row] = []
+    for batch in BATCHES:
+        images = torch.rand(
+            (batch, channels, height, width), generator=torch.Generator().manual_seed(0)
+        ).to(device)
+        asked = queries(images, forward(found.forwards[PLAIN], images))
+        works: dict[str, Callable[[], object]] = {
+            **{
+                name: functools.partial(forward, model, images)
+                for name, model in found.forwards.items()
+            },
+            **{
+                name: functools.partial(_chain, model, asked) for name, model in found.links.items()
+            },
+            "mad-naive-jacobian": functools.partial(naive_mad, found.surrogate, images),
+        }
+        for work in works.values():  # warm caches
+            work()
+        taken: dict[str, list[float]] = defaultdict(list)
+        for _ in range(ROUNDS):
+            for name, work in works.items():
+                if name == "mad-naive-jacobian" and len(taken[name]) >= 3:
+                    continue
+                taken[name].append(seconds(device, work))
+        workload = f"{architecture}-{height}x{width}-b{batch}-{device.type}"
+        rows += [row for name in works for row in _rows(workload, name, taken)]
+    return rows
+
+
+def _chain(model: ServedModel, asked: Queries) -> None:
+    with torch.no_grad():
+        outcome = model.chain.run(asked)
+    if outcome.failed.any():
+        raise RuntimeError(f"{model.name} broke an invariant")
+
+
+def _rows(workload: str, name: str, taken: Mapping[str, Sequence[float]]) -> list[Row]:
+    """The time of a subject, and its ratio with quartiles."""
+    plain = statistics.median(taken[PLAIN])
+    rows = [Row("defenses", workload, name, "time", statistics.median(taken[name]), "s")]
+    if name == PLAIN:
+        return rows
+    own = name in FORWARDS
+    ratios = [(each if own else plain + each) / plain for each in taken[name]]
+    middle = statistics.median(ratios)
+    for metric, value in (
+        ("ratio", middle),
+        ("ratio, first quartile", quantile(ratios, 0.25)),
+        ("ratio, third quartile", quantile(ratios, 0.75)),
+    ):
+        rows.append(Row("defenses", workload, name, metric, value, "x", PLAIN, value))
+    return rows
+
+
+def peak(architecture: str, name: str, root: str, device_name: str, threads: int) -> float:
+    """MiB that a process needs at most to serve batches of 64 under ``name``."""
+    torch.set_num_threads(threads)
+    device = torch.device(device_name)
+    found = subjects(architecture, Path(root), device)
+    model = {**found.forwards, **found.links}[name]
+    images = torch.rand((max(BATCHES), *SHAPES[architecture])).to(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):
+        _chain(model, queries(images, forward(model, images)))
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+
+def memory(architecture: str, device: torch.device, root: Path, threads: int) -> list[Row]:
+    """Peak memory of every subject, each in a process of its own."""
+    _, height, width = SHAPES[architecture]
+    workload = f"{architecture}-{height}x{width}-b{max(BATCHES)}-{device.type}"
+    found: dict[str, float] = {}
+    fresh = multiprocessing.get_context("spawn")
+    for name in (PLAIN, *FORWARDS, *LINKS):
+        with fresh.Pool(1) as pool:
+            found[name] = pool.apply(peak, (architecture, name, str(root), str(device), threads))
+    return [
+        Row(
+            "defenses", workload, name, "memory", mib, "MiB", None if name == PLAIN else PLAIN,
+            None if name == PLAIN else mib / found[PLAIN],
+        )
+        for name, mib in found.items()
+    ]  # fmt: skip
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
+    """A bar for each defense at the larger batch, a colour for each network."""
+    bars = [
+        Bar(row.subject, row.workload, row.value)
+        for row in rows
+        if row.metric == "ratio" and f"-b{max(BATCHES)}-" in row.workload
+    ]
+    draw_bars(bars, path, axis="time of a batch of 64, times that of the undefended model")
+
+
+@click.command()
+@click.option("--threads", default=1, show_default=True, help="CPU threads of one computation.")
+def main(threads: int) -> None:
+    """Measure, print and keep the result."""
+    torch.set_num_threads(threads)
+    devices = [torch.device("cpu")]
+    if torch.cuda.is_available():
+        devices.append(torch.device("cuda", 0))
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for architecture in SHAPES:
+            for device in devices:
+                root = Path(scratch) / architecture
+                rows += measure(architecture, device, root)
+                rows += memory(architecture, device, root, threads)
+                sys.stdout.write(f"{architecture} on {device}: done\n")
+                sys.stdout.flush()
+    write("defenses", ["python", "-m", "benchmarks.defenses"], rows)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    picture(rows, IMAGES / "defenses.png")
+
+
+if __name__ == "__main__":
+    main()
