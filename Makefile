@@ -6,14 +6,15 @@ OUT    ?= runs
 MODELS ?= $(OUT)/demo/models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint format bench bench-overload bench-mnist serve clean
+.PHONY: help demo test test-gpu lint format bench bench-overload bench-mnist bench-training \
+        bench-defenses serve clean
 
 help:
 	@echo "make demo   train a small model, serve it, steal it over HTTP, print what leaked (3 minutes)"
 	@echo "make test   run the tests"
 	@echo "make serve  serve the models of the last demo on http://127.0.0.1:8000"
 	@echo "make lint   formatting, types, import rules"
-	@echo "make bench  measure serving speed; bench-overload, bench-mnist: see docs/results.md"
+	@echo "make bench  measure serving speed; bench-overload, bench-training, bench-mnist: see docs/results.md"
 
 # PyTorch first and with no upper bound: pip takes the newest pair of torch and torchvision that match.
 $(VENV)/.demo: pyproject.toml
@@ -57,6 +58,14 @@ bench: $(VENV)/.dev
 
 bench-overload: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.overload
+	$(BIN)/python -m benchmarks.results_page
+
+bench-training: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.results_page
+
+bench-defenses: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.defenses
 	$(BIN)/python -m benchmarks.results_page
 
 # Needs mnist, fashion_mnist and kmnist under INTAGLIO_DATA_ROOT; about an hour on two cores.

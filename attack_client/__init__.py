@@ -26,7 +26,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.clone import CloneRecipe, train_clone
-    from attack_client.contract import Attack, BlackBox, Oracle, Pool, Reply, VictimFacts
+    from attack_client.contract import (
+        Attack,
+        BlackBox,
+        ExplainedReply,
+        Oracle,
+        Pool,
+        Reply,
+        VictimFacts,
+    )
     from attack_client.errors import AttackError
     from attack_client.honest import Honest, measure_honest
     from attack_client.http_victim import HttpVictim
@@ -44,6 +52,7 @@ __all__ = [
     "CloneCache",
     "CloneRecipe",
     "Examination",
+    "ExplainedReply",
     "Honest",
     "HttpVictim",
     "Knockoff",
@@ -66,7 +75,15 @@ __all__ = [
 HOMES: Mapping[str, tuple[str, ...]] = {
     "attacks.knockoff": ("Knockoff",),
     "clone": ("CloneRecipe", "train_clone"),
-    "contract": ("Attack", "BlackBox", "Oracle", "Pool", "Reply", "VictimFacts"),
+    "contract": (
+        "Attack",
+        "BlackBox",
+        "ExplainedReply",
+        "Oracle",
+        "Pool",
+        "Reply",
+        "VictimFacts",
+    ),
     "errors": ("AttackError",),
     "honest": ("Honest", "measure_honest"),
     "http_victim": ("HttpVictim",),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -23,6 +23,7 @@ from attack_client.reference import Reference, check_fits
 from attack_client.report import (
     Labels,
     Report,
+    Row,
     describe_command,
     describe_environment,
     render_table,
@@ -41,7 +42,7 @@ from models.datasets import load as load_dataset
 from models.training.device import choose_device
 from models.training.progress import Reporter, RichReporter
 
-__all__ = ["CURVES", "TRANSFER", "Campaign", "run_campaign"]
+__all__ = ["CURVES", "TRANSFER", "Campaign", "Study", "progress_of", "run_campaign"]
 
 TRANSFER = "transfer"
 """Directory of the transfer set below ``out``."""
@@ -60,7 +61,8 @@ class Campaign:
         options: hyper-parameters of the attack.
         pool: dataset whose training images are the surrogate pool.
         test: dataset whose test images are the victim's own task.
-        budgets: increasing; the largest is stolen, the others are prefixes of it.
+        budgets: increasing; the largest is stolen, the others are prefixes of it. None at all is
+            one of the whole pool.
         labels: ``soft``, ``hard`` or both.
         recipe: of the clones.
         out: directory of the transfer set and the report.
@@ -108,8 +110,38 @@ class Campaign:
     command: Sequence[str] = ()
 
 
-def run_campaign(campaign: Campaign, console: Console) -> Report:
+class Study(Protocol):
+    """What is learnt from a transfer set, where it is more than a clone per budget and labels."""
+
+    def check(self, source: Dataset, task: Dataset) -> None:
+        """Refuse what cannot be studied, before the first query.
+
+        Raises:
+            AttackError: says why.
+        """
+        ...
+
+    def rows(
+        self,
+        campaign: Campaign,
+        stolen: TransferSet,
+        source: Dataset,
+        examination: Examination,
+        *,
+        device: torch.device,
+        console: Console,
+    ) -> tuple[Row, ...]:
+        """One row per clone. The pool are the training images of ``source``."""
+        ...
+
+
+def run_campaign(campaign: Campaign, console: Console, study: Study | None = None) -> Report:
     """Do all of it; returns what was also written to ``report.json``, ``.md`` and the curves.
+
+    Args:
+        campaign: what to do.
+        console: told how far it is.
+        study: what is learnt; by default a clone for each of the budgets and labels.
 
     Raises:
         AttackError: the theft or the measurement cannot go on.
@@ -119,7 +151,6 @@ def run_campaign(campaign: Campaign, console: Console) -> Report:
     architectures.check(
         campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
     )
-    check_holdout(campaign.recipe, campaign.budgets)
     device = choose_device(campaign.device)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
@@ -134,30 +165,19 @@ def run_campaign(campaign: Campaign, console: Console) -> Report:
     )
     source = load_dataset(campaign.pool, root=campaign.data_root, split_seed=split_seed)
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
+    campaign = replace(campaign, budgets=campaign.budgets or (len(source.train_images),))
+    check_holdout(campaign.recipe, campaign.budgets)
+    study = study or _Clones()
+    study.check(source, task)
     stolen, examination = asyncio.run(
         _query(campaign, attack, source, task, plain, device=device, console=console)
     )
     with stolen:
-        cache = CloneCache()
-        rows = [
-            train_and_score(
-                stolen,
-                budget=budget,
-                labels=labels,
-                recipe=campaign.recipe,
-                examination=examination,
-                seed=campaign.seed,
-                device=device,
-                cache=cache,
-                reporter=_reporter(f"clone of {budget:,} {labels} labels", console),
-            )
-            for budget in campaign.budgets
-            for labels in campaign.labels
-        ]
+        rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
     report = Report(
         command=describe_command(campaign.command),
         environment=describe_environment(str(device)),
-        rows=tuple(rows),
+        rows=rows,
     )
     write_json(report, campaign.out / "report.json")
     write_curves(report.rows, campaign.out / CURVES)
@@ -225,7 +245,41 @@ async def _query(
     )
 
 
-def _reporter(description: str, console: Console) -> Reporter | None:
+class _Clones:
+    """A clone for each of the budgets and labels."""
+
+    def check(self, source: Dataset, task: Dataset) -> None:
+        """Any pool will do."""
+
+    def rows(
+        self,
+        campaign: Campaign,
+        stolen: TransferSet,
+        source: Dataset,
+        examination: Examination,
+        *,
+        device: torch.device,
+        console: Console,
+    ) -> tuple[Row, ...]:
+        cache = CloneCache()
+        return tuple(
+            train_and_score(
+                stolen,
+                budget=budget,
+                labels=labels,
+                recipe=campaign.recipe,
+                examination=examination,
+                seed=campaign.seed,
+                device=device,
+                cache=cache,
+                reporter=progress_of(f"clone of {budget:,} {labels} labels", console),
+            )
+            for budget in campaign.budgets
+            for labels in campaign.labels
+        )
+
+
+def progress_of(description: str, console: Console) -> Reporter | None:
     """A live bar; a log file is spared a line per epoch of every clone."""
     if console.is_terminal:
         return RichReporter(description, console=console)

@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from attack_client.campaign import Campaign
+    from attack_client.campaign import Campaign, Study
     from attack_client.report.schema import Labels
 
 __all__ = ["attack"]
 
-BUILT_IN = {"knockoff": "KnockoffNets: random images of an unrelated pool, each asked once."}
+BUILT_IN = {
+    "distil": "Distillation with the victim's own training data and its labels.",
+    "knockoff": "KnockoffNets: random images of an unrelated pool, each asked once.",
+}
 
 
 class Sentence(click.ClickException):
@@ -42,6 +45,10 @@ class AttackGroup(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in self.list_commands(ctx):
             return own
+        if cmd_name == "distil":
+            from attack_client.attacks.distil_command import distil_command
+
+            return distil_command(_attack_command(cmd_name))
         return _attack_command(cmd_name)
 
 
@@ -81,6 +88,8 @@ def show(directory: Path) -> None:
 
 
 def _budgets(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    if value == "all":
+        return ()
     try:
         budgets = sorted({int(part.replace("_", "")) for part in value.split(",")})
     except ValueError as error:
@@ -135,8 +144,9 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         "budgets",
         required=True,
         callback=_budgets,
-        metavar="N[,N...]",
-        help="Queries; with several, the smaller ones are prefixes of the largest.",
+        metavar="N[,N...]|all",
+        help="Queries; with several, the smaller ones are prefixes of the largest. "
+        "'all' asks about the whole pool.",
     ),
     click.option(
         "--labels",
@@ -196,6 +206,7 @@ def _attack_command(kind: str) -> click.Command:
         augment: Any,
         holdout: float,
         allow_factory: tuple[str, ...],
+        study: Study | None = None,
         **given: Any,
     ) -> None:
         from attack_client.campaign import Campaign
@@ -208,7 +219,7 @@ def _attack_command(kind: str) -> click.Command:
             holdout=holdout,
             allow_factories=allow_factory,
         )
-        _run(Campaign(attack=kind, recipe=recipe, command=sys.argv, **given))
+        _run(Campaign(attack=kind, recipe=recipe, command=sys.argv, **given), study)
 
     for option in reversed(OPTIONS):
         run = option(run)
@@ -216,7 +227,7 @@ def _attack_command(kind: str) -> click.Command:
     return click.command(name=kind, help=about)(run)
 
 
-def _run(campaign: Campaign) -> None:
+def _run(campaign: Campaign, study: Study | None) -> None:
     from rich.console import Console
 
     from attack_client.campaign import run_campaign
@@ -224,7 +235,7 @@ def _run(campaign: Campaign) -> None:
     from models.errors import ModelsError
 
     try:
-        run_campaign(campaign, Console())
+        run_campaign(campaign, Console(), study)
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
     except KeyboardInterrupt:

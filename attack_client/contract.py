@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Attack", "BlackBox", "Oracle", "Pool", "Reply", "VictimFacts"]
+__all__ = ["Attack", "BlackBox", "ExplainedReply", "Oracle", "Pool", "Reply", "VictimFacts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,21 @@ class Reply:
     """
 
     probabilities: NDArray[np.float32]
+    sends: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedReply:
+    """An answer to one request for maps.
+
+    Attributes:
+        probabilities: ``(n, K)`` float32, as they came over the wire.
+        attributions: ``(n, h, w)`` float32, as they came over the wire.
+        sends: how often the request was sent until this answer came; at least 1.
+    """
+
+    probabilities: NDArray[np.float32]
+    attributions: NDArray[np.float32]
     sends: int = 1
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client import v2
-from attack_client.contract import Reply, VictimFacts
+from attack_client.contract import ExplainedReply, Reply, VictimFacts
 from attack_client.errors import (
     AttackError,
     OverBudget,
@@ -165,30 +165,66 @@ class HttpVictim:
             Refused: a status that asking again does not change; ``OverBudget`` for 429.
             Unreachable: no connection, or none that lasted, however often it was tried.
         """
-        signature = self._entered()
-        if images.dtype != np.uint8 or images.shape[1:] != signature.shape or not len(images):
-            raise ProtocolError(
-                f"images are {images.dtype} {images.shape}, "
-                f"not uint8 (n, {', '.join(map(str, signature.shape))})"
-            )
-        headers, body = v2.encode_query(signature, images, binary=self._binary)
-        if key is not None:
-            headers["Idempotency-Key"] = key
+        signature = self._fitting(images)
 
         def parse(response: httpx.Response) -> NDArray[np.float32]:
             return v2.decode_answer(
                 signature, response.headers, response.content, count=len(images)
             )
 
-        probabilities, sends = await self._send(
-            "POST",
-            f"{self._path}/infer",
-            parse,
-            headers=headers,
-            body=body,
-            resending=resending,
-        )
+        headers, body = v2.encode_query(signature, images, binary=self._binary)
+        probabilities, sends = await self._ask(parse, headers, body, key, resending)
         return Reply(probabilities=probabilities, sends=sends)
+
+    async def explain(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> ExplainedReply:
+        """As ``query``, with an attribution map for each image; a server may charge more for it.
+
+        Raises:
+            ProtocolError: as ``query``; or the model announces no maps, and nothing was sent.
+            VictimError: those of ``query``.
+        """
+        signature = self._fitting(images)
+        if signature.maps is None:
+            raise ProtocolError(f"the model {self._name!r} at {self._url} announces no maps")
+
+        def parse(response: httpx.Response) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            told = (signature, response.headers, response.content)
+            count = len(images)
+            return v2.decode_answer(*told, count=count), v2.decode_maps(*told, count=count)
+
+        headers, body = v2.encode_query(signature, images, binary=self._binary, explain=True)
+        (said, maps), sends = await self._ask(parse, headers, body, key, resending)
+        return ExplainedReply(probabilities=said, attributions=maps, sends=sends)
+
+    def _fitting(self, images: NDArray[np.uint8]) -> v2.ModelSignature:
+        signature = self._entered()
+        if images.dtype != np.uint8 or images.shape[1:] != signature.shape or not len(images):
+            raise ProtocolError(
+                f"images are {images.dtype} {images.shape}, "
+                f"not uint8 (n, {', '.join(map(str, signature.shape))})"
+            )
+        return signature
+
+    async def _ask(
+        self,
+        parse: Callable[[httpx.Response], Parsed],
+        headers: dict[str, str],
+        body: bytes,
+        key: str | None,
+        resending: Callable[[], None] | None,
+    ) -> tuple[Parsed, int]:
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        path = f"{self._path}/infer"
+        return await self._send(
+            "POST", path, parse, headers=headers, body=body, resending=resending
+        )
 
     async def _speaks_binary(self) -> bool:
         try:

@@ -20,7 +20,7 @@ from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
 from models.training.progress import Reporter
 
-__all__ = ["CloneCache", "Examination", "train_and_score"]
+__all__ = ["CloneCache", "Examination", "clone_seed", "score", "train_and_score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -120,10 +120,53 @@ def train_and_score(
         _targets(answers, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
-        seed=zlib.crc32(f"clone {seed}".encode()),
+        seed=clone_seed(seed),
         device=device,
         reporter=reporter,
     )
+    return score(
+        clone,
+        stolen,
+        images,
+        labels=labels,
+        recipe=recipe,
+        examination=examination,
+        seed=seed,
+        device=device,
+    )
+
+
+def clone_seed(seed: int) -> int:
+    """A clone's own seed: it depends on nothing but the attack's."""
+    return zlib.crc32(f"clone {seed}".encode())
+
+
+def score(
+    clone: nn.Module,
+    stolen: TransferSet,
+    images: NDArray[np.uint8],
+    *,
+    labels: Labels,
+    recipe: CloneRecipe,
+    examination: Examination,
+    seed: int,
+    device: torch.device | str = "cpu",
+    attack: str | None = None,
+) -> Row:
+    """Measure a trained clone.
+
+    Args:
+        clone: on ``device``.
+        stolen: open for reading.
+        images: ``(N, C, H, W)``: the first N that were asked about, which the clone learnt from.
+        labels: which side of the answers it learnt from.
+        recipe: of the clone.
+        examination: what to measure it against.
+        seed: of the attack.
+        device: where the clone is.
+        attack: what the row calls the attack, where its kind does not say enough.
+    """
+    budget = len(images)
     test, honest, reference = examination.test, examination.honest, examination.reference
     said = predict(clone, test.images, device=device)
     clone_accuracy = agreement(said, test.labels)
@@ -136,7 +179,7 @@ def train_and_score(
         pool=stolen.provenance.pool,
         clone=recipe.architecture,
         defense=examination.defense,
-        attack=stolen.provenance.attack,
+        attack=attack or stolen.provenance.attack,
         labels=labels,
         budget=budget,
         queries=budget,

@@ -20,6 +20,7 @@ from attack_client.errors import ProtocolError
 __all__ = [
     "ModelSignature",
     "decode_answer",
+    "decode_maps",
     "encode_query",
     "error_text",
     "model_path",
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+ATTRIBUTIONS = "attributions"
 PROBABILITIES = "probabilities"
 IMAGES = "images"
 
@@ -43,6 +45,7 @@ class ModelSignature:
         shape: ``(C, H, W)``.
         output: name of the probabilities.
         classes: K.
+        maps: height and width of the attribution maps; None for a model that announces none.
     """
 
     input: str
@@ -50,6 +53,7 @@ class ModelSignature:
     shape: tuple[int, int, int]
     output: str
     classes: int
+    maps: tuple[int, int] | None = None
 
 
 def model_path(model: str, version: str | None = None) -> str:
@@ -106,15 +110,20 @@ def read_signature(
         shape=(chosen[0], chosen[1], chosen[2]),
         output=answer["name"],
         classes=answer["shape"][1],
+        maps=_maps(outputs),
     )
 
 
 def encode_query(
-    signature: ModelSignature, images: NDArray[np.uint8], *, binary: bool
+    signature: ModelSignature,
+    images: NDArray[np.uint8],
+    *,
+    binary: bool,
+    explain: bool = False,
 ) -> tuple[dict[str, str], bytes]:
     """Headers and body of an inference request for ``images`` ``(n, C, H, W)`` uint8.
 
-    A model that takes FP32 is sent ``images / 255``.
+    A model that takes FP32 is sent ``images / 255``. With ``explain`` maps are asked for too.
     """
     tensor: NDArray[Any] = images
     if signature.datatype == "FP32":
@@ -124,15 +133,16 @@ def encode_query(
         "shape": list(images.shape),
         "datatype": signature.datatype,
     }
-    wanted = {"name": signature.output, "parameters": {"binary_data": binary}}
+    names = (signature.output, ATTRIBUTIONS) if explain else (signature.output,)
     if not binary:
         described["data"] = tensor.ravel().tolist()
-        del wanted["parameters"]
-        body = json.dumps({"inputs": [described], "outputs": [wanted]}).encode()
+        wanted: list[dict[str, Any]] = [{"name": name} for name in names]
+        body = json.dumps({"inputs": [described], "outputs": wanted}).encode()
         return {"Content-Type": "application/json"}, body
     payload = np.ascontiguousarray(tensor).tobytes()
     described["parameters"] = {"binary_data_size": len(payload)}
-    head = json.dumps({"inputs": [described], "outputs": [wanted]}).encode()
+    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in names]
+    head = json.dumps({"inputs": [described], "outputs": wanted}).encode()
     headers = {"Content-Type": "application/octet-stream", HEADER_LENGTH: str(len(head))}
     return headers, head + payload
 
@@ -153,6 +163,37 @@ def decode_answer(
     Raises:
         ProtocolError: the body is not an inference response, or not one to this request.
     """
+    output, raw = _output(headers, body, signature.output)
+    matrix = _values(output, raw, (count, signature.classes))
+    if not np.isfinite(matrix).all() or matrix.min() < -1e-6 or matrix.max() > 1 + 1e-6:
+        raise ProtocolError(
+            f"output {signature.output!r} holds values outside [0, 1]: it is not a vector of "
+            "probabilities"
+        )
+    return matrix
+
+
+def decode_maps(
+    signature: ModelSignature, headers: Mapping[str, str], body: bytes, *, count: int
+) -> NDArray[np.float32]:
+    """Attribution maps ``(count, h, w)`` float32 from a 200 answer to an explaining request.
+
+    Raises:
+        ProtocolError: the model announces no maps, or the answer does not hold them.
+    """
+    if signature.maps is None:
+        raise ProtocolError(f"the model has no output {ATTRIBUTIONS!r}")
+    output, raw = _output(headers, body, ATTRIBUTIONS)
+    maps = _values(output, raw, (count, *signature.maps))
+    if not np.isfinite(maps).all():
+        raise ProtocolError(f"output {ATTRIBUTIONS!r} holds values that are no numbers")
+    return maps
+
+
+def _output(
+    headers: Mapping[str, str], body: bytes, name: str
+) -> tuple[dict[str, Any], bytes | None]:
+    """One output of an answer, and its bytes if it came as such."""
     head, payload = body, b""
     length = next((v for k, v in headers.items() if k.lower() == HEADER_LENGTH.lower()), None)
     if length is not None:
@@ -171,11 +212,10 @@ def decode_answer(
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is not None and (type(size) is not int or not 0 <= size <= len(payload) - offset):
             raise ProtocolError(f"binary_data_size is {size!r} beyond the end of the answer")
-        if output.get("name") == signature.output:
-            raw = None if size is None else payload[offset : offset + size]
-            return _matrix(output, raw, (count, signature.classes))
+        if output.get("name") == name:
+            return output, None if size is None else payload[offset : offset + size]
         offset += size or 0
-    raise ProtocolError(f"the answer lacks output {signature.output!r}")
+    raise ProtocolError(f"the answer lacks output {name!r}")
 
 
 def parse_json(body: bytes, what: str) -> dict[str, Any]:
@@ -236,8 +276,17 @@ def _one(
     raise ProtocolError(f"the model has no {what} {preferred!r}, and which of {names} is unclear")
 
 
-def _matrix(
-    output: dict[str, Any], raw: bytes | None, shape: tuple[int, int]
+def _maps(outputs: list[dict[str, Any]]) -> tuple[int, int] | None:
+    """Height and width of the maps that a model announces, if it announces some."""
+    for tensor in outputs:
+        shape = tensor["shape"]
+        if tensor["name"] == ATTRIBUTIONS and tensor["datatype"] == "FP32" and len(shape) == 3:
+            return (shape[1], shape[2]) if min(shape[1:]) >= 1 else None
+    return None
+
+
+def _values(
+    output: dict[str, Any], raw: bytes | None, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     name = output["name"]
     if output.get("datatype") != "FP32" or output.get("shape") != list(shape):
@@ -252,16 +301,11 @@ def _matrix(
         else:
             with np.errstate(over="ignore"):
                 values = np.asarray(output.get("data"), dtype=np.float32)
-        matrix = values.reshape(shape)
+        return values.reshape(shape)
     except (ValueError, TypeError, OverflowError) as error:
         raise ProtocolError(
-            f"output {name!r} does not hold {shape[0]}x{shape[1]} numbers"
+            f"output {name!r} does not hold {'x'.join(map(str, shape))} numbers"
         ) from error
-    if not np.isfinite(matrix).all() or matrix.min() < -1e-6 or matrix.max() > 1 + 1e-6:
-        raise ProtocolError(
-            f"output {name!r} holds values outside [0, 1]: it is not a vector of probabilities"
-        )
-    return matrix
 
 
 def _excerpt(body: bytes) -> str:

@@ -50,10 +50,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def write(name: str, command: Sequence[str], rows: Sequence[Row]) -> Path:
-    """Write ``results/NAME.json`` and print the rows."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def write(
+    name: str, command: Sequence[str], rows: Sequence[Row], *, folder: Path = RESULTS
+) -> Path:
+    """Write ``NAME.json`` into ``folder`` and print the rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.json"
     document = {
         "schema": 1,
         "command": list(command),

@@ -32,8 +32,14 @@ HEADINGS = {
     "demo": "The demo: digits stolen with letters",
     "demo-splits": "The demo on five splits of the digits",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
+    "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
+    "training": "Training: what a step of each objective costs",
+    "ini-share": "InI with its clone's terms estimated on part of each batch",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
+    "defenses": "Defenses: what each costs the server",
+    "defense-sweeps": "Defenses over their settings",
+    "clone-optimiser": "Which optimiser clones are trained with",
 }
 
 LEAKAGE = (
@@ -105,6 +111,39 @@ def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def ratio_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line per subject of a benchmark of ratios: the median with its quartiles, and memory."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        found.setdefault((row["workload"], row["subject"]), {})[row["metric"]] = row
+
+    def ratio(of: Mapping[str, Any]) -> str:
+        if "ratio" not in of:
+            return "-"
+        low, high = of["ratio, first quartile"]["value"], of["ratio, third quartile"]["value"]
+        return f"{of['ratio']['value']:.3f} ({low:.3f} to {high:.3f})"
+
+    def memory(of: Mapping[str, Any]) -> str:
+        return f"{of['memory']['value']:,.0f}" if "memory" in of else "-"
+
+    return table(
+        ["workload", "subject", "seconds", "ratio (quartiles)", "peak MiB"],
+        [
+            [workload, subject, f"{of['time']['value']:.4g}", ratio(of), memory(of)]
+            for (workload, subject), of in found.items()
+        ],
+    )
+
+
+def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows of a result as tables."""
+    if "clone_accuracy" in rows[0]:
+        return leakage(rows)
+    if any(row["metric"] == "ratio" for row in rows):
+        return [ratio_table(rows)]
+    return [speed_table(rows)]
+
+
 def section(path: Path) -> str:
     """One result as a section: how it was measured, where, and the table."""
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -119,7 +158,11 @@ def section(path: Path) -> str:
         "```bash\n" + "\n".join(" ".join(command) for command in shown) + "\n```",
         *document.get("notes", []),
         f"Measured on: {machine}.",
-        *(leakage(rows) if "clone_accuracy" in rows[0] else [speed_table(rows)]),
+        *(
+            f"{extra['title']}:\n\n{table(extra['header'], extra['rows'])}"
+            for extra in document.get("tables", [])
+        ),
+        *measured(rows),
     ]
     picture = IMAGES / f"{path.stem}.png"
     if picture.exists():
@@ -168,11 +211,6 @@ def main(demo: Path | None, splits: Path | None) -> None:
             "*clone* the stolen model's accuracy, *relative* clone over victim, *fidelity* the "
             "clone's agreement with the plain model and *fidelity served* with what was served. "
             "Speeds are comparable within one table only.",
-            "**Caveat.** The default optimiser of clones (SGD 0.05 with Nesterov momentum) was "
-            "chosen over Adam 0.001 by looking at accuracy on the digits test set, one seed. The "
-            "clone figures of the demo are therefore optimistic for the attacker; MNIST's test set "
-            "was not looked at for it. Of the MNIST table, the `am` rows were measured after a "
-            "correction that puts replaced answers on a grid of 1e-5, the others before it.",
             *(section(path) for path in paths),
         ]
     )

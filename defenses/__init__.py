@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain, Outcome
-from defenses.contract import Answers, Defense, Material, Output, Queries, Stage
+from defenses.contract import Answers, Defense, Interpret, Material, Output, Queries, Stage
+from defenses.deep_defense import DeepDefenseProbabilities
 from defenses.errors import (
     DefenseError,
     MissingRole,
@@ -13,9 +14,11 @@ from defenses.errors import (
     PluginError,
     UnknownDefense,
 )
+from defenses.explanations import Explainer
 from defenses.grad2 import Grad2
 from defenses.label_only import LabelOnly
 from defenses.mad import Mad
+from defenses.modelguard_s import ModelGuardS
 from defenses.modelguard_w import ModelGuardW
 from defenses.registry import build_chain, kinds, required_roles
 from defenses.reverse_sigmoid import ReverseSigmoid
@@ -27,13 +30,17 @@ __all__ = [
     "AdaptiveMisinformation",
     "Answers",
     "Chain",
+    "DeepDefenseProbabilities",
     "Defense",
     "DefenseError",
+    "Explainer",
     "Grad2",
+    "Interpret",
     "LabelOnly",
     "Mad",
     "Material",
     "MissingRole",
+    "ModelGuardS",
     "ModelGuardW",
     "OptionError",
     "OrderError",

@@ -17,7 +17,7 @@ from models.card import Calibration
 __all__ = ["AdaptiveMisinformation"]
 
 UNNOTICED = 1e-6
-"""Weight of g below which an answer on a grid of 1e-5 does not change, but at a step's very edge."""
+"""Weight of g below which an answer on a grid of 1e-5 changes only at a step's very edge."""
 
 
 class AdaptiveMisinformation(Defense):

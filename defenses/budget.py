@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from defenses.errors import OptionError
 
-__all__ = ["checked_budget"]
+__all__ = ["SLACK", "checked_budget"]
+
+SLACK = 5e-7
+"""Added to a budget when a distance is compared with it. Distances are sums of steps of 1e-5, which
+float32 writes down with an error below this, so that a distance of exactly the budget is within."""
 
 
 def checked_budget(epsilon: float) -> float:

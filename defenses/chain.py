@@ -85,6 +85,11 @@ class Chain:
         """Kinds of the links whose work depends on what they decide."""
         return tuple(link.kind for link in self._links if link.timing_leak)
 
+    @property
+    def stateful(self) -> tuple[str, ...]:
+        """Kinds of the links whose answers depend on what was asked before."""
+        return tuple(link.kind for link in self._links if link.stateful)
+
     def check(self, classes: int) -> None:
         """Refuse links that cannot work for ``classes`` labels.
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, final
 
 from torch import Tensor, nn
 
 from models.card import Card
+from models.explain import Interpreter
 
-__all__ = ["Answers", "Defense", "Material", "Output", "Queries", "Stage"]
+__all__ = ["Answers", "Defense", "Interpret", "Material", "Output", "Queries", "Stage"]
+
+Interpret = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""The operator's interpreter: network, images ``(B, C, H, W)``, classes ``(B,)`` to maps."""
 
 
 class Stage(enum.IntEnum):
@@ -71,10 +75,14 @@ class Material:
     Attributes:
         card: the card of the bundle whose weights answer.
         networks: loaded networks by role, on the engine's device, in evaluation mode.
+        interpreter: the operator's, of the victim; None where no maps are served.
+        codebooks: words ``(n, K)`` that the bundle holds, by kind of defense, on that device.
     """
 
     card: Card
     networks: Mapping[str, nn.Module]
+    interpreter: Interpreter | None = None
+    codebooks: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Defense(ABC):
@@ -84,7 +92,8 @@ class Defense(ABC):
     configuration; parameters named after a role in ``roles`` receive that network.
     A constructor validates and stores, and raises ``OptionError`` naming the parameter.
 
-    A defense is a pure function of ``Queries`` and ``Answers``, row by row, with O(1) state.
+    A defense is a pure function of ``Queries`` and ``Answers``, row by row, with O(1) state, unless
+    it declares ``stateful``.
     """
 
     kind: ClassVar[str]
@@ -111,9 +120,32 @@ class Defense(ABC):
     timing_leak: bool = False
     """Whether the work it does depends on its decision."""
 
+    stateful: bool = False
+    """Whether an answer depends on what was asked before; if so, that is listed at start."""
+
     @abstractmethod
     def apply(self, queries: Queries, answers: Answers) -> Answers:
         """What leaves after this link. Must not modify its arguments."""
+
+    def attribute(
+        self, queries: Queries, classes: Tensor, maps: Tensor, interpret: Interpret
+    ) -> Tensor:
+        """Maps of whoever answered, where that was not the victim.
+
+        Not called after a link that put maps of its own into its answers. Asked after the whole
+        chain, because what is explained is the label that leaves. The default is the victim's map.
+
+        Args:
+            queries: the B queries that ask for a map, none that does not.
+            classes: ``(B,)`` int64, the top-1 of what leaves.
+            maps: ``(B, h, w)``, of the victim, or of what an earlier link put in its place.
+            interpret: makes maps of any other network, of the same ``(h, w)``.
+
+        Returns:
+            ``(B, h, w)``. Must not modify its arguments.
+        """
+        del queries, classes, interpret
+        return maps
 
     def check(self, classes: int) -> None:
         """Refuse a configuration that cannot work for ``classes`` labels.

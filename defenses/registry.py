@@ -10,10 +10,12 @@ from typing import Any
 from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain
 from defenses.contract import Defense, Material
+from defenses.deep_defense import DeepDefenseProbabilities
 from defenses.errors import MissingRole, OptionError, PluginError, UnknownDefense
 from defenses.grad2 import Grad2
 from defenses.label_only import LabelOnly
 from defenses.mad import Mad
+from defenses.modelguard_s import ModelGuardS
 from defenses.modelguard_w import ModelGuardW
 from defenses.options import construct
 from defenses.reverse_sigmoid import ReverseSigmoid
@@ -29,9 +31,11 @@ GROUP = "intaglio.defenses"
 BUILT_IN: Mapping[str, type[Defense]] = MappingProxyType(
     {
         "am": AdaptiveMisinformation,
+        "dd-s": DeepDefenseProbabilities,
         "grad2": Grad2,
         "label-only": LabelOnly,
         "mad": Mad,
+        "modelguard-s": ModelGuardS,
         "modelguard-w": ModelGuardW,
         "reverse-sigmoid": ReverseSigmoid,
         "rounding": Rounding,
@@ -40,6 +44,13 @@ BUILT_IN: Mapping[str, type[Defense]] = MappingProxyType(
     }
 )
 """Our own defenses by kind."""
+
+
+TRAINED_IN = frozenset({"ast", "edm", "ini", "nasty", "outlier-exposure", "stt"})
+"""Defenses that are in the weights of a bundle, whatever chain it is served behind."""
+
+OF_MAPS = frozenset({"dd-i", "deepdefense"})
+"""Published defenses of attribution maps, which the chain has none of."""
 
 
 def kinds() -> Mapping[str, type[Defense]]:
@@ -109,6 +120,16 @@ def _find(position: int, spec: Mapping[str, Any]) -> type[Defense]:
         return BUILT_IN[kind]
     if kind in plugins:
         return _load(plugins[kind])
+    if kind in TRAINED_IN:
+        raise UnknownDefense(
+            f"{place}.kind: {kind} is no link of a chain but a way to train weights: serve a "
+            "bundle that was trained so, and leave this entry out"
+        )
+    if kind in OF_MAPS:
+        raise UnknownDefense(
+            f"{place}.kind: {kind} would change attribution maps, which no link does yet: dd-s is "
+            "DeepDefense of probabilities"
+        )
     offered = ", ".join(sorted({*BUILT_IN, *plugins}))
     raise UnknownDefense(f"{place}.kind: there is no defense {kind!r}: there are {offered}")
 

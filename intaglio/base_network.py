@@ -43,7 +43,9 @@ class Base:
         return recipe.model_copy(update={"objective": objective})
 
 
-def check_choice(recipe: Recipe, *, needs_base: bool, needs_paired: bool) -> None:
+def check_choice(
+    recipe: Recipe, *, needs_base: bool, needs_paired: bool, ensemble: bool = False
+) -> None:
     """Refuse an objective that lacks its base, or is given what it has no use for.
 
     Raises:
@@ -59,6 +61,7 @@ def check_choice(recipe: Recipe, *, needs_base: bool, needs_paired: bool) -> Non
         ("base", needs_base),
         ("warm_start", needs_base),
         ("adversarial", needs_paired),
+        ("ensemble", ensemble),
     ):
         if getattr(choice, key) and not useful:
             raise RecipeError(f"objective.{key}: the objective {choice.kind} has no use for it")

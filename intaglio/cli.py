@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
     "models": ("intaglio.commands.models:models", "List and show bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
+    "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }
@@ -25,10 +26,13 @@ EXTRAS = {
     "prometheus_client": "server",
     "pydantic_settings": "server",
     "python_multipart": "server",
+    "redis": "redis",
+    "scipy": "server",
     "uvicorn": "server",
     "httpx": "attack",
     "matplotlib": "attack",
     "sklearn": "data",
+    "tensorboard": "tensorboard",
 }
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
-from importlib.resources.abc import Traversable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
+from intaglio.recipe_errors import sentence
+from intaglio.recipe_shelf import find_recipe, shipped_names
 from models.adversarial.card import Attack
-from models.card import InputSpec, Name, Normalisation
+from models.card import LARGEST_ENSEMBLE, InputSpec, Name, Normalisation
 from models.errors import RecipeError
 from models.strict_yaml import load_yaml
-from models.training.plan import Plan
+from models.training.plan import Adam, Plan
 
-__all__ = ["Architecture", "Data", "ObjectiveChoice", "Recipe", "load_recipe", "shipped_recipes"]
+__all__ = [
+    "Architecture",
+    "Data",
+    "Ensemble",
+    "HashNetwork",
+    "ObjectiveChoice",
+    "Recipe",
+    "load_recipe",
+    "shipped_recipes",
+]
 
 
 class _Section(BaseModel):
@@ -45,6 +52,8 @@ class Data(_Section):
     Attributes:
         train: a dataset by name, ``npz:PATH`` or ``folder:PATH``; its test set is only measured.
         validation_fraction: share of the training images held out to select and calibrate on.
+        train_limit: train on so many images at most, drawn by ``split_seed`` from those that are
+            not held out; what is held out does not depend on it. All of them by default.
         split_seed: decides which images are held out, and the test set of datasets that come
             without one. Recipes that agree on it, and on the two above, are comparable image by
             image.
@@ -53,8 +62,38 @@ class Data(_Section):
 
     train: str
     validation_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    train_limit: Annotated[int, Field(ge=2)] | None = None
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     ood: str | None = None
+
+
+class HashNetwork(_Section):
+    """The small network that decides which member of an ensemble answers an image.
+
+    Attributes:
+        data: a labelled dataset that has nothing to do with the task; by default that of
+            ``data.ood``.
+        architecture: of the network. Every query pays for it; a narrow one is also less sure of
+            what it does not know, which spreads a thief's images more evenly over the members.
+        plan: how it is trained to tell that dataset's classes apart, before the members are. Its
+            seed is its own.
+    """
+
+    data: str | None = None
+    architecture: Architecture = Architecture(name="cnn-small", arguments={"width": 4})
+    plan: Plan = Plan(epochs=3, optimiser=Adam(lr=0.003))
+
+
+class Ensemble(_Section):
+    """How many networks answer, and who decides which.
+
+    Attributes:
+        members: n, all of the recipe's architecture.
+        hash: the network that routes an image to one of them.
+    """
+
+    members: Annotated[int, Field(ge=2, le=LARGEST_ENSEMBLE)] = 5
+    hash: HashNetwork = HashNetwork()
 
 
 class ObjectiveChoice(_Section):
@@ -64,7 +103,7 @@ class ObjectiveChoice(_Section):
         kind: a key of ``intaglio.objectives.OBJECTIVES``: ``plain`` (cross-entropy), ``am``
             (Adaptive Misinformation), ``ini`` (Isolation and Induction) or ``outlier-exposure``,
             the control of the last two; ``nasty`` (Nasty Teacher), ``stt`` or ``ast`` (sparse
-            teacher, adversarial sparse teacher).
+            teacher, adversarial sparse teacher); ``edm`` (Ensemble of Diverse Models).
         options: the objective's hyper-parameters.
         reference: directory of the bundle with the plain model of the same data, from which the
             benign cost of a defense is measured; without one, from the victim's own accuracy.
@@ -72,6 +111,7 @@ class ObjectiveChoice(_Section):
             trained against: its directory, or NAME or NAME/VERSION of one in the output directory.
         warm_start: start from the weights of ``base`` instead of from random ones.
         adversarial: for ``ast``, how the adversarial set is made; the paper's way by default.
+        ensemble: for ``edm``, how many members there are and how queries are routed to them.
     """
 
     kind: str = "plain"
@@ -80,6 +120,7 @@ class ObjectiveChoice(_Section):
     base: str | None = None
     warm_start: bool = False
     adversarial: Attack | None = None
+    ensemble: Ensemble | None = None
 
 
 def _as_text(version: object) -> object:
@@ -94,6 +135,9 @@ class Recipe(_Section):
         name: of the bundle.
         version: of the bundle; the next free number by default.
         description: a sentence for people.
+        reproduces: the paper, table and row whose network this is, where there is one. A recipe
+            that was changed on the command line says so here.
+        measured: where what we measured of it is written down; None where we never ran it.
         architecture: what is trained.
         input: what the model is shown; the shape of the training images by default.
         normalisation: name of a preset or mean and std; by default what is usual for the dataset.
@@ -105,6 +149,8 @@ class Recipe(_Section):
     name: Name
     version: Annotated[Name | None, BeforeValidator(_as_text)] = None
     description: str = ""
+    reproduces: str | None = None
+    measured: str | None = None
     architecture: Architecture
     input: InputSpec | None = None
     normalisation: str | Normalisation | None = None
@@ -115,58 +161,32 @@ class Recipe(_Section):
 
 def shipped_recipes() -> Mapping[str, str]:
     """Names of the recipes that come with the program, and what each is, in a sentence."""
-    return {
-        entry.name.removesuffix(".yaml"): str(_parsed(entry).get("description", ""))
-        for entry in sorted(_shelf().iterdir(), key=lambda entry: entry.name)
-        if entry.name.endswith(".yaml")
-    }
+    return {name: str(find_recipe(name).get("description", "")) for name in shipped_names()}
 
 
 def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and change some of it.
 
     Args:
-        source: path of a YAML file, or the name of a shipped recipe.
+        source: path of a YAML file, ``FILE.yaml/ROW`` for a row of a table, or the name of a
+            shipped recipe.
         overrides: ``dotted.key=value`` each; the value is YAML, the last one for a key counts.
 
     Raises:
         RecipeError: there is no such recipe, or it is wrong somewhere; names the key.
     """
-    raw = _parsed(_found(source))
+    raw = find_recipe(source)
     for override in overrides:
         _override(raw, override)
+    changed = [override.partition("=")[0].strip() for override in overrides]
+    if changed and raw.get("reproduces"):
+        raw["reproduces"] = f"{raw['reproduces']}, but for {', '.join(dict.fromkeys(changed))}"
+    if changed:
+        raw.pop("measured", None)
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(f"recipe {source}: {_sentence(error, raw)}") from error
-
-
-def _shelf() -> Traversable:
-    return resources.files("intaglio") / "recipes"
-
-
-def _found(source: str) -> Traversable | Path:
-    shipped = shipped_recipes()
-    if source in shipped:
-        return _shelf() / f"{source}.yaml"
-    path = Path(source)
-    if path.is_file():
-        return path
-    raise RecipeError(
-        f"there is no recipe {source!r}: give the path of a YAML file, or one of "
-        f"{', '.join(shipped)}"
-    )
-
-
-def _parsed(source: Traversable | Path) -> dict[str, Any]:
-    try:
-        raw = load_yaml(source.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"recipe {source} cannot be read: {reason}") from error
-    if not isinstance(raw, dict):
-        raise RecipeError(f"recipe {source} must be a mapping of keys to values")
-    return raw
+        raise RecipeError(f"recipe {source}: {sentence(error, raw, Recipe)}") from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -188,47 +208,3 @@ def _override(raw: dict[str, Any], override: str) -> None:
             raise RecipeError(f"--set {key}: {place} is a single value, there is nothing in it")
         section = inner
     section[parts[-1]] = value
-
-
-def _sentence(error: ValidationError, raw: dict[str, Any]) -> str:
-    """What is wrong, by its key; of several things, the one found deepest in the recipe."""
-    details = error.errors(include_url=False)
-    worst = max(details, key=lambda detail: len(_dotted(detail["loc"], raw)))
-    kind, message = worst["type"], worst["msg"].removeprefix("Value error, ")
-    key = ".".join(_dotted(worst["loc"], raw)) or "recipe"
-    if kind == "missing":
-        return f"{key}.{worst['loc'][-1]}: this key is required".removeprefix("recipe.")
-    if kind == "union_tag_not_found":
-        return f"{key}.kind: this key is required"
-    if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_keys(Recipe)), n=1)
-        return f"{key}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
-    return f"{key}: {message[0].lower()}{message[1:]}"
-
-
-def _dotted(location: tuple[int | str, ...], raw: Any) -> list[str]:
-    """The parts of ``location`` that a person wrote: the tags of unions are left out."""
-    parts = []
-    for part in location:
-        held = isinstance(raw, dict) and part in raw
-        listed = isinstance(raw, list) and isinstance(part, int)
-        if held or listed:
-            raw = raw[part]
-            parts.append(str(part))
-    return parts
-
-
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Every dotted key that a recipe may have."""
-    for name, field in model.model_fields.items():
-        yield f"{prefix}{name}"
-        for inner in _models(field.annotation):
-            yield from _keys(inner, f"{prefix}{name}.")
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in {Union, UnionType, Annotated}:
-        for choice in get_args(annotation):
-            yield from _models(choice)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation

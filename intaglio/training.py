@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -13,20 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from defenses.training.calibration import calibrate
-from intaglio.base_network import check_choice, check_split, find_base, with_adversarial
-from intaglio.objectives import OBJECTIVES
+from intaglio.base_network import check_split, find_base, with_adversarial
+from intaglio.hash_network import prepare_hashing
+from intaglio.layer_sensitivity import measure
+from intaglio.networks import build_network, normalisation_of
+from intaglio.objectives import trainable_of
+from intaglio.place import check_place
 from intaglio.recipe import Recipe
 from intaglio.training_data import Prepared, prepare
-from models.architectures import build
 from models.bundle import Bundle, NetworkSource, find_bundles, open_bundle, write_bundle
-from models.card import Calibration, Measurement, Normalisation, TrainingCard
+from models.card import Calibration, Measurement, TrainingCard
 from models.errors import RecipeError
-from models.normalisation import preset, preset_for
 from models.training.evaluate import accuracy, probabilities
 from models.training.lock import locked
 from models.training.loop import fit
-from models.training.order import derive_seed
+from models.training.metrics import Metrics
+from models.training.objective import Objective
 from models.training.progress import Reporter
+from models.training.suitability import check_machine
+from models.training.team import ALONE, Team
 
 __all__ = ["train_recipe"]
 
@@ -38,9 +43,12 @@ def train_recipe(
     data_root: Path | None = None,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
+    hash_reporter: Reporter | None = None,
+    metrics: Sequence[Metrics] = (),
     restart: bool = False,
     allow_factories: Collection[str] = (),
     adversarial: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> Path:
     """Train what ``recipe`` says and write the bundle ``out/NAME/VERSION``.
 
@@ -53,10 +61,14 @@ def train_recipe(
         data_root: where datasets are looked for.
         device: where to train.
         reporter: told of every step and epoch.
+        hash_reporter: told of those of an ensemble's hash network, by default ``reporter``.
+        metrics: where else the steps and epochs of the recipe's plan are written down.
         restart: forget an interrupted run of this recipe instead of going on with it.
         allow_factories: the user's own architectures that the recipe may name.
         adversarial: told how many images of an adversarial set are made, and of how many, while
             one is made.
+        team: the processes that train together, all called alike; ``out`` must be one directory
+            for all of them. The leader writes the bundle.
 
     Returns:
         The directory of the bundle.
@@ -66,38 +78,61 @@ def train_recipe(
         ModelsError: a dataset, architecture or bundle is not there or not right, or training
             cannot go on.
     """
-    _version(recipe, out)  # refused now rather than when all is done
-    trainable = OBJECTIVES.get(recipe.objective.kind)
-    if trainable is None:
-        raise RecipeError(
-            f"objective.kind: there is no objective {recipe.objective.kind!r}: there are "
-            f"{', '.join(OBJECTIVES)}"
-        )
-    trainable.check(recipe.objective.options)
-    check_choice(recipe, needs_base=trainable.base, needs_paired=trainable.objective.needs_paired)
-    prepared = prepare(recipe, data_root=data_root, needs_ood=trainable.objective.needs_ood)
+    check_place(out)
+    version = _version(recipe, out)  # refused now rather than when all is done
+    trainable = trainable_of(recipe)
+    with team.in_turn():  # a dataset is downloaded once
+        prepared = prepare(recipe, data_root=data_root, needs_ood=trainable.objective.needs_ood)
     reference = _reference(recipe, prepared, allow_factories)
-    normalisation = _normalisation(recipe, prepared)
+    normalisation = normalisation_of(recipe, prepared)
     base = None
     if trainable.base:
         base = find_base(recipe, prepared, normalisation, out, allow_factories=allow_factories)
         recipe = base.settled(recipe)
+    roles = trainable.trained(recipe.objective)
     networks = {
-        role: _network(recipe, prepared, normalisation, index, allow_factories)
-        for index, role in enumerate((*trainable.roles, *trainable.untrained))
+        role: build_network(recipe, prepared, normalisation, index, allow_factories)
+        for index, role in enumerate((*roles, *trainable.untrained))
     }
     if base is not None:
         networks["base"] = base.network
         if recipe.objective.warm_start:
             networks["victim"].load_state_dict(base.network.state_dict())
-    objective = trainable.build(networks, recipe.objective.options)
-    networks = {role: networks[role] for role in trainable.roles}
+    hashing = None
+    if trainable.ensemble:
+        hashing = prepare_hashing(
+            recipe, prepared, data_root=data_root, allow_factories=allow_factories
+        )
+        networks["hash"] = hashing.network
+    objective = trainable.build(networks, recipe.objective)
+    networks = {role: networks[role] for role in roles}
+    data = prepared.training
+    check_machine(objective, len(data.images), recipe.plan, torch.device(device), team)
 
-    with _state(recipe, out, restart) as state:
-        data = prepared.training
+    with _state(recipe, out, restart, team) as state:
+        unrelated: dict[str, NetworkSource] = {}
+        if hashing is not None:
+            with team.in_turn():
+                unrelated["hash"] = hashing.train(
+                    state / "hash", device=device, reporter=hash_reporter or reporter
+                )
         if base is not None and trainable.objective.needs_paired:
-            data = with_adversarial(data, base, recipe, out, device=device, progress=adversarial)
-        fitted = fit(objective, data, recipe.plan, state=state, reporter=reporter, device=device)
+            with team.in_turn():
+                data = with_adversarial(
+                    data, base, recipe, out, device=device, progress=adversarial
+                )
+        fitted = fit(
+            objective,
+            data,
+            recipe.plan,
+            state=state,
+            reporter=reporter,
+            metrics=metrics,
+            device=device,
+            team=team,
+        )
+        if not team.leads:
+            return out / recipe.name / version
         said = {
             role: probabilities(network, prepared.validation[0], device=device)
             for role, network in networks.items()
@@ -109,6 +144,7 @@ def train_recipe(
             seed=recipe.plan.seed,
             epochs=len(fitted.history),
             selection=recipe.plan.selection,
+            deterministic=recipe.plan.deterministic,
             recipe=recipe.model_dump(mode="json"),
         )
         bundle = write_bundle(
@@ -128,8 +164,11 @@ def train_recipe(
                     measured=_measured(recipe, prepared, network, said[role], device),
                 )
                 for role, network in networks.items()
-            },
+            }
+            | unrelated,
             calibrations=_calibrations(recipe, prepared, said, reference, device),
+            measured=_together(recipe, prepared, objective, device) if trainable.ensemble else (),
+            sensitivity=None if trainable.ensemble else measure(recipe, prepared, networks, device),
         )
         shutil.rmtree(state)
     return bundle
@@ -145,34 +184,6 @@ def _version(recipe: Recipe, out: Path) -> str:
             "another, or leave it out to get the next number"
         )
     return recipe.version
-
-
-def _normalisation(recipe: Recipe, prepared: Prepared) -> Normalisation:
-    channels = prepared.input.channels
-    given = recipe.normalisation
-    if isinstance(given, Normalisation):
-        return given
-    return preset(given or preset_for(recipe.data.train, channels), channels)
-
-
-def _network(
-    recipe: Recipe,
-    prepared: Prepared,
-    normalisation: Normalisation,
-    index: int,
-    allow_factories: Collection[str],
-) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(recipe.plan.seed, "initialisation", index))
-        return build(
-            recipe.architecture.name,
-            channels=prepared.input.channels,
-            size=(prepared.input.height, prepared.input.width),
-            outputs=len(prepared.labels),
-            normalisation=normalisation,
-            arguments=recipe.architecture.arguments,
-            allow_factories=allow_factories,
-        )
 
 
 def _reference(
@@ -194,16 +205,31 @@ def _reference(
 
 
 @contextmanager
-def _state(recipe: Recipe, out: Path, restart: bool) -> Iterator[Path]:
-    """The directory of this recipe's interrupted run, kept from other processes meanwhile."""
-    identity = recipe.model_dump_json(exclude={"version", "description"})
+def _state(recipe: Recipe, out: Path, restart: bool, team: Team) -> Iterator[Path]:
+    """The directory of this recipe's interrupted run, kept from other runs meanwhile."""
+    identity = recipe.model_dump_json(exclude={"version", "description", "reproduces", "measured"})
     digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
     state = out / ".training" / f"{recipe.name}-{digest}"
-    with locked(state, f"another process is training this recipe in {state}"):
-        if restart:
-            for file in state.iterdir():
-                file.unlink()
+    if not team.leads:
+        team.wait()
         yield state
+        return
+    with _held(state, out):
+        if restart:
+            for entry in state.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        team.wait()
+        yield state
+
+
+@contextmanager
+def _held(state: Path, out: Path) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(state, f"another process is training this recipe in {state}"))
+        except OSError as error:
+            raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
+        yield
 
 
 def _measured(
@@ -233,6 +259,15 @@ def _measured(
         )
         for split, answers, labels in said
     )
+
+
+def _together(
+    recipe: Recipe, prepared: Prepared, objective: Objective, device: torch.device | str
+) -> tuple[Measurement, ...]:
+    """The same of an ensemble, each image answered by its own member, as it is served."""
+    assert objective.evaluated is not None, "an ensemble can be evaluated"
+    said = probabilities(objective.evaluated, prepared.validation[0], device=device)
+    return _measured(recipe, prepared, objective.evaluated, said, device)
 
 
 def _calibrations(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from intaglio.recipe import Recipe
+from intaglio.recipe import Data, Recipe
 from models import datasets
 from models.card import InputSpec
 from models.errors import RecipeError
@@ -18,7 +18,7 @@ from models.preprocessing import fit_arrays
 from models.training.data import TrainingData
 from models.training.order import generator
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "check_strangers", "input_of", "prepare", "sizes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,15 +40,11 @@ class Prepared:
     test: tuple[Tensor, Tensor]
 
 
-def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepared:
-    """Load, convert and split the data of ``recipe``.
-
-    Which images are held out depends on the dataset, ``validation_fraction`` and ``split_seed``
-    only, so that recipes that agree on them are measured on the same images.
+def check_strangers(recipe: Recipe, *, needs_ood: bool) -> None:
+    """Refuse out-of-distribution images that are missing, of no use, or not strange.
 
     Raises:
-        DatasetError: a dataset is not there or malformed.
-        RecipeError: it does not suit the recipe; names the key.
+        RecipeError: names the key.
     """
     choice = recipe.data
     if needs_ood and choice.ood is None:
@@ -63,26 +59,64 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
         )
     if choice.ood == choice.train:
         raise RecipeError(f"data.ood: {choice.ood} is what the model is trained on (data.train)")
+
+
+def input_of(recipe: Recipe, shape: tuple[int, int, int]) -> InputSpec:
+    """What the model of ``recipe`` is shown, given the ``(C, H, W)`` of its training images."""
+    channels, height, width = shape
+    return recipe.input or InputSpec(channels=3 if channels == 3 else 1, height=height, width=width)
+
+
+def sizes(choice: Data, available: int, classes: int) -> tuple[int, int]:
+    """How many of ``available`` images are held out, and how many of the others are trained on.
+
+    Raises:
+        RecipeError: fewer than there are classes; names the key.
+    """
+    held_out = round(available * choice.validation_fraction)
+    kept = available - held_out
+    if choice.train_limit is not None:
+        if choice.train_limit < classes:
+            raise RecipeError(
+                f"data.train_limit: {choice.train_limit} training images are fewer than the "
+                f"{classes} classes"
+            )
+        kept = min(kept, choice.train_limit)
+    if min(held_out, kept) < classes:
+        raise RecipeError(
+            f"data.validation_fraction: {choice.validation_fraction:g} of {available} images "
+            f"leaves {kept} to train and {held_out} to validate on, fewer than the {classes} "
+            "classes"
+        )
+    return held_out, kept
+
+
+def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepared:
+    """Load, convert and split the data of ``recipe``.
+
+    Which images are held out depends on the dataset, ``validation_fraction`` and ``split_seed``
+    only, so that recipes that agree on them are measured on the same images.
+
+    Raises:
+        DatasetError: a dataset is not there or malformed.
+        RecipeError: it does not suit the recipe; names the key.
+    """
+    check_strangers(recipe, needs_ood=needs_ood)
+    choice = recipe.data
     dataset = datasets.load(choice.train, root=data_root, split_seed=choice.split_seed)
-    spec = recipe.input or _spec(dataset.shape)
+    spec = input_of(recipe, dataset.shape)
     ood = None
     if choice.ood is not None:
         strangers = datasets.load(choice.ood, root=data_root, split_seed=choice.split_seed)
         ood = _images(strangers.train_images, spec)
 
     images, labels = _images(dataset.train_images, spec), torch.from_numpy(dataset.train_labels)
-    count = round(len(images) * choice.validation_fraction)
-    order = torch.randperm(len(images), generator=generator(choice.split_seed, "validation"))
-    held_out, kept = order[:count].sort().values, order[count:].sort().values
     classes = len(dataset.labels)
     if classes < 2:
         raise RecipeError(f"data.train: {choice.train} has {classes} class, at least 2 are needed")
-    if count < classes or len(kept) < classes:
-        raise RecipeError(
-            f"data.validation_fraction: {choice.validation_fraction:g} of {len(images)} images "
-            f"leaves {len(kept)} to train and {count} to validate on, fewer than the {classes} "
-            "classes"
-        )
+    count, limit = sizes(choice, len(images), classes)
+    order = torch.randperm(len(images), generator=generator(choice.split_seed, "validation"))
+    held_out, kept = order[:count].sort().values, order[count:][:limit].sort().values
     absent = sorted(set(range(classes)) - set(labels[kept].tolist()))
     if absent:
         raise RecipeError(
@@ -97,11 +131,6 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
         validation=validation,
         test=(_images(dataset.test_images, spec), torch.from_numpy(dataset.test_labels)),
     )
-
-
-def _spec(shape: tuple[int, int, int]) -> InputSpec:
-    channels, height, width = shape
-    return InputSpec(channels=3 if channels == 3 else 1, height=height, width=width)
 
 
 def _images(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:

@@ -21,15 +21,25 @@ from pydantic import (
 )
 
 __all__ = [
+    "LARGEST_CODEBOOK",
+    "LARGEST_ENSEMBLE",
     "Calibration",
     "Card",
+    "CodebookCard",
     "InputSpec",
     "Measurement",
     "Name",
     "NetworkCard",
     "Normalisation",
+    "Sensitivity",
     "TrainingCard",
 ]
+
+LARGEST_ENSEMBLE = 64
+"""Members that a bundle may hold."""
+
+LARGEST_CODEBOOK = 65_536
+"""Words that a codebook may hold."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
@@ -103,6 +113,7 @@ class TrainingCard(_Record):
         seed: the seed of initialisation, shuffling and splits.
         epochs: epochs trained.
         selection: which epoch's weights these are: the last, or the best on validation.
+        deterministic: whether only kernels were used that give the same bits again.
         recipe: the whole recipe as it was run, overrides included.
     """
 
@@ -112,11 +123,12 @@ class TrainingCard(_Record):
     seed: int
     epochs: PositiveInt
     selection: Literal["last", "best-on-validation"]
+    deterministic: bool = False
     recipe: dict[str, JsonValue]
 
 
 class Measurement(_Record):
-    """One measured figure: accuracy of ``role`` on one split of one dataset."""
+    """One measured figure: accuracy on one split of one dataset."""
 
     dataset: str
     split: Literal["validation", "test"]
@@ -153,6 +165,43 @@ class Calibration(_Record):
         if any(b <= a for a, b in zip(self.thresholds, self.thresholds[1:], strict=False)):
             raise ValueError("thresholds must increase")
         return self
+
+
+class CodebookCard(_Record):
+    """Words that a quantising defense answers with, found on calibration images.
+
+    Attributes:
+        datasets: what the images are from, in the order in which they were asked about.
+        samples: how many images.
+        epsilon: the L1 distance within which an answer shares a word.
+        words: how many there are.
+        file: inside the bundle, always ``codebook.<kind>.safetensors``.
+        sha256: of that file.
+    """
+
+    datasets: tuple[str, ...] = Field(min_length=1)
+    samples: PositiveInt
+    epsilon: Annotated[float, Field(ge=0.0, le=2.0)]
+    words: Annotated[int, Field(ge=1, le=LARGEST_CODEBOOK)]
+    file: Annotated[
+        str, StringConstraints(pattern=r"^codebook\.[a-z][a-z0-9-]{0,31}\.safetensors$")
+    ]
+    sha256: Sha256
+
+
+class Sensitivity(_Record):
+    """How much an answer depends on each layer: by this a defense chooses those that it changes.
+
+    Attributes:
+        dataset: where it was measured.
+        samples: on how many validation images.
+        layers: of each weight of the victim that can be changed, by name, the mean over the images
+            of the summed magnitudes of the gradient of the predicted class's probability.
+    """
+
+    dataset: str
+    samples: PositiveInt
+    layers: dict[str, Annotated[float, Field(ge=0.0)]] = Field(min_length=1)
 
 
 class NetworkCard(_Record):
@@ -192,8 +241,13 @@ class Card(_Record):
         description: a sentence for people.
         input: what the model is shown.
         labels: K class names, in the order of the logits of the ``victim``.
-        networks: the networks by role: ``victim``, ``misinformation``, ``member-0``, ``hash``.
+        networks: the networks by role: ``victim``, ``misinformation``, ``hash``. Those of an
+            ensemble are ``victim``, which is its member 0, ``member-1``, ``member-2`` and so on.
         calibrations: tables from which a defense picks its threshold, by kind of defense.
+        codebooks: words that a defense answers with, by kind of defense.
+        sensitivity: of the victim's layers, where it was measured.
+        measured: what was measured of an ensemble as it is served, each image answered by its
+            own member; empty where one network answers, which has figures of its own.
     """
 
     format: Literal[1] = 1
@@ -204,6 +258,9 @@ class Card(_Record):
     labels: tuple[str, ...] = Field(min_length=2)
     networks: dict[Role, NetworkCard] = Field(min_length=1)
     calibrations: dict[str, Calibration] = Field(default_factory=dict)
+    codebooks: dict[Role, CodebookCard] = Field(default_factory=dict)
+    sensitivity: Sensitivity | None = None
+    measured: tuple[Measurement, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Card:
@@ -216,13 +273,50 @@ class Card(_Record):
                 raise ValueError(
                     f"networks.{role}.normalisation must have {self.input.channels} channels"
                 )
+        for kind, codebook in self.codebooks.items():
+            if codebook.file != f"codebook.{kind}.safetensors":
+                raise ValueError(f"codebooks.{kind}.file must be codebook.{kind}.safetensors")
         victim = self.networks.get("victim")
         if victim is not None and victim.outputs != len(self.labels):
             raise ValueError(
                 f"networks.victim has {victim.outputs} outputs but there are "
                 f"{len(self.labels)} labels"
             )
+        self._check_ensemble()
         return self
+
+    def _check_ensemble(self) -> None:
+        """An ensemble is whole: members without a gap, alike in what they say, and their hash."""
+        others = {role for role in self.networks if role.startswith("member-")}
+        if "hash" not in self.networks:
+            if others:
+                raise ValueError(f"networks.{min(others)} needs a network hash that routes to it")
+            return
+        if not 1 <= len(others) < LARGEST_ENSEMBLE:
+            raise ValueError(
+                f"networks.hash routes to 2 to {LARGEST_ENSEMBLE} members: victim, member-1 and "
+                f"so on, not to {1 + len(others)}"
+            )
+        if missing := {*self.members, "victim"} - self.networks.keys():
+            raise ValueError(
+                f"networks: there are {1 + len(others)} members to route to, and none is called "
+                f"{min(missing)}"
+            )
+        for role in self.members:
+            if (outputs := self.networks[role].outputs) != len(self.labels):
+                raise ValueError(
+                    f"networks.{role} has {outputs} outputs but there are {len(self.labels)} labels"
+                )
+        if self.networks["hash"].outputs < 2:
+            raise ValueError("networks.hash must have at least 2 outputs")
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Roles of the networks that answer, as they are routed to; of most bundles the victim."""
+        if "hash" not in self.networks:
+            return ("victim",)
+        others = sum(role.startswith("member-") for role in self.networks)
+        return ("victim", *(f"member-{number}" for number in range(1, others + 1)))
 
     @property
     def classes(self) -> int:

@@ -5,6 +5,7 @@
     │   ├── BundleNotFound     nothing there
     │   └── FactoryRefused     the card names code that the operator has not allowed
     ├── ArchitectureError      unknown architecture, wrong arguments
+    ├── ExplanationError       a network cannot be explained in this way
     ├── DatasetError           a dataset is malformed or unsuitable
     │   └── DatasetNotFound    says where it was looked for and how to get it
     ├── ImageError             an image cannot be made to fit a model's input
@@ -24,6 +25,7 @@ __all__ = [
     "BundleNotFound",
     "DatasetError",
     "DatasetNotFound",
+    "ExplanationError",
     "FactoryRefused",
     "ImageError",
     "ModelsError",
@@ -51,6 +53,10 @@ class FactoryRefused(BundleError):
 
 class ArchitectureError(ModelsError):
     """An architecture is unknown or was given arguments that it does not take."""
+
+
+class ExplanationError(ModelsError):
+    """A network cannot be explained: no such layer, or an operation without a rule."""
 
 
 class DatasetError(ModelsError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["GRID", "largest", "one_hot", "round_to_grid", "top1"]
+__all__ = ["GRID", "largest", "on_simplex", "one_hot", "round_to_grid", "top1"]
 
 GRID = 100_000
 """Steps of the canonical grid: the victim's probabilities are multiples of 1e-5."""
@@ -23,6 +23,13 @@ def top1(probabilities: Tensor) -> Tensor:
     """
     highest = probabilities.max(dim=1, keepdim=True).values
     return (probabilities == highest).to(torch.uint8).argmax(dim=1)
+
+
+def on_simplex(probabilities: Tensor, *, tolerance: float = 1e-6) -> bool:
+    """Whether each row of ``(B, K)`` is finite, not negative, and sums to 1 to ``tolerance``."""
+    # A NaN fails both comparisons; so does an infinity fail the sum.
+    sums = probabilities.sum(dim=1, dtype=torch.float64)
+    return bool((((sums - 1.0).abs() <= tolerance) & (probabilities >= 0).all(dim=1)).all())
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -16,6 +17,7 @@ from server.middleware.request_metrics import RequestMetrics
 from server.middleware.shed import ShedAtTheDoor
 from server.openapi import Api
 from server.protocol.error_bodies import install_error_bodies
+from server.routes.explain import add_explain_routes
 from server.routes.health import add_health_routes
 from server.routes.query import QueryPath
 from server.routes.v1 import add_v1_routes
@@ -24,8 +26,11 @@ from server.settings import Settings
 
 if TYPE_CHECKING:
     from server.metrics import Metrics
+    from server.monitor import QueryMonitor
 
 __all__ = ["create_app"]
+
+logger = logging.getLogger(__name__)
 
 SUMMARY = "Send an image, get its labels. Speaks the Open Inference Protocol V2 as well."
 
@@ -64,12 +69,35 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, admission, metrics)
+    path = QueryPath(plane, settings, admission, metrics, _monitor(settings, metrics))
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
     )
     add_health_routes(app, plane)
     add_v1_routes(app, path, decoder)
+    add_explain_routes(app, path, decoder)
     add_v2_routes(app, path)
     return app
+
+
+def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None:
+    if not settings.monitor.enabled:
+        return None
+    # Not before it is wanted: it brings SciPy's statistics along.
+    from prometheus_client import CollectorRegistry
+
+    from server.monitor import QueryMonitor
+    from server.monitor_metrics import MonitorMetrics
+
+    registry = metrics.registry if metrics is not None else CollectorRegistry()
+    tightened = [name for name, model in settings.models.items() if model.tighten is not None]
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), tightened=tightened)
+    logger.info(
+        "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
+        "chain for suspects: %s",
+        *(settings.monitor.callers, settings.monitor.threshold, ", ".join(tightened) or "none"),
+    )
+    if not settings.api_keys:
+        logger.warning("monitor: without api_keys all callers are one, and suspected together")
+    return monitor

@@ -23,10 +23,13 @@ class Computed:
     Attributes:
         probabilities: ``(B, K)`` float32.
         failed: ``(B,)`` bool: rows that must not be answered.
+        attributions: ``(B, h, w)`` float32, rows meaningful where a map was asked for; None where
+            none was.
     """
 
     probabilities: NDArray[np.float32]
     failed: NDArray[np.bool_]
+    attributions: NDArray[np.float32] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -49,6 +52,14 @@ class Batch(Generic[Group]):
     def parts(self) -> list[NDArray[np.uint8]]:
         """The images to compute, each ``(m, C, H, W)``."""
         return [item.images for item in self.items]
+
+    @property
+    def explain(self) -> NDArray[np.bool_]:
+        """Which images ask for a map: ``(B,)``."""
+        return np.repeat(
+            np.array([item.explain for item in self.items], dtype=np.bool_),
+            [item.samples for item in self.items],
+        )
 
     @property
     def samples(self) -> int:
@@ -81,8 +92,8 @@ class Batches(Protocol[Group]):
         ...
 
 
-def checked(outcome: object, samples: int) -> Computed | Exception:
-    """``outcome``, or an error if it is not the answer to ``samples`` images."""
+def checked(outcome: object, samples: int, *, explained: bool = False) -> Computed | Exception:
+    """``outcome``, or an error if it is not the answer to ``samples`` images and their maps."""
     if isinstance(outcome, Exception):
         return outcome
     if not isinstance(outcome, Computed):
@@ -93,4 +104,7 @@ def checked(outcome: object, samples: int) -> Computed | Exception:
             f"a batch of {samples} samples yielded probabilities {probabilities.shape} "
             f"and marks {failed.shape}"
         )
+    maps = outcome.attributions
+    if explained and (maps is None or maps.ndim != 3 or len(maps) != samples):
+        return ValueError(f"a batch of {samples} samples yielded no maps, or not so many")
     return outcome

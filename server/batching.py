@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.batches import Batch, Batches, Computed, Group, checked
+from server.dataplane import Explained
 from server.errors import DeadlinePassed, Draining, InternalFailure, QueueFull, ServiceError
 from server.metrics import Metrics
 from server.pace import Pace
 from server.settings import BatchingSettings
-from server.waiting import Item, Ticket, WaitingLine
+from server.waiting import Filled, Item, Ticket, WaitingLine
 
 __all__ = ["Batcher"]
 
@@ -94,10 +95,33 @@ class Batcher(Generic[Group]):
             DeadlinePassed: not computed within ``timeout_s``.
             InternalFailure: the computation failed for this request.
         """
-        refusal = self.refusal(len(images), timeout_s)
+        return (await self._wait(group, images, timeout_s)).probabilities
+
+    async def explain(
+        self, group: Group, images: NDArray[np.uint8], *, timeout_s: float, cost: int
+    ) -> Explained:
+        """As ``submit``, with a map for each image; an image counts as ``cost`` samples.
+
+        Raises:
+            ServiceError: those of ``submit``.
+        """
+        filled = await self._wait(group, images, timeout_s, explain=True, cost=cost)
+        assert filled.attributions is not None
+        return Explained(filled.probabilities, filled.attributions)
+
+    async def _wait(
+        self,
+        group: Group,
+        images: NDArray[np.uint8],
+        timeout_s: float,
+        *,
+        explain: bool = False,
+        cost: int = 1,
+    ) -> Filled:
+        refusal = self.refusal(len(images) * cost, timeout_s)
         if refusal is not None:
             raise refusal
-        ticket = self._accept(group, images, timeout_s)
+        ticket = self._accept(group, images, timeout_s, explain=explain, cost=cost)
         try:
             async with asyncio.timeout(timeout_s):
                 return await ticket.future
@@ -137,13 +161,22 @@ class Batcher(Generic[Group]):
 
     # -- requests, on the event loop -----------------------------------------------------------
 
-    def _accept(self, group: Group, images: NDArray[np.uint8], timeout_s: float) -> Ticket:
+    def _accept(
+        self,
+        group: Group,
+        images: NDArray[np.uint8],
+        timeout_s: float,
+        *,
+        explain: bool,
+        cost: int,
+    ) -> Ticket:
         self._loop = asyncio.get_running_loop()
         now = time.perf_counter()
         ticket = Ticket(self._loop.create_future(), len(images), now + timeout_s)
-        for start in range(0, len(images), self._settings.max_batch_size):
-            part = images[start : start + self._settings.max_batch_size]
-            ticket.items.append(Item(ticket, part, start, now))
+        step = max(1, self._settings.max_batch_size // cost)
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            ticket.items.append(Item(ticket, part, start, now, explain=explain, cost=cost))
         with self._lock:
             for item in ticket.items:
                 self._line.add(group, item)
@@ -260,7 +293,8 @@ class Batcher(Generic[Group]):
     def done(self, batch: Batch[Group], outcome: Computed | Exception) -> None:
         """See ``Batches``. What failed together is halved until only the guilty fail."""
         finished = time.perf_counter()
-        outcome = checked(outcome, batch.samples)
+        explained = any(item.explain for item in batch.items)
+        outcome = checked(outcome, batch.samples, explained=explained)
         # A chain that fails as a whole marks every row, so that too may be one row's doing.
         failed = isinstance(outcome, Exception) or bool(outcome.failed.all())
         again = failed and len(batch.items) > 1
@@ -308,7 +342,10 @@ class Batcher(Generic[Group]):
             if computed.failed[rows].any():
                 self._fail(item.ticket, InternalFailure())
             else:
-                item.ticket.fill(item, computed.probabilities[rows])
+                maps = computed.attributions if item.explain else None
+                item.ticket.fill(
+                    item, computed.probabilities[rows], None if maps is None else maps[rows]
+                )
 
     def _count(self, batch: Batch[Group], outcome: Computed | Exception, again: bool) -> None:
         self._metrics.queued(self._line.samples)

@@ -9,9 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.card import InputSpec
+from models.explain import Extent
 from server.errors import ServiceError
 
-__all__ = ["DataPlane", "ModelView"]
+__all__ = ["DataPlane", "Explained", "ModelView"]
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Answers with the maps that explain them.
+
+    Attributes:
+        probabilities: ``(n, K)`` float32.
+        attributions: ``(n, h, w)`` float32 in [0, 1], of the top-1 of each row.
+    """
+
+    probabilities: NDArray[np.float32]
+    attributions: NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +38,9 @@ class ModelView:
         versions: all served versions of that name, oldest first.
         input: what the model is shown, and how an image becomes that.
         labels: K class names in the order of the probabilities.
+        maps: height and width of attribution maps; None where none are served.
+        map_extent: which part of an image, in pixels of the input, a map covers; None: all of it.
+        explanation_cost: samples that one explained image counts as.
     """
 
     name: str
@@ -31,6 +48,9 @@ class ModelView:
     versions: tuple[str, ...]
     input: InputSpec
     labels: tuple[str, ...]
+    maps: tuple[int, int] | None = None
+    map_extent: Extent | None = None
+    explanation_cost: int = 1
 
 
 class DataPlane(Protocol):
@@ -67,10 +87,12 @@ class DataPlane(Protocol):
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
+        tightened: bool = False,
     ) -> NDArray[np.float32]:
         """Probabilities ``(n, K)`` for ``images`` ``(n, C, H, W)``, after the defense chain.
 
-        Cancelling the awaiting task withdraws the work that has not begun.
+        Cancelling the awaiting task withdraws the work that has not begun. ``tightened`` takes the
+        chain for suspicious callers, where the model has one.
 
         Raises:
             NotFound: no such model.
@@ -80,5 +102,23 @@ class DataPlane(Protocol):
             Draining: not ready.
             DeadlinePassed: not computed within ``timeout_s`` (capped by the settings).
             InternalFailure: a row broke an invariant of its chain, or the forward pass failed.
+        """
+        ...
+
+    async def explain(
+        self,
+        name: str,
+        version: str | None,
+        images: NDArray[np.uint8],
+        *,
+        timeout_s: float | None = None,
+        tightened: bool = False,
+    ) -> Explained:
+        """As ``predict``, with the same probabilities, and a map for each image.
+
+        Raises:
+            NotFound: no such model, or it has no explanations.
+            TooLarge: n times ``explanation_cost`` is over ``limits.max_request_samples``.
+            ServiceError: those of ``predict``.
         """
         ...

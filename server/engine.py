@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -84,25 +85,36 @@ class Engine:
         noise = np.random.default_rng(0)
         for samples in sorted({1, max_batch_size}):
             images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
-            _, outcome, _ = self._compute(served, [images])
+            explain = np.full(samples, served.explainer is not None)
+            _, outcome, _ = self._compute(served, [images], explain)
             if outcome.failed.all():
                 raise ConfigurationError(
                     f"models.{served.name}: every answer to {samples} images of noise broke an "
                     f"invariant of the chain {served.chain.name}"
                 )
 
-    def run(self, served: ServedModel, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+    def run(
+        self,
+        served: ServedModel,
+        parts: Sequence[NDArray[np.uint8]],
+        explain: NDArray[np.bool_] | None = None,
+    ) -> Computed:
         """Answers for the concatenation of ``parts``, each ``(m, C, H, W)``: same length and order.
+
+        Maps are made for the images that ``explain`` ``(B,)`` marks, after everything else: the
+        probabilities are the same bits whether or not one is asked for.
 
         Seeds come from the images alone and the victim's probabilities are put on a grid of 1e-5,
         so the answer to an image does not depend on what it was batched with, except where float
         noise (seen: 2e-8) straddles a step of the grid.
         """
-        victim, outcome, forward_s = self._compute(served, parts)
+        victim, outcome, forward_s = self._compute(served, parts, explain)
+        maps = outcome.answers.attributions
         probabilities = outcome.answers.probabilities
         # One transfer back for everything that leaves the device.
         packed = torch.cat(
             (
+                *(() if maps is None else (maps.flatten(1),)),
                 probabilities,
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
@@ -127,11 +139,17 @@ class Engine:
                 "%d of %d answers of %s broke an invariant of the chain %s",
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
-        return Computed(table[:, :-3], failed)
+        if maps is None:
+            return Computed(table[:, :-3], failed)
+        cells = maps.shape[1] * maps.shape[2]
+        return Computed(table[:, cells:-3], failed, table[:, :cells].reshape(maps.shape))
 
     @torch.no_grad()
     def _compute(
-        self, served: ServedModel, parts: Sequence[NDArray[np.uint8]]
+        self,
+        served: ServedModel,
+        parts: Sequence[NDArray[np.uint8]],
+        explain: NDArray[np.bool_] | None,
     ) -> tuple[Tensor, Outcome, float]:
         host, batch = self._stage(parts)
         seeds = torch.from_numpy(query_seeds(self._secret, served.weights, host))
@@ -150,11 +168,29 @@ class Engine:
         queries = Queries(
             images=images,
             seeds=seeds.to(self._device),
-            explain=torch.zeros(len(images), dtype=torch.bool, device=self._device),
+            explain=_marks(explain, len(images)).to(self._device),
             victim=round_to_grid(probabilities, GRID),
         )
         outcome = served.chain.run(queries)
-        return queries.victim, outcome, watch.laps()[0]
+        forward_s = watch.laps()[0]
+        if explain is None or not explain.any():
+            # A link may have made maps all the same; nobody asked for them.
+            answers = replace(outcome.answers, attributions=None)
+            return queries.victim, replace(outcome, answers=answers), forward_s
+        return queries.victim, self._explained(served, queries, outcome), forward_s
+
+    def _explained(self, served: ServedModel, queries: Queries, outcome: Outcome) -> Outcome:
+        """The outcome with the maps that were asked for; a row whose map is not finite fails."""
+        if served.explainer is None:
+            raise ValueError(f"{served.name} has no explanations, and was asked for one")
+        watch = Stopwatch(self._device)
+        watch.mark()
+        maps = served.explainer.maps(queries, outcome.answers)
+        watch.mark()
+        failed = outcome.failed | ~maps.isfinite().flatten(1).all(dim=1)
+        answers = replace(outcome.answers, attributions=maps.masked_fill(failed[:, None, None], 0))
+        self._metrics.explained(served.name, watch.laps()[0])
+        return replace(outcome, answers=answers, failed=failed)
 
     def _stage(self, parts: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.uint8], Tensor]:
         """The concatenation of ``parts`` on the host and, on its way, on the device."""
@@ -171,3 +207,9 @@ class Engine:
         host = np.concatenate(parts, out=pinned.numpy())
         # The buffer is free again when the answers have come back, which every call waits for.
         return host, pinned.to(self._device, non_blocking=True)
+
+
+def _marks(explain: NDArray[np.bool_] | None, samples: int) -> Tensor:
+    if explain is None:
+        return torch.zeros(samples, dtype=torch.bool)
+    return torch.from_numpy(explain)

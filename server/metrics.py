@@ -162,6 +162,19 @@ class Metrics:
             buckets=SECONDS,
             registry=into,
         )
+        self._explanation_seconds = Histogram(
+            "intaglio_explanation_seconds",
+            "Attribution maps of one batch.",
+            ["model"],
+            buckets=SECONDS,
+            registry=into,
+        )
+        self._explained = Counter(
+            "intaglio_explained_samples",
+            "Samples answered with an attribution map.",
+            ["model"],
+            registry=into,
+        )
         self._batch_samples = Histogram(
             "intaglio_batch_samples", "Samples in a batch.", buckets=BATCH_SIZES, registry=into
         )
@@ -274,6 +287,12 @@ class Metrics:
         self._distortion.observe(model, distortion)
         self._top1_changed.labels(model).inc(top1_changed)
 
-    def answered(self, model: str, samples: int) -> None:
-        """Count ``samples`` of ``model`` whose request was answered with a prediction."""
+    def explained(self, model: str, seconds: float) -> None:
+        """Record how long the attribution maps of one batch of ``model`` took."""
+        self._explanation_seconds.labels(model).observe(seconds)
+
+    def answered(self, model: str, samples: int, *, explained: bool = False) -> None:
+        """Count ``samples`` of ``model`` whose request was answered, with maps or without."""
         self._samples.labels(model).inc(samples)
+        if explained:
+            self._explained.labels(model).inc(samples)

@@ -80,6 +80,12 @@ def _describe(path: str, operation: dict[str, Any], example: ModelView | None) -
     if path.endswith("/predict"):
         operation["requestBody"] = _predict_body()
         responses["200"]["content"] = {"application/json": {"example": _predict_answer(example)}}
+    elif path.endswith("/explain"):
+        operation["requestBody"] = _predict_body()
+        responses["200"]["content"] = {
+            "application/json": {"example": _explain_answer(example)},
+            "image/png": {"schema": BINARY},
+        }
     elif path.endswith("/infer"):
         operation["requestBody"] = _infer_body(example)
 
@@ -129,6 +135,22 @@ def _predict_answer(example: ModelView | None) -> dict[str, Any]:
                     {"label": label, "probability": probability}
                     for label, probability in zip(labels, probabilities, strict=False)
                 ]
+            }
+        ],
+    }
+
+
+def _explain_answer(example: ModelView | None) -> dict[str, Any]:
+    predicted = _predict_answer(example)
+    labels = predicted["predictions"][0]["labels"]
+    return {
+        "model": predicted["model"],
+        "version": predicted["version"],
+        "explanations": [
+            {
+                "labels": labels,
+                "explains": labels[0]["label"],
+                "attributions": [[0.0, 0.25], [0.5, 1.0]],
             }
         ],
     }

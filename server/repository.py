@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,11 +15,11 @@ from torch import nn
 from defenses.contract import Material
 from defenses.errors import DefenseError
 from defenses.registry import build_chain, required_roles
-from models.bundle import Bundle, find_bundles, open_bundle, resolve_bundle
+from models.bundle import Bundle, find_bundles, load_victim, open_bundle, resolve_bundle
 from models.card import Card
 from models.errors import ModelsError
-from models.victim import SingleVictim
 from server.errors import ConfigurationError
+from server.explaining import build_explainer, build_interpreter
 from server.served import ServedModel
 from server.settings import ModelSettings, Settings
 
@@ -69,6 +71,7 @@ def _configured(
         bundle = open_bundle(path, allow_factories=settings.allow_factories)
     with _blamed_on(key):
         needed = required_roles(model.defenses)
+        needed |= _required_when_tightened(model)
     borrowed: dict[str, nn.Module] = {}
     for role, reference in model.roles.items():
         if role not in needed:
@@ -87,15 +90,42 @@ def _serve(
     device: torch.device,
 ) -> ServedModel:
     card = bundle.card
-    network = _load(bundle, VICTIM, device)
+    victim = load_victim(bundle, device)
     own = {
         role: _load(bundle, role, device)
-        for role in sorted(required_roles(model.defenses) - borrowed.keys())
+        for role in sorted(_roles(model) - borrowed.keys())
         if role in card.networks and role != VICTIM
     }
-    material = Material(card, {VICTIM: network, **own, **borrowed})
-    chain = build_chain(model.defenses, material)
-    return ServedModel(name, card.version, card, SingleVictim(network), chain)
+    interpreter = build_interpreter(model.explanations, victim)
+    networks = {VICTIM: victim.module(0), **own, **borrowed}
+    codebooks = {kind: bundle.codebook(kind, device) for kind in card.codebooks}
+    material = Material(card, networks, interpreter, codebooks)
+
+    def behind(specs: Sequence[Mapping[str, Any]]) -> ServedModel:
+        chain = build_chain(specs, material)
+        served = ServedModel(name, card.version, card, victim, chain)
+        if model.explanations is None:
+            return served
+        explainer = build_explainer(model.explanations, victim, chain, card.input.shape)
+        return replace(served, explainer=explainer, explanation_cost=model.explanations.cost)
+
+    served = behind(model.defenses)
+    if model.tighten is None:
+        return served
+    with _of_the_stricter_chain():
+        tightened = behind(model.tighten)
+    if repr(tightened.chain) == repr(served.chain):
+        raise ConfigurationError("tighten: this is the chain that everybody is answered through")
+    return replace(served, tightened=tightened)
+
+
+def _roles(model: ModelSettings) -> frozenset[str]:
+    return required_roles(model.defenses) | _required_when_tightened(model)
+
+
+def _required_when_tightened(model: ModelSettings) -> frozenset[str]:
+    with _of_the_stricter_chain():
+        return required_roles(model.tighten or ())
 
 
 def _borrow(reference: str, card: Card, settings: Settings, device: torch.device) -> nn.Module:
@@ -139,7 +169,18 @@ def _blamed_on(key: str) -> Iterator[None]:
         joint = "." if message.startswith("defenses[") else ".defenses: "
         raise ConfigurationError(f"{key}{joint}{message}") from error
     except (ConfigurationError, ModelsError) as error:
-        raise ConfigurationError(f"{key}: {error}") from error
+        message = str(error)
+        joint = "." if message.startswith(("explanations: ", "tighten")) else ": "
+        raise ConfigurationError(f"{key}{joint}{message}") from error
+
+
+@contextmanager
+def _of_the_stricter_chain() -> Iterator[None]:
+    """Name places in ``tighten`` as such: a chain calls its own ``defenses``."""
+    try:
+        yield
+    except DefenseError as error:
+        raise ConfigurationError(str(error).replace("defenses[", "tighten[")) from error
 
 
 def _shape(card: Card) -> str:
@@ -157,8 +198,15 @@ def _log(model: ServedModel) -> None:
     )
     for kind in model.chain.timing_leaks:
         logger.warning("%s: how long %s takes tells what it decided", title, kind)
-    used = {role for link in model.chain.links for role in link.roles}
-    for role in sorted(model.card.networks.keys() - used - {VICTIM}):
+    for kind in model.chain.stateful:
+        logger.warning("%s: what %s answers depends on what was asked before", title, kind)
+    links = model.chain.links
+    if model.tightened is not None:
+        links += model.tightened.chain.links
+        logger.info("%s: callers that the monitor suspects get %r", title, model.tightened.chain)
+    used = {role for link in links for role in link.roles}
+    used.update((*model.card.members, "hash"))
+    for role in sorted(model.card.networks.keys() - used):
         logger.warning(
             "%s: its bundle holds a network %r that no defense uses: these weights were trained "
             "for a defense that is not configured",

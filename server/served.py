@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from defenses.chain import Chain
+from defenses.explanations import Explainer
 from models.card import Card
+from models.explain import Extent
 from models.victim import Victim
 
 __all__ = ["ServedModel"]
@@ -23,6 +25,10 @@ class ServedModel:
         card: of that bundle.
         victim: who answers.
         chain: what every answer passes through.
+        explainer: makes attribution maps; None where none are served.
+        explanation_cost: samples that one explained image counts as.
+        tightened: the same victim behind the chain for callers that the monitor suspects; None
+            where they are answered as everybody is.
     """
 
     name: str
@@ -30,8 +36,21 @@ class ServedModel:
     card: Card
     victim: Victim
     chain: Chain
+    explainer: Explainer | None = None
+    explanation_cost: int = 1
+    tightened: ServedModel | None = None
 
     @property
     def weights(self) -> str:
         """``NAME/VERSION`` of the bundle whose weights answer; keys the seeds."""
         return f"{self.card.name}/{self.card.version}"
+
+    @property
+    def maps(self) -> tuple[int, int] | None:
+        """Height and width of its attribution maps; None where none are served."""
+        return None if self.explainer is None else self.explainer.size(self.card.input.shape)
+
+    @property
+    def map_extent(self) -> Extent | None:
+        """Which part of an image its attribution maps cover; None where none are served."""
+        return None if self.explainer is None else self.explainer.extent(self.card.input.shape)

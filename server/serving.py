@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.batches import Batches
 from server.batching import Batcher
-from server.dataplane import ModelView
+from server.dataplane import Explained, ModelView
 from server.engine import Engine
 from server.errors import (
     BadRequest,
@@ -70,6 +71,8 @@ class InferenceService:
         for versions in self._models.values():
             for model in versions.values():
                 await self._warm_up(model)
+                if model.tightened is not None:
+                    await self._warm_up(model.tightened)
         self._become(ready=True)
 
     async def _warm_up(self, model: ServedModel) -> None:
@@ -127,6 +130,9 @@ class InferenceService:
             versions=tuple(self._models[name]),
             input=served.card.input,
             labels=served.card.labels,
+            maps=served.maps,
+            map_extent=served.map_extent,
+            explanation_cost=served.explanation_cost,
         )
 
     def _find(self, name: str, version: str | None) -> ServedModel:
@@ -154,11 +160,13 @@ class InferenceService:
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
+        tightened: bool = False,
     ) -> NDArray[np.float32]:
         """Probabilities ``(n, K)`` for ``images`` ``(n, C, H, W)``, after the defense chain.
 
         Cancelling the awaiting task withdraws the work that has not begun. ``timeout_s`` is
-        capped by ``batching.deadline_s``; none, or 0, means that.
+        capped by ``batching.deadline_s``; none, or 0, means that. ``tightened`` takes the chain for
+        suspicious callers, where the model has one.
 
         Raises:
             NotFound: no such model.
@@ -169,24 +177,73 @@ class InferenceService:
             DeadlinePassed: not computed in time.
             InternalFailure: a row broke an invariant of its chain, or the forward pass failed.
         """
+        with self._counted(images):
+            served, wait_s = self._accepted(name, version, images, timeout_s, tightened)
+            if len(images) == 0:
+                return np.empty((0, served.card.classes), dtype=np.float32)
+            probabilities = await self._batcher.submit(served, images, timeout_s=wait_s)
+        self._metrics.answered(name, len(images))
+        return probabilities
+
+    async def explain(
+        self,
+        name: str,
+        version: str | None,
+        images: NDArray[np.uint8],
+        *,
+        timeout_s: float | None = None,
+        tightened: bool = False,
+    ) -> Explained:
+        """As ``predict``, with the same probabilities, and a map for each image.
+
+        Raises:
+            NotFound: no such model, or it has no explanations.
+            TooLarge: n times the cost of an explanation is over ``limits.max_request_samples``.
+            ServiceError: those of ``predict``.
+        """
+        with self._counted(images):
+            served, wait_s = self._accepted(name, version, images, timeout_s, tightened)
+            if served.maps is None:
+                raise NotFound(f"model {name!r} has no explanations")
+            self._check_cost(served, len(images))
+            if len(images) == 0:
+                none = np.empty((0, served.card.classes), dtype=np.float32)
+                return Explained(none, np.empty((0, *served.maps), dtype=np.float32))
+            cost = served.explanation_cost
+            answer = await self._batcher.explain(served, images, timeout_s=wait_s, cost=cost)
+        self._metrics.answered(name, len(images), explained=True)
+        return answer
+
+    @contextmanager
+    def _counted(self, images: NDArray[np.uint8]) -> Iterator[None]:
+        """Count what ends without an answer."""
         samples = len(images) if images.ndim else 0
         try:
-            served = self._find(name, version)
-            timeout_s = self._granted(timeout_s)
-            self._check(served, images)
-            if not self._ready:
-                raise Draining(retry_after=1.0)
-            if samples == 0:
-                return np.empty((0, served.card.classes), dtype=np.float32)
-            probabilities = await self._batcher.submit(served, images, timeout_s=timeout_s)
+            yield
         except ServiceError as error:
             self._metrics.refused(error.reason, samples)
             raise
         except asyncio.CancelledError:
             self._metrics.refused("cancelled", samples)
             raise
-        self._metrics.answered(name, samples)
-        return probabilities
+
+    def _accepted(
+        self,
+        name: str,
+        version: str | None,
+        images: NDArray[np.uint8],
+        timeout_s: float | None,
+        tightened: bool,
+    ) -> tuple[ServedModel, float]:
+        """Who answers behind which chain, and for how long the caller waits."""
+        served = self._find(name, version)
+        if tightened and served.tightened is not None:
+            served = served.tightened
+        granted = self._granted(timeout_s)
+        self._check(served, images)
+        if not self._ready:
+            raise Draining(retry_after=1.0)
+        return served, granted
 
     def _granted(self, timeout_s: float | None) -> float:
         longest = self._batching.deadline_s
@@ -206,6 +263,14 @@ class InferenceService:
             raise TooLarge(
                 f"a request may hold limits.max_request_samples = "
                 f"{self._limits.max_request_samples} images, this one holds {len(images)}"
+            )
+
+    def _check_cost(self, served: ServedModel, samples: int) -> None:
+        cost, limit = served.explanation_cost, self._limits.max_request_samples
+        if samples * cost > limit:
+            raise TooLarge(
+                f"an explained image counts as {cost} samples, of which a request may ask for "
+                f"limits.max_request_samples = {limit}; this one explains {samples} images"
             )
 
     def _begin(self, batches: Batches[ServedModel]) -> None:

@@ -27,7 +27,15 @@ from models.card import Name
 from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
 
-__all__ = ["BatchingSettings", "LimitSettings", "ModelSettings", "Settings", "load_settings"]
+__all__ = [
+    "BatchingSettings",
+    "ExplanationSettings",
+    "LimitSettings",
+    "ModelSettings",
+    "MonitorSettings",
+    "Settings",
+    "load_settings",
+]
 
 NOT_OURS = frozenset({"API_KEY", "DATA_ROOT", "OPERATOR_KEY"})
 """Variables with our prefix that other commands read."""
@@ -43,6 +51,22 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+class ExplanationSettings(_Section):
+    """Attribution maps: which part of an image spoke for the label that leaves."""
+
+    interpreter: Annotated[str, Field(pattern=r"^(grad-cam|gradient-x-input|relevance-cam)$")]
+    """How maps are made; the operator's choice, never a caller's."""
+
+    layer: str | None = None
+    """Layer whose activations are weighed, as in `features.4`; default: the last before pooling."""
+
+    cost: Positive = 4
+    """Samples that one explained image counts as, wherever samples are limited."""
+
+    unprotected: bool = False
+    """Serve maps although no defense of the chain covers them."""
+
+
 class ModelSettings(_Section):
     """What is served under one name: a victim and the chain its answers pass through."""
 
@@ -54,6 +78,39 @@ class ModelSettings(_Section):
 
     roles: dict[str, str] = Field(default_factory=dict)
     """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
+
+    tighten: tuple[dict[str, Any], ...] | None = None
+    """The whole chain for callers that the monitor suspects; default: the chain of everybody."""
+
+    explanations: ExplanationSettings | None = None
+    """Whether, and how, callers may ask for attribution maps; default: they may not."""
+
+
+class MonitorSettings(_Section):
+    """Whether somebody watches how callers ask, and what the watcher may remember.
+
+    At most ``callers`` times ``images`` pictures of up to 32 by 32 pixels are kept: 800 kB for
+    every 1,024 grey ones, three times that for colours.
+    """
+
+    enabled: bool = False
+    """Whether callers' queries are watched at all."""
+
+    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
+    """Shapiro-Wilk W of a caller's distances below which the caller is suspected."""
+
+    hold_s: Annotated[float, Field(gt=0.0, le=604_800.0)] = 86_400.0
+    """How long a suspicion lasts after the last test that raised it."""
+
+    callers: Annotated[int, Field(ge=1, le=1_000_000)] = 256
+    """Pairs of caller and model that are followed; beyond that, who asked least recently is
+    forgotten."""
+
+    images: Annotated[int, Field(ge=16, le=100_000)] = 512
+    """Pictures kept for each pair, to measure distances from; the latest ones."""
+
+    window: Annotated[int, Field(ge=101, le=5000)] = 1000
+    """Distances kept for each pair, to test; the latest ones."""
 
 
 class LimitSettings(_Section):
@@ -147,6 +204,9 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     """How queries become batches."""
 
+    monitor: MonitorSettings = MonitorSettings()
+    """Whether somebody watches how callers ask, and what the watcher may remember."""
+
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
 
@@ -172,6 +232,16 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        for name, model in self.models.items():
+            if model.tighten is not None and not self.monitor.enabled:
+                raise ValueError(
+                    f"models.{name}.tighten needs monitor.enabled, or nobody would see it"
+                )
+            if model.explanations and model.explanations.cost > self.limits.max_request_samples:
+                raise ValueError(
+                    f"models.{name}.explanations.cost must be at most limits.max_request_samples, "
+                    "or not one image could be explained"
+                )
         return self
 
     @classmethod

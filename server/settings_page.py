@@ -56,7 +56,12 @@ limits: {max_request_samples: 64}
 PLACES = {"secret_file": "`intaglio/secret` in `$XDG_STATE_HOME` (`~/.local/state`)"}
 """Defaults that differ from machine to machine."""
 
-BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}"}
+BOUNDS = {
+    "minimum": "≥ {}",
+    "exclusiveMinimum": "> {}",
+    "maximum": "≤ {}",
+    "exclusiveMaximum": "< {}",
+}
 
 
 def settings_page() -> str:
@@ -78,6 +83,17 @@ def settings_page() -> str:
         "\n## `models.NAME`\n",
         "What is served as `NAME`; [defenses.md](defenses.md) has the chains.\n",
         *_table(model["properties"], "models.NAME", variables=False),
+    ]
+    explained = schema["$defs"]["ExplanationSettings"]
+    parts += [
+        "\n## `models.NAME.explanations`\n",
+        f"{explained['description']}\n",
+        *_table(
+            explained["properties"],
+            "models.NAME.explanations",
+            required=explained["required"],
+            variables=False,
+        ),
     ]
     return "\n".join(parts) + "\n"
 
@@ -113,6 +129,8 @@ def _default(name: str, field: Mapping[str, Any]) -> str:
 def _type(field: Mapping[str, Any]) -> str:
     if "anyOf" in field:
         (field,) = (choice for choice in field["anyOf"] if choice.get("type") != "null")
+    if "$ref" in field:
+        return "section"
     if field.get("type") == "array":
         return f"list of {_type(field['items'])}s"
     if field.get("type") == "object":

@@ -54,9 +54,11 @@ class Worker:
     def compute(
         self,
         batches: Batches[Group],
-        compute: Callable[[Group, Sequence[NDArray[np.uint8]]], Computed],
+        compute: Callable[[Group, Sequence[NDArray[np.uint8]], NDArray[np.bool_]], Computed],
     ) -> None:
         """Take ``batches`` and ``compute`` them, one after another, until there is none.
+
+        ``compute`` is given the group, the images in parts, and which of them ask for a map.
 
         The thread asks for the next batch itself: an event loop that is busy with a thousand
         other requests would let it stand still.
@@ -70,7 +72,7 @@ class Worker:
                 return
             outcome: Computed | Exception
             try:
-                outcome = _guarded(compute, batch.group, batch.parts)
+                outcome = _guarded(compute, batch.group, batch.parts, batch.explain)
             except WorkerError as error:
                 outcome = error
             batches.done(batch, outcome)

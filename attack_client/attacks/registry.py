@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from attack_client.attacks.distil import Distil
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Attack
 from attack_client.errors import AttackError
@@ -16,7 +17,10 @@ __all__ = ["GROUP", "kinds", "make"]
 GROUP = "intaglio.attacks"
 """Entry point group in which a package announces its attacks, by kind."""
 
-BUILT_IN: dict[str, type[Attack]] = {Knockoff.kind: Knockoff}
+BUILT_IN: dict[str, type[Attack]] = {
+    Distil.kind: Distil,
+    Knockoff.kind: Knockoff,
+}
 
 
 def kinds() -> Mapping[str, type[Attack]]:

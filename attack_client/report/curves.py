@@ -51,8 +51,12 @@ def draw_curves(rows: Sequence[Row]) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    # A clone that asked nothing has no place on an axis of queries.
+    rows = [row for row in rows if row.queries]
     if not rows:
         raise ReportError("there are no rows to draw curves of")
+    if len({row.attack for row in rows}) > 1:
+        rows = [row.model_copy(update={"defense": f"{_name(row)}: {row.attack}"}) for row in rows]
     columns = [kind for kind in LABELS if any(row.labels == kind for row in rows)]
     plain_known = any(row.fidelity is not None for row in rows)
     names = list(dict.fromkeys(_name(row) for row in rows))

@@ -89,9 +89,10 @@ def _rows_table(rows: tuple[Row, ...]) -> str:
         "fidelity",
         "fidelity served",
     )
+    several = len({row.attack for row in rows}) > 1
     cells = [
         (
-            row.defense if row.defense is not None else row.victim,
+            (row.defense or row.victim) + (f": {row.attack}" if several else ""),
             row.labels,
             f"{row.budget:,}",
             str(row.seed),

@@ -31,7 +31,8 @@ class Row(_Record):
         attack: kind of attack.
         labels: whether the clone learnt from probabilities or from their argmax.
         budget: queries allowed.
-        queries: answers that the clone learnt from; each was paid for.
+        queries: answers that the clone learnt from; each was paid for. 0 for a clone that had the
+            labels of as many images as the budget instead, and asked nothing.
         unique_queries: distinct images among them.
         sent: samples sent for them, retries and what a kill cut off included: the most that a
             victim which ignores idempotency keys can have charged.
@@ -57,9 +58,9 @@ class Row(_Record):
     attack: str
     labels: Labels
     budget: PositiveInt
-    queries: PositiveInt
-    unique_queries: PositiveInt
-    sent: PositiveInt
+    queries: NonNegativeInt
+    unique_queries: NonNegativeInt
+    sent: NonNegativeInt
     seed: int
     victim_accuracy: Share | None
     benign_accuracy: Share | None

@@ -31,10 +31,12 @@ class Line:
     Attributes:
         soft: rows of the clones trained on probabilities, one per seed.
         hard: rows of the clones trained on argmax labels, one per seed.
+        several: whether the victim stands under other attacks, too, and the name tells which.
     """
 
     soft: tuple[Row, ...]
     hard: tuple[Row, ...]
+    several: bool = False
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -52,7 +54,9 @@ class Line:
     @property
     def name(self) -> str:
         """The defense, or the served model where that is all one knows."""
-        return self.rows[0].defense or self.rows[0].victim
+        row = self.rows[0]
+        name = row.defense or row.victim
+        return f"{name}: {row.attack}" if self.several else name
 
     def cells(self) -> tuple[str, ...]:
         """Text under ``COLUMNS``; a dash where nothing is known."""
@@ -84,7 +88,9 @@ def summarise(rows: Iterable[Row]) -> tuple[Line, ...]:
     it.
     """
     groups: dict[tuple[object, ...], list[Row]] = {}
+    attacks: set[str] = set()
     for row in rows:
+        attacks.add(row.attack)
         key = (row.dataset, row.victim, row.pool, row.clone, row.defense, row.attack)
         groups.setdefault(key, []).append(row)
     lines = []
@@ -93,7 +99,7 @@ def summarise(rows: Iterable[Row]) -> tuple[Line, ...]:
         last = [row for row in group if row.budget == largest]
         soft = tuple(row for row in last if row.labels == "soft")
         hard = tuple(row for row in last if row.labels == "hard")
-        lines.append(Line(soft=soft, hard=hard))
+        lines.append(Line(soft=soft, hard=hard, several=len(attacks) > 1))
     return tuple(lines)
 
 

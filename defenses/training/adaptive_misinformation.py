@@ -76,6 +76,8 @@ class AdaptiveMisinformation(Objective):
     """
 
     kind: ClassVar[str] = "am"
+    mixed_precision: ClassVar[bool] = True
+    mean_over_samples: ClassVar[bool] = True
     needs_ood: ClassVar[bool] = True
 
     def __init__(

@@ -22,16 +22,14 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.func import functional_call
 
+from defenses.training.gradient_measures import Gradient, Measure
 from defenses.training.shared_forward import Remembering, Replaying
 from models.errors import TrainingError
 
-__all__ = ["ClonePass", "Measure", "Theft", "of_gradient"]
+__all__ = ["ClonePass", "Theft", "of_gradient"]
 
 Theft = Callable[[Tensor, Tensor], Tensor]
 """What a thief minimises: a scalar of the clone's and the victim's logits, each ``(B, K)``."""
-
-Measure = Callable[[Tensor], Tensor]
-"""A scalar of the clone's gradient ``(P,)``."""
 
 
 class ClonePass:
@@ -56,43 +54,48 @@ class ClonePass:
         }
         with torch.enable_grad(), Remembering() as remembered:
             self._logits: Tensor = functional_call(clone, self._parameters, (images,))
-        self._outputs = remembered.outputs
+        self._kept = remembered.kept
         self.logits = self._logits.detach()
 
-    def pulled_back(self, cotangents: Tensor) -> Tensor:
-        """``J^T r``: the gradient ``(P,)`` of the loss whose derivative by the logits is ``r``."""
-        return self._flat(
-            torch.autograd.grad(
-                self._logits, self._wanted(), cotangents, retain_graph=True, allow_unused=True
-            )
+    def pulled_back(self, cotangents: Tensor) -> Gradient:
+        """``J^T r``: the gradient of the loss whose derivative by the logits is ``r``."""
+        return torch.autograd.grad(
+            self._logits,
+            self._wanted(),
+            cotangents,
+            retain_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
-    def gradient(self, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """The gradient ``(P,)`` of a loss of the logits, itself differentiable (second order)."""
-        return self._flat(
-            torch.autograd.grad(
-                loss(self._logits), self._wanted(), create_graph=True, allow_unused=True
-            )
+    def gradient(self, loss: Callable[[Tensor], Tensor]) -> Gradient:
+        """The gradient of a loss of the logits, itself differentiable (second order)."""
+        return torch.autograd.grad(
+            loss(self._logits),
+            self._wanted(),
+            create_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
 
-    def pushed_forward(self, direction: Tensor) -> Tensor:
-        """``J u``: how the logits ``(B, K)`` change as the parameters move along ``u`` ``(P,)``.
+    def pushed_forward(self, direction: Gradient) -> Tensor:
+        """``J u``: how the logits ``(B, K)`` change as the parameters move along ``u``.
 
         Raises:
             TrainingError: torch has no forward-mode derivative of some layer.
         """
         _load_forward_rules()
-        sizes = [parameter.numel() for parameter in self._wanted()]
-        pieces = torch.split(direction, sizes)
         with torch.no_grad(), forward_ad.dual_level():
             moving: dict[str, Tensor] = {
                 name: forward_ad.make_dual(  # type: ignore[no-untyped-call]
-                    parameter.detach(), piece.view(parameter.shape)
+                    parameter.detach(), piece
                 )
-                for (name, parameter), piece in zip(self._parameters.items(), pieces, strict=True)
+                for (name, parameter), piece in zip(
+                    self._parameters.items(), direction, strict=True
+                )
             }
             try:
-                with Replaying(self._outputs):
+                with Replaying(self._kept):
                     moved = functional_call(self._clone, moving, (self._images,))
             except NotImplementedError as error:
                 raise TrainingError(
@@ -106,14 +109,6 @@ class ClonePass:
 
     def _wanted(self) -> tuple[Tensor, ...]:
         return tuple(self._parameters.values())
-
-    def _flat(self, gradients: tuple[Tensor | None, ...]) -> Tensor:
-        return torch.cat(
-            [
-                (torch.zeros_like(parameter) if gradient is None else gradient).flatten()
-                for parameter, gradient in zip(self._wanted(), gradients, strict=True)
-            ]
-        )
 
 
 def of_gradient(
@@ -134,18 +129,17 @@ def of_gradient(
     """
     answers = said.detach().requires_grad_()
     if second_order:
-        value = measure(clone.gradient(lambda logits: theft(logits, answers)))
+        value = measure.value(clone.gradient(lambda logits: theft(logits, answers)))
         (gradient,) = torch.autograd.grad(value, answers)
         return _external(value.detach(), said, gradient)
 
     logits = clone.logits.detach().requires_grad_()
     with torch.enable_grad():
         (pull,) = torch.autograd.grad(theft(logits, answers), logits, create_graph=True)
-        received = clone.pulled_back(pull.detach()).requires_grad_()
-        value = measure(received)
-    (direction,) = torch.autograd.grad(value, received)
-    (gradient,) = torch.autograd.grad(pull, answers, clone.pushed_forward(direction))
-    return _external(value.detach(), said, gradient)
+    slope = measure.slope(clone.pulled_back(pull.detach()))
+    tangent = slope.scale * clone.pushed_forward(slope.direction)
+    (gradient,) = torch.autograd.grad(pull, answers, tangent)
+    return _external(slope.value, said, gradient)
 
 
 @cache

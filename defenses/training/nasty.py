@@ -8,35 +8,43 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from defenses.errors import OptionError
-from models.training.objective import Batch, Objective
+from defenses.training.against_base import AgainstBase
+from models.training.objective import Batch
 
-__all__ = ["Nasty", "divergence"]
+__all__ = ["Direction", "Nasty", "divergence"]
+
+Direction = Literal["teacher-base", "base-teacher"]
 
 
-def divergence(teacher: Tensor, base: Tensor, tau: float) -> Tensor:
-    """``tau^2 KL(softmax(z_T / tau) || softmax(z_A / tau))``, the mean over the batch.
+def divergence(
+    teacher: Tensor, base: Tensor, tau: float, direction: Direction = "teacher-base"
+) -> Tensor:
+    """``tau^2`` times a Kullback-Leibler divergence at temperature tau, the mean over the batch.
 
-    Bounded above by ``-tau^2 log min_k softmax(z_A / tau)_k``, so that maximising it over the
-    teacher ends somewhere.
+    ``KL(softmax(z_T / tau) || softmax(z_A / tau))`` in the direction ``teacher-base``. That is
+    bounded above by ``-tau^2 log min_k softmax(z_A / tau)_k``, so that maximising it over the
+    teacher ends somewhere; ``KL(softmax(z_A / tau) || softmax(z_T / tau))`` has no bound.
 
     Args:
         teacher: logits z_T ``(B, K)``.
         base: logits z_A ``(B, K)`` of the adversarial network.
         tau: temperature, above 0.
+        direction: which of the two.
     """
     ours = functional.log_softmax(teacher / tau, dim=1)
     theirs = functional.log_softmax(base / tau, dim=1)
-    return tau * tau * functional.kl_div(theirs, ours, reduction="batchmean", log_target=True)
+    # torch's arguments are the second distribution, then the first.
+    second, first = (theirs, ours) if direction == "teacher-base" else (ours, theirs)
+    return tau * tau * functional.kl_div(second, first, reduction="batchmean", log_target=True)
 
 
-class Nasty(Objective):
+class Nasty(AgainstBase):
     """Cross-entropy, less ``omega`` times the divergence from a frozen, plainly trained base.
 
     Args:
@@ -48,12 +56,17 @@ class Nasty(Objective):
         tau: temperature; above 0.
         ramp_epochs: over which ``omega`` grows from 0 to its full value, in proportion; 0 starts
             with all of it, as the authors do, which deep networks do not always survive.
+        direction: ``teacher-base``, KL(T || A), as their code computes it; or ``base-teacher``,
+            KL(A || T), as their paper prints it, which is unbounded: it wants a smaller ``omega``,
+            a ramp or ``plan.clip_norm``.
 
     Raises:
         OptionError: an option is out of range.
     """
 
     kind: ClassVar[str] = "nasty"
+    mixed_precision: ClassVar[bool] = True
+    mean_over_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -63,40 +76,40 @@ class Nasty(Objective):
         omega: float = 0.04,
         tau: float = 4.0,
         ramp_epochs: float = 0.0,
+        direction: Direction = "teacher-base",
     ) -> None:
         for option, value in (("omega", omega), ("ramp_epochs", ramp_epochs)):
             if not (math.isfinite(value) and value >= 0.0):
                 raise OptionError(option, f"must be a finite number >= 0, not {value!r}")
         if not (math.isfinite(tau) and tau > 0.0):
             raise OptionError("tau", f"must be a finite number above 0, not {tau!r}")
-        self._victim = victim
-        self._base = base.eval().requires_grad_(False)
+        if direction not in get_args(Direction):
+            raise OptionError(
+                "direction", f"must be teacher-base or base-teacher, not {direction!r}"
+            )
+        super().__init__(victim, base)
         self._omega = float(omega)
         self._tau = float(tau)
         self._ramp_epochs = float(ramp_epochs)
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """``victim``."""
-        return {"victim": self._victim}
-
-    @property
-    def frozen(self) -> Mapping[str, nn.Module]:
-        """``base``."""
-        return {"base": self._base}
+        self._direction: Direction = direction
 
     def options(self) -> Mapping[str, bool | int | float | str]:
-        """``omega``, ``tau`` and ``ramp_epochs``."""
-        return {"omega": self._omega, "tau": self._tau, "ramp_epochs": self._ramp_epochs}
+        """``omega``, ``tau``, ``ramp_epochs`` and ``direction``."""
+        return {
+            "omega": self._omega,
+            "tau": self._tau,
+            "ramp_epochs": self._ramp_epochs,
+            "direction": self._direction,
+        }
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """``cross_entropy``, and ``divergence``, which is negative."""
         logits = self._victim(batch.images)
-        with torch.no_grad():
-            base = self._base(batch.images)
+        base = self.said_by_base(batch.images)
+        distance = divergence(logits, base, self._tau, self._direction)
         ramped = batch.done < self._ramp_epochs
         weight = self._omega * (batch.done / self._ramp_epochs if ramped else 1.0)
         return {
             "cross_entropy": functional.cross_entropy(logits, batch.targets),
-            "divergence": -weight * divergence(logits, base, self._tau),
+            "divergence": -weight * distance,
         }

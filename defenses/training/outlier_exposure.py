@@ -38,6 +38,8 @@ class OutlierExposure(Objective):
     """
 
     kind: ClassVar[str] = "outlier-exposure"
+    mixed_precision: ClassVar[bool] = True
+    mean_over_samples: ClassVar[bool] = True
     needs_ood: ClassVar[bool] = True
 
     def __init__(

@@ -1,8 +1,9 @@
 """A forward-mode pass that does not repeat the forward pass before it.
 
-Nearly all of a network's work is in its convolutions and matrices. Those of the same network on
-the same images give the same outputs again, so that only their tangents are left to compute:
-``d(W x + b) = dW x + db + W dx``, two products instead of three.
+Nearly all of a network's work is in its convolutions and matrices, and in finding the maxima that
+it pools. Those of the same network on the same images come out the same again, so that only their
+tangents are left to compute: ``d(W x + b) = dW x + db + W dx``, two products instead of three, and
+of a maximum the tangent of what it was.
 """
 
 from __future__ import annotations
@@ -16,30 +17,40 @@ from torch.autograd import forward_ad
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Remembering", "Replaying"]
+__all__ = ["Kept", "Remembering", "Replaying"]
 
 Product = Callable[..., Tensor]
 
 PRODUCTS: tuple[Product, ...] = (functional.conv2d, functional.linear)
 
+MAXIMA: tuple[Product, ...] = (functional.max_pool2d,)
+
+Kept = tuple[Tensor, ...]
+"""What an operation gave: its output, and of maxima where they were found."""
+
 
 class Remembering(TorchFunctionMode):
-    """Keeps what every convolution and matrix gives in a forward pass.
+    """Keeps what every convolution, matrix and two-dimensional max-pooling gives in a forward pass.
 
     Attributes:
-        outputs: of those, in the order in which they were computed, without a graph.
+        kept: of those, in the order in which they were computed, without a graph.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.outputs: list[Tensor] = []
+        self.kept: list[Kept] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = func(*args, **(kwargs or {}))
+        options = kwargs or {}
+        if func in MAXIMA and not options.get("return_indices", False):
+            output, places = func(*args, **{**options, "return_indices": True})
+            self.kept.append((output.detach(), places))
+            return output
+        result = func(*args, **options)
         if func in PRODUCTS:
-            self.outputs.append(result.detach())
+            self.kept.append((result.detach(),))
         return result
 
 
@@ -47,19 +58,32 @@ class Replaying(TorchFunctionMode):
     """Computes the tangents of a forward-mode pass only, where the rest is known.
 
     Args:
-        outputs: what ``Remembering`` kept of the same pass, with the same parameters and images.
+        kept: what ``Remembering`` kept of the same pass, with the same parameters and images.
     """
 
-    def __init__(self, outputs: Iterable[Tensor]) -> None:
+    def __init__(self, kept: Iterable[Kept]) -> None:
         super().__init__()
-        self._outputs = iter(outputs)
+        self._kept = iter(kept)
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        options = kwargs or {}
+        if func in MAXIMA and not options.get("return_indices", False):
+            return _picked(*next(self._kept), *args, **options)
         if func in PRODUCTS:
-            return _moved(func, next(self._outputs), *args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            return _moved(func, *next(self._kept), *args, **options)
+        return func(*args, **options)
+
+
+def _picked(output: Tensor, places: Tensor, input: Tensor, *_: Any, **__: Any) -> Tensor:
+    """Max-pooling with its tangent, given its value and where in each map that was found."""
+    moving = _parts(input)[1]
+    if moving is None:
+        return output
+    tangent = moving.flatten(-2).gather(-1, places.flatten(-2)).view(places.shape)
+    dual: Tensor = forward_ad.make_dual(output, tangent)  # type: ignore[no-untyped-call]
+    return dual
 
 
 def _moved(

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from defenses.errors import OptionError
+from defenses.training.against_base import AgainstBase
 from defenses.training.epd import epd
 from defenses.training.sparse import sparse
-from models.training.objective import Batch, Objective
+from models.training.objective import Batch
 
 __all__ = ["AdversarialSparseTeacher", "SparseLoss", "SparseTeacher", "Target"]
 
@@ -25,7 +26,7 @@ SparseLoss = Literal["epd", "kl"]
 Target = Literal["base", "self"]
 
 
-class SparseTeacher(Objective):
+class SparseTeacher(AgainstBase):
     """STT: ``alpha tau^2 D(p, q) + (1 - alpha) CE(z, y)``.
 
     p is the victim's softmax at temperature tau, q that of the base network's sparse logits on the
@@ -33,8 +34,7 @@ class SparseTeacher(Objective):
 
     Args:
         victim: the teacher to train.
-        base: the plain model of the same architecture. It is put into evaluation mode and never
-            changed.
+        base: the plain model of the same architecture; see ``AgainstBase``.
         alpha: share of the sparse term, in [0, 1].
         tau: temperature, above 0.
         sparsity: share of the classes that q keeps, the paper's sparsity ratio; above 0, at most 1.
@@ -45,6 +45,8 @@ class SparseTeacher(Objective):
     """
 
     kind: ClassVar[str] = "stt"
+    mixed_precision: ClassVar[bool] = True
+    mean_over_samples: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -64,22 +66,11 @@ class SparseTeacher(Objective):
             raise OptionError("sparsity", f"must be above 0 and at most 1, not {sparsity!r}")
         if loss not in get_args(SparseLoss):
             raise OptionError("loss", f"must be epd or kl, not {loss!r}")
-        self._victim = victim
-        self._base = base.eval().requires_grad_(False)
+        super().__init__(victim, base)
         self._alpha = float(alpha)
         self._tau = float(tau)
         self._sparsity = float(sparsity)
         self._loss = loss
-
-    @property
-    def networks(self) -> Mapping[str, nn.Module]:
-        """``victim``."""
-        return {"victim": self._victim}
-
-    @property
-    def frozen(self) -> Mapping[str, nn.Module]:
-        """``base``."""
-        return {"base": self._base}
 
     def options(self) -> Mapping[str, bool | int | float | str]:
         """``alpha``, ``tau``, ``sparsity`` and ``loss``."""
@@ -109,8 +100,7 @@ class SparseTeacher(Objective):
 
     def taught(self, batch: Batch) -> Tensor:
         """The logits ``(B, K)`` that are made sparse; no gradient flows through them."""
-        logits: Tensor = self._base(batch.images)
-        return logits
+        return self.said_by_base(batch.images)
 
 
 class AdversarialSparseTeacher(SparseTeacher):
@@ -157,11 +147,12 @@ class AdversarialSparseTeacher(SparseTeacher):
     def taught(self, batch: Batch) -> Tensor:
         """What ``target`` says of the paired images."""
         assert batch.paired is not None, "the loop supplies what needs_paired asks for"
-        network = self._base if self._target == "base" else self._victim
-        was_training = network.training
-        network.eval()
+        if self._target == "base":
+            return self.said_by_base(batch.paired)
+        was_training = self._victim.training
+        self._victim.eval()
         try:
-            logits: Tensor = network(batch.paired)
+            logits: Tensor = self._victim(batch.paired)
         finally:
-            network.train(was_training)
+            self._victim.train(was_training)
         return logits

@@ -120,6 +120,20 @@ def _print_card(console: Console, card: Card) -> None:
             f"{len(calibration.thresholds)} thresholds on {calibration.samples} validation images "
             f"of {calibration.dataset}, reference accuracy {calibration.reference:.2%}",
         )
+    for kind, codebook in card.codebooks.items():
+        facts.add_row(
+            f"codebook {kind}",
+            f"{codebook.words:,} words within {codebook.epsilon:g} of {codebook.samples:,} answers "
+            f"to images of {', '.join(codebook.datasets)}",
+        )
+    if card.measured:
+        facts.add_row(
+            f"ensemble of {len(card.members)}",
+            ", ".join(
+                f"{figure.dataset} {figure.split} {figure.accuracy:.2%} of {figure.samples:,}"
+                for figure in card.measured
+            ),
+        )
     console.print(facts)
     networks = Table(
         "role", "architecture", "parameters", "trained", "measured", box=box.SIMPLE_HEAD
@@ -135,7 +149,8 @@ def _print_card(console: Console, card: Card) -> None:
             if training is None
             else f"{training.objective} on {training.data}"
             + (f" against {training.ood}" if training.ood else "")
-            + f", {training.epochs} epochs, seed {training.seed}, {training.selection}",
+            + f", {training.epochs} epochs, seed {training.seed}, {training.selection}"
+            + (", deterministic" if training.deterministic else ""),
             "\n".join(
                 f"{figure.dataset} {figure.split} {figure.accuracy:.2%} of {figure.samples:,}"
                 for figure in network.measured
@@ -146,5 +161,6 @@ def _print_card(console: Console, card: Card) -> None:
 
 def _test_accuracy(card: Card) -> str:
     network = card.networks.get("victim") or next(iter(card.networks.values()))
-    figures = [figure for figure in network.measured if figure.split == "test"]
+    measured = card.measured or network.measured
+    figures = [figure for figure in measured if figure.split == "test"]
     return f"{figures[-1].accuracy:.2%} on {figures[-1].dataset}" if figures else ""

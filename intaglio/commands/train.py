@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from intaglio.recipe import Recipe
 
 __all__ = ["train"]
 
@@ -39,6 +45,21 @@ __all__ = ["train"]
     metavar="FACTORY",
     help="Let the recipe call this architecture of your own: package.module:name or file.py:name.",
 )
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write losses, accuracy and learning rate of every epoch to NAME.csv in this directory.",
+)
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write them, and those of every step, as TensorBoard events under this directory.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Build everything, take one step on random images, print what would be trained.",
+)
 @click.option("--list", "listing", is_flag=True, help="Show the recipes that come with Intaglio.")
 def train(
     *,
@@ -49,58 +70,124 @@ def train(
     device: str,
     restart: bool,
     allow_factories: tuple[str, ...],
+    metrics: Path | None,
+    tensorboard: Path | None,
+    dry_run: bool,
     listing: bool,
 ) -> None:
     """Train RECIPE and write the bundle NAME/VERSION under the output directory.
 
     RECIPE is the path of a YAML file, or the name of a recipe that comes with Intaglio (--list).
-    A run that was interrupted goes on when the same command is given again.
+    A run that was interrupted goes on when the same command is given again. Several GPUs, of one
+    machine or more: torchrun --no-python --nproc-per-node N intaglio train RECIPE.
     """
     from rich.console import Console
-    from rich.table import Table
 
     from defenses.errors import DefenseError
-    from intaglio.commands.counting import Counting
     from intaglio.recipe import load_recipe, shipped_recipes
     from models.errors import ModelsError
 
     console = Console(soft_wrap=True)
-    if listing:
-        table = Table("recipe", "what it trains", box=None, pad_edge=False)
-        for name, description in shipped_recipes().items():
-            table.add_row(name, description)
-        console.print(table)
-        return
-    if recipe is None:
-        raise click.UsageError("give a recipe, or --list to see those there are")
-
-    counting = Counting("adversarial set", console)
     try:
+        if listing:
+            from intaglio.commands.recipe_tables import print_recipes
+
+            recipes = {name: load_recipe(name) for name in shipped_recipes()}
+            print_recipes(console, recipes, data_root)
+            return
+        if recipe is None:
+            raise click.UsageError("give a recipe, or --list to see those there are")
         loaded = load_recipe(recipe, overrides)
-
-        from intaglio.training import train_recipe
-        from models.bundle import read_card
-        from models.training.device import choose_device
-        from models.training.progress import RichReporter
-
-        bundle = train_recipe(
+        if dry_run:
+            _rehearse(console, loaded, data_root, device, allow_factories)
+            return
+        _train(
+            console,
             loaded,
             out=out,
             data_root=data_root,
-            device=choose_device(device),
-            reporter=RichReporter(loaded.name, console=console),
+            device=device,
             restart=restart,
             allow_factories=allow_factories,
-            adversarial=counting,
+            metrics=metrics,
+            tensorboard=tensorboard,
         )
-        card = read_card(bundle)
     except (ModelsError, DefenseError) as error:
         raise _Refused(str(error)) from error
     except KeyboardInterrupt:
         raise _Refused("interrupted: the same command goes on after the last epoch") from None
-    finally:
-        counting.stop()
-    for measurement in card.networks["victim"].measured:
+
+
+def _rehearse(
+    console: Console,
+    recipe: Recipe,
+    data_root: Path | None,
+    device: str,
+    allow_factories: tuple[str, ...],
+) -> None:
+    from intaglio.commands.recipe_tables import print_rehearsal
+    from intaglio.dry_run import dry_run
+    from models.training.device import choose_device
+
+    tried = dry_run(
+        recipe,
+        data_root=data_root,
+        device=choose_device(device),
+        allow_factories=allow_factories,
+    )
+    print_rehearsal(console, recipe, tried, data_root)
+
+
+def _train(
+    console: Console,
+    recipe: Recipe,
+    *,
+    out: Path,
+    data_root: Path | None,
+    device: str,
+    restart: bool,
+    allow_factories: tuple[str, ...],
+    metrics: Path | None,
+    tensorboard: Path | None,
+) -> None:
+    from intaglio.commands.counting import Counting
+    from intaglio.training import train_recipe
+    from models.bundle import read_card
+    from models.training.metrics import CsvMetrics, Metrics, TensorBoardMetrics
+    from models.training.progress import RichReporter
+    from models.training.team import launched
+
+    written: list[Metrics] = []
+    if metrics is not None:
+        written.append(CsvMetrics(metrics / f"{recipe.name}.csv", restart=restart))
+    if tensorboard is not None:
+        written.append(TensorBoardMetrics(tensorboard / recipe.name))
+    counting = Counting("adversarial set", console)
+    with launched(device) as (team, place):
+
+        def told(what: str) -> RichReporter | None:
+            return RichReporter(what, console=console) if team.leads else None
+
+        try:
+            bundle = train_recipe(
+                recipe,
+                out=out,
+                data_root=data_root,
+                device=place,
+                reporter=told(recipe.name),
+                hash_reporter=told(f"{recipe.name}, hash network"),
+                metrics=written,
+                restart=restart,
+                allow_factories=allow_factories,
+                adversarial=counting if team.leads else None,
+                team=team,
+            )
+        finally:
+            counting.stop()
+        if not team.leads:
+            return
+    card = read_card(bundle)
+    for measurement in card.measured or card.networks["victim"].measured:
         console.print(
             f"{measurement.split} accuracy {measurement.accuracy:.2%} "
             f"({measurement.samples} images of {measurement.dataset})"

@@ -85,6 +85,8 @@ class PreActivationResNet(nn.Module):
                 width = filters
         self.blocks = nn.Sequential(*stages)
         self.norm = nn.BatchNorm2d(width)
+        # A module, so that class activation maps can be taken here.
+        self.activation = nn.ReLU()
         self.classifier = nn.Linear(width, outputs)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -93,6 +95,6 @@ class PreActivationResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)`` of normalised images ``(B, C, H, W)``."""
-        features = self.norm(self.blocks(self.stem(images))).relu()
+        features = self.activation(self.norm(self.blocks(self.stem(images))))
         logits: Tensor = self.classifier(features.mean(dim=(2, 3)))
         return logits

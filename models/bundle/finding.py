@@ -8,7 +8,7 @@ from pathlib import Path
 from models.card import NAME
 from models.errors import BundleNotFound
 
-__all__ = ["CARD", "find_bundles", "resolve_bundle", "version_key"]
+__all__ = ["CARD", "find_bundles", "next_version", "resolve_bundle", "version_key"]
 
 CARD = "card.json"
 
@@ -47,6 +47,12 @@ def resolve_bundle(root: Path, name: str) -> Path:
         held = ", ".join(f"{path.parent.name}/{path.name}" for path in bundles) or "no bundle"
         raise BundleNotFound(f"there is no bundle {name!r} under {root}, which holds {held}")
     return matching[-1]
+
+
+def next_version(root: Path, name: str) -> str:
+    """The number after the highest one that a bundle called ``name`` has under ``root``."""
+    taken = (path.name for path in find_bundles(root) if path.parent.name == name)
+    return str(1 + max((int(version) for version in taken if version.isdecimal()), default=0))
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:

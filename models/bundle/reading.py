@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from models import architectures
 from models.bundle.finding import CARD
 from models.bundle.weights import check_finite, check_match, from_bytes, instantiate, skeleton
 from models.card import Card, NetworkCard
 from models.errors import ArchitectureError, BundleError, BundleNotFound
+from models.simplex import on_simplex
 
 __all__ = ["LARGEST_CARD", "Bundle", "open_bundle", "read_card"]
 
@@ -56,10 +57,7 @@ class Bundle:
         """
         network = self._network(role)
         source = str(self._path / network.file)
-        data = _regular_file(self._path, network.file).read_bytes()
-        _check_hash(hashlib.sha256(data).hexdigest(), network, source)
-        tensors = from_bytes(data, source)
-        del data
+        tensors = from_bytes(self.content(network.file, network.sha256), source)
         expected = skeleton(
             network.architecture,
             network.arguments,
@@ -86,6 +84,41 @@ class Bundle:
             )
         module.load_state_dict(tensors, strict=True)
         return module.eval().requires_grad_(False).to(device)
+
+    def at(self, path: Path, card: Card) -> Bundle:
+        """The bundle at ``path`` that ``card`` describes, with what this one was allowed."""
+        return Bundle(path, card, allow_factories=self._allow_factories)
+
+    def content(self, file: str, sha256: str) -> bytes:
+        """The bytes of a file of this bundle, which are those that its card describes.
+
+        Raises:
+            BundleError: it is missing, no regular file, or has another hash.
+        """
+        data = _regular_file(self._path, file).read_bytes()
+        _check_hash(hashlib.sha256(data).hexdigest(), sha256, str(self._path / file))
+        return data
+
+    def codebook(self, kind: str, device: torch.device | str = "cpu") -> Tensor:
+        """The words ``(n, K)`` float32 for the defense ``kind``, in their order, on ``device``.
+
+        Raises:
+            BundleError: there is no such codebook, or it is not n probability vectors.
+        """
+        held = self._card.codebooks.get(kind)
+        if held is None:
+            raise BundleError(
+                f"bundle {self._card.name}/{self._card.version} has no codebook for {kind}"
+            )
+        source = str(self._path / held.file)
+        tensors = from_bytes(self.content(held.file, held.sha256), source)
+        words = tensors.get("words")
+        shape = (held.words, self._card.classes)
+        if len(tensors) != 1 or words is None or words.shape != shape:
+            raise BundleError(f"{source} must hold one tensor, words {shape[0]}x{shape[1]}")
+        if words.dtype != torch.float32 or not on_simplex(words):
+            raise BundleError(f"{source}: every word must be a float32 probability vector")
+        return words.to(device)
 
     def _network(self, role: str) -> NetworkCard:
         try:
@@ -119,8 +152,11 @@ def open_bundle(path: Path, *, allow_factories: Collection[str] = ()) -> Bundle:
         file = _regular_file(path, network.file)
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        _check_hash(digest, network, str(file))
-    return Bundle(path, card, allow_factories=allow_factories)
+        _check_hash(digest, network.sha256, str(file))
+    bundle = Bundle(path, card, allow_factories=allow_factories)
+    for codebook in card.codebooks.values():
+        bundle.content(codebook.file, codebook.sha256)
+    return bundle
 
 
 def read_card(path: Path) -> Card:
@@ -166,9 +202,9 @@ def _regular_file(directory: Path, name: str) -> Path:
     return file
 
 
-def _check_hash(digest: str, network: NetworkCard, source: str) -> None:
-    if digest != network.sha256:
+def _check_hash(digest: str, stated: str, source: str) -> None:
+    if digest != stated:
         raise BundleError(
             f"{source} is not the file its card describes: sha256 is {digest[:12]}…, the card "
-            f"says {network.sha256[:12]}…"
+            f"says {stated[:12]}…"
         )

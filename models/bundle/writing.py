@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from models.bundle.finding import CARD
+from models.bundle.publishing import publish
 from models.bundle.weights import check_finite, check_match, skeleton, to_bytes
 from models.card import (
     Calibration,
@@ -23,6 +21,7 @@ from models.card import (
     Measurement,
     NetworkCard,
     Normalisation,
+    Sensitivity,
     TrainingCard,
 )
 from models.errors import BundleError
@@ -61,6 +60,8 @@ def write_bundle(
     labels: Sequence[str],
     networks: Mapping[str, NetworkSource],
     calibrations: Mapping[str, Calibration] = {},
+    measured: Sequence[Measurement] = (),
+    sensitivity: Sensitivity | None = None,
 ) -> Path:
     """Write ``root/NAME/VERSION``; readers see all of it or nothing.
 
@@ -73,6 +74,8 @@ def write_bundle(
         labels: K class names in the order of the victim's logits.
         networks: by role.
         calibrations: threshold tables by kind of defense.
+        measured: what was measured of an ensemble as a whole.
+        sensitivity: of the victim's layers.
 
     Returns:
         The directory of the bundle.
@@ -95,27 +98,15 @@ def write_bundle(
             labels=tuple(labels),
             networks=cards,
             calibrations=dict(calibrations),
+            measured=tuple(measured),
+            sensitivity=sensitivity,
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, first["loc"]))
         raise BundleError(f"bundle {name}/{version}: {key}: {first['msg']}") from error
     files[CARD] = (card.model_dump_json(indent=2) + "\n").encode()
-
-    target = root / name / version
-    if target.exists():
-        raise BundleError(f"{target} exists: a bundle is never overwritten, choose another version")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{name}-{version}-", dir=root))
-    try:
-        for file, data in files.items():
-            _write_durably(hidden / file, data)
-        hidden.chmod(0o755)
-        _rename(hidden, target)
-    except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
-        raise
-    return target
+    return publish(root, name, version, files)
 
 
 def _describe(role: str, source: NetworkSource, input: InputSpec, sha256: str) -> NetworkCard:
@@ -160,27 +151,3 @@ def _outputs(module: nn.Module, input: InputSpec, role: str) -> int:
     finally:
         module.train(training)
     return int(logits.shape[1])
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with path.open("xb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _rename(hidden: Path, target: Path) -> None:
-    try:
-        hidden.rename(target)
-    except OSError as error:
-        if target.exists():
-            raise BundleError(
-                f"{target} exists: a bundle is never overwritten, choose another version"
-            ) from error
-        raise
-    for directory in (target.parent, target.parent.parent):
-        handle = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -15,7 +15,7 @@ from models.datasets.npz import read_npz
 from models.datasets.vision import VISION, load_vision
 from models.errors import DatasetNotFound
 
-__all__ = ["ROOT_VARIABLE", "load", "names"]
+__all__ = ["ROOT_VARIABLE", "is_bundled", "is_downloadable", "load", "local_file", "names"]
 
 ROOT_VARIABLE = "INTAGLIO_DATA_ROOT"
 """Environment variable that names the data root where no argument does."""
@@ -32,6 +32,30 @@ SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 def names() -> tuple[str, ...]:
     """Names that ``load`` knows besides those of files under the data root, sorted."""
     return tuple(sorted(BUNDLED.keys() | VISION.keys()))
+
+
+def is_bundled(name: str) -> bool:
+    """Whether ``name`` comes with the dependencies."""
+    return name in BUNDLED
+
+
+def is_downloadable(name: str) -> bool:
+    """Whether torchvision downloads ``name`` where it is not under the data root."""
+    return name in VISION
+
+
+def local_file(name: str, root: Path | None = None) -> Path | None:
+    """The file ``NAME.npz`` under the data root, if it is there.
+
+    Args:
+        name: of a dataset.
+        root: the data root; by default that of the environment.
+    """
+    root = root if root is not None else _root_from_environment()
+    if root is None or not SAFE.fullmatch(name):
+        return None
+    path = root / f"{name}.npz"
+    return path if path.is_file() else None
 
 
 def load(spec: str, *, root: Path | None = None, split_seed: int = 0) -> Dataset:
@@ -59,8 +83,8 @@ def load(spec: str, *, root: Path | None = None, split_seed: int = 0) -> Dataset
         return read_folder(target, split_seed=split_seed)
     root = root if root is not None else _root_from_environment()
     if SAFE.fullmatch(spec):
-        if root is not None and (root / f"{spec}.npz").is_file():
-            return read_npz(root / f"{spec}.npz", name=spec)
+        if (file := local_file(spec, root)) is not None:
+            return read_npz(file, name=spec)
         if spec in BUNDLED:
             return BUNDLED[spec](split_seed)
         if spec in VISION:

@@ -12,22 +12,30 @@ from models.training.data import TrainingData, to_unit
 from models.training.objective import Batch
 from models.training.order import epoch_batches, generator, ood_batches
 from models.training.plan import Plan
+from models.training.team import ALONE, Team
 
 __all__ = ["batches"]
 
 
 def batches(
-    data: TrainingData, plan: Plan, epoch: int, *, device: torch.device | str
+    data: TrainingData,
+    plan: Plan,
+    epoch: int,
+    *,
+    device: torch.device | str,
+    team: Team = ALONE,
 ) -> Iterator[Batch]:
     """The batches of epoch ``epoch`` (from 1), on ``device``; each image occurs once.
 
     Where ``data`` holds out-of-distribution images, every batch carries as many of them as it has
     images; they are cycled in an order of their own. Paired images are moved as their images are.
+    A process of a team is given its share of every batch.
     """
     layout = torch.channels_last if plan.channels_last else torch.contiguous_format
 
     def prepared(images: Tensor, draws: torch.Generator) -> Tensor:
-        moved = augmented(images, plan.augment, draws)
+        # Draws are made for the whole batch, so that they do not depend on the size of the team.
+        moved = augmented(images, plan.augment, draws)[team.share(len(images))]
         return to_unit(moved, device).contiguous(memory_format=layout)
 
     order = epoch_batches(len(data.images), plan.steps(len(data.images)), plan.seed, epoch)
@@ -40,7 +48,7 @@ def batches(
         draws = generator(plan.seed, "augment", epoch, step)
         yield Batch(
             images=prepared(data.images[chosen], draws),
-            targets=data.targets[chosen].to(device, non_blocking=True),
+            targets=data.targets[chosen][team.share(len(chosen))].to(device, non_blocking=True),
             ood=None if data.ood is None else prepared(data.ood[others], draws),
             # The same draws again, hence the same crop and flip.
             paired=None

@@ -31,7 +31,7 @@ from models.training.plan import Plan
 __all__ = ["Best", "Checkpoint", "Store", "restore", "run_digest", "snapshot"]
 
 FILE = "checkpoint.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 Weights = dict[str, Tensor]
 """Parameters and buffers of all networks, named ``ROLE/NAME``."""
@@ -48,12 +48,21 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Where a run was after an epoch."""
+    """Where a run was after an epoch.
+
+    Attributes:
+        weights: of all networks.
+        optimiser: its state by parameter.
+        history: of the epochs so far.
+        best: where the best epoch on validation data is kept.
+        scale: of float16's losses, where there is one.
+    """
 
     weights: Weights
     optimiser: dict[int, dict[str, Any]]
     history: tuple[EpochRecord, ...]
     best: Best | None
+    scale: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def snapshot(networks: Mapping[str, nn.Module]) -> Weights:
@@ -138,12 +147,13 @@ class Store:
         optimiser: torch.optim.Optimizer,
         history: Sequence[EpochRecord],
         best: Best | None,
+        scale: Mapping[str, float] = {},
     ) -> None:
         """Replace the checkpoint; a kill leaves the old one or the new one."""
         if self._directory is None:
             return
         moments = optimiser.state_dict()["state"]
-        checkpoint = Checkpoint(snapshot(networks), moments, tuple(history), best)
+        checkpoint = Checkpoint(snapshot(networks), moments, tuple(history), best, scale)
         self._directory.mkdir(parents=True, exist_ok=True)
         header, tensors = _encoded(checkpoint)
         header["digest"] = self._digest
@@ -173,6 +183,7 @@ def _encoded(checkpoint: Checkpoint) -> tuple[dict[str, Any], Weights]:
         "optimiser": scalars,
         "history": [dataclasses.asdict(record) for record in checkpoint.history],
         "best": None if best is None else [best.epoch, best.accuracy],
+        "scale": dict(checkpoint.scale),
     }
     return header, tensors
 
@@ -190,6 +201,7 @@ def _decoded(header: dict[str, Any], tensors: Weights) -> Checkpoint:
         optimiser=optimiser,
         history=tuple(EpochRecord(**record) for record in header["history"]),
         best=None if best is None else Best(best[0], best[1], _under("best/", tensors)),
+        scale=header["scale"],
     )
 
 

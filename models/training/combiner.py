@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["COMBINERS", "Combiner", "PCGrad", "Sum"]
+from models.training.inner_product import inner_product
+
+__all__ = ["COMBINERS", "Combiner", "PCGrad", "PCGradSum", "Sum"]
 
 
 class Combiner(Protocol):
@@ -67,27 +70,22 @@ class PCGrad:
             torch.autograd.grad(loss, parameters, retain_graph=left > 0, allow_unused=True)
             for left, loss in zip(reversed(range(len(losses))), losses.values(), strict=True)
         ]
-        reached = [
-            index
-            for index in range(len(parameters))
-            if any(of_loss[index] is not None for of_loss in gradients)
-        ]
-        flat = torch.stack(
-            [
-                torch.cat(
-                    [
-                        (torch.zeros_like(parameters[i]) if g is None else g).flatten()
-                        for i, g in ((index, of_loss[index]) for index in reached)
-                    ]
-                )
-                for of_loss in gradients
-            ]
-        )
-        weights = _surgery((flat @ flat.T).double().cpu(), draws).mean(dim=0)
-        merged = weights.to(flat) @ flat
-        sizes = [parameters[index].numel() for index in reached]
-        for index, piece in zip(reached, torch.split(merged, sizes), strict=True):
-            parameters[index].grad = piece.view(parameters[index].shape)
+        weights = self._merged(_surgery(_products(gradients), draws)).tolist()
+        for index, parameter in enumerate(parameters):
+            parameter.grad = _combined([of_loss[index] for of_loss in gradients], weights)
+
+    def _merged(self, coefficients: Tensor) -> Tensor:
+        return coefficients.mean(dim=0)
+
+
+class PCGradSum(PCGrad):
+    """``PCGrad`` with the projected gradients added up, as the algorithm is published.
+
+    Losses that never oppose each other take the very step of ``Sum``.
+    """
+
+    def _merged(self, coefficients: Tensor) -> Tensor:
+        return coefficients.sum(dim=0)
 
 
 def _surgery(products: Tensor, draws: torch.Generator) -> Tensor:
@@ -109,10 +107,33 @@ def _surgery(products: Tensor, draws: torch.Generator) -> Tensor:
             if j == i:
                 continue
             opposed = own @ products[:, j]
-            if opposed < 0.0:
+            # A square may underflow to zero where a product does not.
+            if opposed < 0.0 < products[j, j]:
                 own[j] -= opposed / products[j, j]
     return coefficients
 
 
-COMBINERS: Mapping[str, type[Combiner]] = {"pcgrad": PCGrad, "sum": Sum}
+def _products(gradients: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    """``<g_i, g_j>``, ``(n, n)`` float64 on the CPU; one transfer from the device in all."""
+    pairs = itertools.combinations_with_replacement(range(len(gradients)), 2)
+    met = [(i, j, inner_product(gradients[i], gradients[j])) for i, j in pairs]
+    found = [(i, j, value) for i, j, value in met if value is not None]
+    products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
+    if found:
+        values = torch.stack([value for *_, value in found]).tolist()
+        for (i, j, _), value in zip(found, values, strict=True):
+            products[i, j] = products[j, i] = value
+    return products
+
+
+def _combined(parts: Sequence[Tensor | None], weights: Sequence[float]) -> Tensor | None:
+    """``sum_i weights_i parts_i``, where None is zero; None if all of them are."""
+    combined: Tensor | None = None
+    for part, weight in zip(parts, weights, strict=True):
+        if part is not None:
+            combined = part * weight if combined is None else combined.add_(part, alpha=weight)
+    return combined
+
+
+COMBINERS: Mapping[str, type[Combiner]] = {"pcgrad": PCGrad, "pcgrad-sum": PCGradSum, "sum": Sum}
 """Combiners by their name in a plan."""

@@ -25,6 +25,8 @@ class CrossEntropy(Objective):
     """
 
     kind: ClassVar[str] = "plain"
+    mixed_precision: ClassVar[bool] = True
+    mean_over_samples: ClassVar[bool] = True
 
     def __init__(self, network: nn.Module, role: str = "victim") -> None:
         self._network = network

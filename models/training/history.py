@@ -10,7 +10,7 @@ from pathlib import Path
 
 from models.training.atomic import write_atomically
 
-__all__ = ["EpochRecord", "write_history"]
+__all__ = ["EpochRecord", "history_csv", "write_history"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,11 @@ class EpochRecord:
         return sum(self.losses.values())
 
 
-def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
-    """Write ``history`` as CSV: a row per epoch, a column per named loss."""
-    terms = list(history[0].losses) if history else []
+def history_csv(history: Sequence[EpochRecord]) -> str:
+    """``history`` as CSV: a row per epoch, a column per named loss; empty without an epoch."""
+    if not history:
+        return ""
+    terms = list(history[0].losses)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["epoch", "learning_rate", "loss", *terms, "validation_accuracy", "seconds"])
@@ -49,4 +51,9 @@ def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
         rate, loss, seconds = record.learning_rate, record.loss, record.seconds
         row = [f"{rate:.6g}", f"{loss:.6g}", *losses, accuracy, f"{seconds:.3f}"]
         table.writerow([record.epoch, *row])
-    write_atomically(path, text.getvalue().encode())
+    return text.getvalue()
+
+
+def write_history(path: Path, history: Sequence[EpochRecord]) -> None:
+    """Replace ``path`` by ``history`` as CSV."""
+    write_atomically(path, history_csv(history).encode())

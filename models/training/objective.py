@@ -48,10 +48,31 @@ class Objective(ABC):
     needs_paired: ClassVar[bool] = False
     """Whether every batch must carry another version of each image."""
 
+    mixed_precision: ClassVar[bool] = False
+    """Whether the networks may compute in 16 bits: their logits come back as float32.
+
+    True where networks are called as they are and differentiated once by plain autograd.
+    """
+
+    mean_over_samples: ClassVar[bool] = False
+    """Whether every loss is a mean over the samples of a batch, so that a batch may be shared out
+    among several processes and the means put together again.
+
+    False where a loss is some other function of the whole batch, or computes gradients itself.
+    """
+
     @property
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
-        """The trained networks by role; the one called ``victim`` or ``clone`` is evaluated."""
+        """The trained networks by role."""
+
+    @property
+    def evaluated(self) -> nn.Module | None:
+        """What is judged on validation data: of the networks, ``victim`` or ``clone``.
+
+        An objective whose networks answer together returns a module in which they do.
+        """
+        return self.networks.get("victim", self.networks.get("clone"))
 
     @property
     def frozen(self) -> Mapping[str, nn.Module]:

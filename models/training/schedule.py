@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-from models.training.plan import Constant, Cosine, Step
+from models.training.plan import Constant, Cosine, OneCycle, Schedule, Step
 
 __all__ = ["learning_rate"]
 
 
-def learning_rate(
-    schedule: Constant | Cosine | Step, peak: float, *, done: float, epochs: int
-) -> float:
+def learning_rate(schedule: Schedule, peak: float, *, done: float, epochs: int) -> float:
     """The learning rate after ``done`` epochs of ``epochs``.
 
     Args:
@@ -29,7 +27,19 @@ def learning_rate(
                 return peak * min(1.0, (done + 1e-3) / warmup)
             span = epochs - warmup
             return peak * 0.5 * (1.0 + math.cos(math.pi * (done - warmup) / span))
+        case OneCycle(rise=rise, start_divisor=start_divisor, end_divisor=end_divisor):
+            first = peak / start_divisor
+            top = rise * epochs
+            return (
+                _half_cosine(first, peak, done / top)
+                if done < top
+                else _half_cosine(peak, first / end_divisor, (done - top) / (epochs - top))
+            )
         case Step(every=every, milestones=milestones, factor=factor):
             if every is not None:
                 return peak * factor ** (int(done) // every)
             return peak * factor ** sum(done >= milestone for milestone in milestones)
+
+
+def _half_cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * share))

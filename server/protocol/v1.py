@@ -15,7 +15,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from server.errors import BadRequest
 from server.protocol.sentences import first_sentence
 
-__all__ = ["JsonQuery", "decode_base64", "decode_json", "encode_predictions", "ranked_labels"]
+__all__ = [
+    "JsonQuery",
+    "decode_base64",
+    "decode_json",
+    "encode_explanations",
+    "encode_predictions",
+    "ranked_labels",
+]
 
 TopK = Annotated[int, Field(ge=1)]
 
@@ -95,5 +102,36 @@ def encode_predictions(
             that let it pass would be a second way out.
     """
     predictions = [{"labels": ranked_labels(row, labels, top_k)} for row in probabilities]
-    answer = {"model": model, "version": version, "predictions": predictions}
+    return _written({"model": model, "version": version, "predictions": predictions})
+
+
+def encode_explanations(
+    probabilities: NDArray[np.float32],
+    attributions: NDArray[np.float32],
+    labels: Sequence[str],
+    *,
+    model: str,
+    version: str,
+    top_k: int | None,
+) -> bytes:
+    """Write the response for ``(n, K)`` probabilities with their ``(n, h, w)`` maps.
+
+    Each explanation names the label it explains, which is the first of its labels; values of a
+    map have three decimals, which is all they have.
+
+    Raises:
+        ValueError: a number is not finite; see ``encode_predictions``.
+    """
+    explanations = [
+        {
+            "labels": ranked_labels(row, labels, top_k),
+            "explains": labels[int(row.argmax())],
+            "attributions": [[round(value, 3) for value in line] for line in field.tolist()],
+        }
+        for row, field in zip(probabilities, attributions, strict=True)
+    ]
+    return _written({"model": model, "version": version, "explanations": explanations})
+
+
+def _written(answer: dict[str, Any]) -> bytes:
     return json.dumps(answer, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -113,6 +113,7 @@ def decode_request(
     *,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    unasked: int | None = None,
 ) -> InferenceRequest:
     """Read an inference request.
 
@@ -120,7 +121,8 @@ def decode_request(
         body: decompressed.
         header_length: value of the header ``Inference-Header-Content-Length``, if sent.
         inputs: declared inputs, all of them required.
-        outputs: declared outputs; a request that names none gets all.
+        outputs: declared outputs.
+        unasked: how many of them, from the first, a request gets that names none; None: all.
 
     Raises:
         BadRequest: anything that is not as the protocol and the declarations say.
@@ -136,7 +138,7 @@ def decode_request(
     return InferenceRequest(
         id=header.id,
         inputs=_inputs(header.inputs, tensors, inputs, framed=header_length is not None),
-        outputs=_outputs(header, outputs),
+        outputs=_outputs(header, outputs, unasked),
         timeout_s=_timeout(header.parameters),
     )
 
@@ -248,10 +250,12 @@ def _inputs(
     return arrays
 
 
-def _outputs(header: _Header, specs: Sequence[TensorSpec]) -> tuple[RequestedOutput, ...]:
+def _outputs(
+    header: _Header, specs: Sequence[TensorSpec], unasked: int | None
+) -> tuple[RequestedOutput, ...]:
     default = _flag(header.parameters, "binary_data_output", "parameters", default=False)
     if header.outputs is None:
-        return tuple(RequestedOutput(spec.name, default) for spec in specs)
+        return tuple(RequestedOutput(spec.name, default) for spec in specs[:unasked])
     known = {spec.name for spec in specs}
     requested: dict[str, RequestedOutput] = {}
     for index, part in enumerate(header.outputs):

@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from fastapi import Request
@@ -21,6 +21,7 @@ from server.errors import (
     CallerGone,
     DeadlinePassed,
     Draining,
+    NotFound,
     ServiceError,
     TooLarge,
 )
@@ -28,6 +29,9 @@ from server.protocol.body import read_body
 from server.settings import Settings
 
 __all__ = ["Answer", "QueryPath", "Question", "RefusalRecorder", "unless_gone"]
+
+if TYPE_CHECKING:
+    from server.monitor import QueryMonitor
 
 T = TypeVar("T")
 
@@ -47,10 +51,12 @@ class Question:
     Attributes:
         images: ``(n, C, H, W)`` uint8.
         timeout_s: what the caller will wait, counted from the end of its body; None: unstated.
+        explain: whether an attribution map is asked for.
     """
 
     images: NDArray[np.uint8]
     timeout_s: float | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +66,12 @@ class Answer:
     Attributes:
         view: the model that answered.
         probabilities: ``(n, K)`` float32.
+        attributions: ``(n, h, w)`` float32; None where none were asked for.
     """
 
     view: ModelView
     probabilities: NDArray[np.float32]
+    attributions: NDArray[np.float32] | None = None
 
 
 class QueryPath:
@@ -75,6 +83,7 @@ class QueryPath:
         settings: Settings,
         admission: Admission,
         recorder: RefusalRecorder | None = None,
+        monitor: QueryMonitor | None = None,
     ) -> None:
         self.plane = plane
         self.limits = settings.limits
@@ -82,6 +91,7 @@ class QueryPath:
         self._deadline_s = settings.batching.deadline_s
         self._admission = admission
         self._recorder = recorder
+        self._monitor = monitor
 
     async def identify(self, request: Request) -> None:
         """A dependency of every route that is not open to all: puts the caller on the request.
@@ -102,6 +112,8 @@ class QueryPath:
         name: str,
         version: str | None,
         decode: Callable[[ModelView, bytes], Awaitable[Question]],
+        *,
+        explain: bool = False,
     ) -> Answer:
         """Take ``request`` from its body to the model's answer.
 
@@ -110,6 +122,7 @@ class QueryPath:
             name: of the model.
             version: None for the default one.
             decode: the protocol's part: from the body to uint8 images.
+            explain: that a map will be asked for is known before the body is read.
 
         Raises:
             ServiceError: any of them; see ``server.errors``.
@@ -119,7 +132,7 @@ class QueryPath:
         body = b""
         lease = self.bodies.lease()
 
-        async def from_body_to_answer() -> NDArray[np.float32]:
+        async def from_body_to_answer() -> Answer:
             nonlocal samples, within_plane, body
             question = await self._before(began + self._deadline_s, decode(view, body))
             # Whoever waits for the model waits without its body.
@@ -128,27 +141,54 @@ class QueryPath:
             samples = len(question.images)
             self.check_samples(samples)
             caller: Caller = request.state.caller
-            await self._admission.admit(caller, samples)
+            cost = view.explanation_cost if question.explain else 1
+            await self._admission.admit(caller, samples * cost)
             wait_s = min(self._deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
             if left_s <= 0:
                 raise DeadlinePassed
             within_plane = True
-            return await self.plane.predict(name, version, question.images, timeout_s=left_s)
+            answer = await self._asked(view, version, question, left_s, caller)
+            if self._monitor is not None:
+                self._monitor.observe(
+                    caller.identity, name, view.version, question.images, answer.probabilities
+                )
+            return answer
 
         try:
             with lease:
                 view = self.plane.view(name, version)
+                if explain and view.maps is None:
+                    raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:
                     raise Draining(retry_after=1.0)
                 body = await read_body(request, self.limits, lease)
                 loop = asyncio.get_running_loop()
                 began = loop.time()
-                return Answer(view, await unless_gone(request.receive, from_body_to_answer()))
+                return await unless_gone(request.receive, from_body_to_answer())
         except ServiceError as error:
             if not within_plane:
                 self._refused(error.reason, samples)
             raise
+
+    async def _asked(
+        self,
+        view: ModelView,
+        version: str | None,
+        question: Question,
+        timeout_s: float,
+        caller: Caller,
+    ) -> Answer:
+        images, name, tight = question.images, view.name, False
+        if self._monitor is not None:
+            tight = self._monitor.tightens(caller.identity, name, len(images))
+        if question.explain:
+            told = await self.plane.explain(
+                name, version, images, timeout_s=timeout_s, tightened=tight
+            )
+            return Answer(view, told.probabilities, told.attributions)
+        said = await self.plane.predict(name, version, images, timeout_s=timeout_s, tightened=tight)
+        return Answer(view, said)
 
     def check_samples(self, samples: int) -> None:
         """Refuse a request for no image, or for too many, before they are decoded.

@@ -31,6 +31,9 @@ __all__ = ["add_v2_routes"]
 INLINE_BYTES = 64 * 1024
 """JSON that is parsed on the event loop; more goes to a thread. Binary tensors are only copied."""
 
+PROBABILITIES = "probabilities"
+ATTRIBUTIONS = "attributions"
+
 EXTENSIONS = ("binary_tensor_data", "parameters")
 
 OPTIONAL = (
@@ -111,6 +114,7 @@ class _Routes:
     async def infer(self, request: Request, name: str) -> Response:
         """Classify a batch of images, given as one UINT8 tensor `images` of shape `[n, C, H, W]`.
 
+        Models that explain themselves send `attributions` too if `outputs` names them.
         JSON, or JSON followed by binary tensors; gzip and deflate bodies are understood.
         """
         return await self._infer(request, name, None)
@@ -139,21 +143,26 @@ class _Routes:
                 header_length,
                 inputs=_inputs(view),
                 outputs=_outputs(view),
+                unasked=1,
             )
             if len(text) <= INLINE_BYTES:
                 asked = read()
             else:
                 loop = asyncio.get_running_loop()
                 asked = await loop.run_in_executor(self._parser, read)
-            return Question(asked.inputs["images"], asked.timeout_s)
+            explain = any(output.name == ATTRIBUTIONS for output in asked.outputs)
+            return Question(asked.inputs["images"], asked.timeout_s, explain)
 
         answer = await self._path.answer(request, name, version, decode)
         assert asked is not None
+        answers = {PROBABILITIES: answer.probabilities}
+        if answer.attributions is not None:
+            answers[ATTRIBUTIONS] = answer.attributions
         response = encode_response(
             model_name=answer.view.name,
             model_version=answer.view.version,
             request=asked,
-            answers={"probabilities": answer.probabilities},
+            answers=answers,
         )
         body, headers = compress(response.body, request.headers.get("accept-encoding"))
         if response.header_length is None:
@@ -171,7 +180,11 @@ def _inputs(view: ModelView) -> tuple[TensorSpec, ...]:
 
 
 def _outputs(view: ModelView) -> tuple[TensorSpec, ...]:
-    return (TensorSpec("probabilities", Datatype.FP32, (-1, len(view.labels))),)
+    """The probabilities, and after them what leaves only if it is named."""
+    probabilities = TensorSpec(PROBABILITIES, Datatype.FP32, (-1, len(view.labels)))
+    if view.maps is None:
+        return (probabilities,)
+    return probabilities, TensorSpec(ATTRIBUTIONS, Datatype.FP32, (-1, *view.maps))
 
 
 def _metadata(view: ModelView) -> dict[str, Any]:

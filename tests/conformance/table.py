@@ -14,20 +14,25 @@ from torch import Tensor
 from defenses.chain import Chain
 from defenses.contract import Queries
 from defenses.registry import build_chain
+from models.ensemble import RoutedEnsemble
 from models.simplex import GRID, round_to_grid
 from tests.defenses.toys import answers, images, material, network, queries
 
 __all__ = [
     "CHAINS",
     "CLASSES",
+    "ENSEMBLE",
     "IMAGES",
     "LINKS",
     "Specs",
     "build",
+    "ensemble",
+    "ensemble_pairs",
     "extremes",
     "identify",
     "pairs",
     "respond",
+    "respond_together",
 ]
 
 Specs = tuple[dict[str, Any], ...]
@@ -43,6 +48,12 @@ LINKS: dict[str, list[dict[str, Any]]] = {
         {"threshold": 0.0},
         {"threshold": 1.0, "steepness": 10.0},
         {"benign_cost": 0.01},
+        {"threshold": 0.5, "skip": True},
+    ],
+    "dd-s": [
+        {"steps": 2},
+        {"steps": 2, "k": 2, "rate": 0.05},
+        {"steps": 2, "weights": "full", "decoy": 1.0},
     ],
     "grad2": [
         {"epsilon": 0.0},
@@ -64,6 +75,7 @@ LINKS: dict[str, list[dict[str, Any]]] = {
         {"epsilon": 1.0, "oracle": "argmax", "surrogate": "network"},
         {"epsilon": 1.0, "oracle": "argmax", "surrogate": "network", "jacobian": "full"},
     ],
+    "modelguard-s": [{}, {"epsilon": 0.0}, {"epsilon": 0.3}, {"epsilon": 2.0}],
     "modelguard-w": [{"epsilon": 0.0}, {"epsilon": 0.3}, {"epsilon": 1.0}, {"epsilon": 2.0}],
     "reverse-sigmoid": [
         {},
@@ -86,9 +98,11 @@ GRAD2: dict[str, Any] = {"kind": "grad2", "epsilon": 0.5}
 CHAINS: list[Specs] = [
     (),
     (AM, {"kind": "label-only"}),
+    ({"kind": "dd-s", "steps": 2}, {"kind": "top-k", "k": 2}),
     (AM, {"kind": "top-k", "k": 2}),
     (AM, SIGMOID),
     (AM, MAD),
+    (AM, {"kind": "modelguard-s", "epsilon": 0.5}),
     (AM, {"kind": "modelguard-w", "epsilon": 1.0}, {"kind": "rounding", "decimals": 3}),
     (GRAD2, {"kind": "top-k", "k": 2}),
     (MAD, {"kind": "rounding", "decimals": 2}),
@@ -103,10 +117,29 @@ CHAINS: list[Specs] = [
 """Chains of none, two and three links."""
 
 
+ENSEMBLE: list[Specs] = [
+    (),
+    ({"kind": "label-only"},),
+    ({"kind": "rounding", "decimals": 2},),
+    ({"kind": "top-k", "k": 2},),
+    (AM,),
+    (MAD,),
+    (SIGMOID, {"kind": "top-k", "k": 2}),
+]
+"""Chains behind an ensemble of diverse models, which is a victim and no link."""
+
+
 def pairs() -> Iterator[tuple[Specs, int]]:
     """Every row of the table with every number of classes."""
     alone = [({"kind": kind, **options},) for kind, rows in LINKS.items() for options in rows]
     for specs in [*alone, *CHAINS]:
+        for classes in CLASSES:
+            yield specs, classes
+
+
+def ensemble_pairs() -> Iterator[tuple[Specs, int]]:
+    """Every chain behind an ensemble with every number of classes."""
+    for specs in ENSEMBLE:
         for classes in CLASSES:
             yield specs, classes
 
@@ -124,6 +157,19 @@ def build(specs: Specs, classes: int) -> Chain:
 def respond(chain: Chain, classes: int, pictures: Tensor) -> tuple[Tensor, Tensor]:
     """The whole path of a query: what the victim said on the canonical grid, and what leaves."""
     asked = answers(classes, pictures)
+    return asked.victim, chain.run(asked).answers.probabilities
+
+
+def ensemble(classes: int) -> RoutedEnsemble:
+    """Five toy members, and a hash network that knows seven classes of its own."""
+    members = [network(classes, seed=10 + member) for member in range(5)]
+    return RoutedEnsemble(network(7, seed=20), members)
+
+
+def respond_together(chain: Chain, classes: int, pictures: Tensor) -> tuple[Tensor, Tensor]:
+    """As ``respond``, with an ensemble in the place of the single victim."""
+    said = ensemble(classes).logits(pictures).softmax(dim=1)
+    asked = queries(round_to_grid(said, GRID), pictures=pictures)
     return asked.victim, chain.run(asked).answers.probabilities
 
 

@@ -102,9 +102,12 @@ def test_it_decides_from_the_victim_not_from_what_was_made_of_it() -> None:
     torch.testing.assert_close(link.apply(asked, sure).probabilities[0], WRONG)
 
 
-def test_it_promises_no_label_and_covers_no_map() -> None:
+def test_it_promises_no_label_and_covers_maps_too() -> None:
     assert AdaptiveMisinformation.keeps_top1 is False
-    assert {output.value for output in AdaptiveMisinformation.covers} == {"probabilities"}
+    assert {output.value for output in AdaptiveMisinformation.covers} == {
+        "attributions",
+        "probabilities",
+    }
 
 
 def with_calibrations(calibrations: dict[str, Calibration]) -> Material:

@@ -74,9 +74,15 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
     "unknown-kind": (
         "[{kind: label-only}, {kind: topk}]",
         UnknownDefense,
-        "defenses[1].kind: there is no defense 'topk': there are am, grad2, "
-        "label-only, mad, modelguard-w, "
+        "defenses[1].kind: there is no defense 'topk': there are am, dd-s, grad2, "
+        "label-only, mad, modelguard-s, modelguard-w, "
         "reverse-sigmoid, rounding, stingy, top-k",
+    ),
+    "trained-in": (
+        "[{kind: edm}, {kind: top-k, k: 2}]",
+        UnknownDefense,
+        "defenses[0].kind: edm is no link of a chain but a way to train weights: serve a bundle "
+        "that was trained so, and leave this entry out",
     ),
     "no-kind": ("[{k: 3}]", OptionError, "defenses[0].kind: every defense needs a kind"),
     "no-mapping": (
@@ -92,7 +98,7 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
     "unknown-option-of-am": (
         "[{kind: am, tau: 0.5}]",
         OptionError,
-        "defenses[0].tau: am has no such option: it has benign_cost, steepness, threshold",
+        "defenses[0].tau: am has no such option: it has benign_cost, skip, steepness, threshold",
     ),
     "no-options-at-all": (
         "[{kind: label-only, k: 3}]",
@@ -103,7 +109,7 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
         "[{kind: am, threshold: 0.5, misinformation: mine.safetensors}]",
         OptionError,
         "defenses[0].misinformation: am has no such option: "
-        "it has benign_cost, steepness, threshold",
+        "it has benign_cost, skip, steepness, threshold",
     ),
     "missing-option": (
         "[{kind: reverse-sigmoid}, {kind: top-k}]",

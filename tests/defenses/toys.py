@@ -6,10 +6,28 @@ import torch
 from torch import Tensor, nn
 
 from defenses.contract import Answers, Defense, Material, Queries
-from models.card import Calibration, Card, InputSpec, NetworkCard, Normalisation
+from models.card import (
+    Calibration,
+    Card,
+    CodebookCard,
+    InputSpec,
+    NetworkCard,
+    Normalisation,
+    Sensitivity,
+)
 from models.simplex import GRID, round_to_grid
 
-__all__ = ["answers", "apply", "calibration", "card", "images", "material", "network", "queries"]
+__all__ = [
+    "answers",
+    "apply",
+    "calibration",
+    "card",
+    "images",
+    "material",
+    "network",
+    "queries",
+    "words",
+]
 
 SIZE = 6
 
@@ -53,15 +71,33 @@ def card(classes: int, *, calibrations: dict[str, Calibration] | None = None) ->
             for role in ("victim", "misinformation", "surrogate")
         },
         calibrations={"am": calibration()} if calibrations is None else calibrations,
+        codebooks={
+            "modelguard-s": CodebookCard(
+                datasets=("toy",),
+                samples=64,
+                epsilon=0.5,
+                words=len(words(classes)),
+                file="codebook.modelguard-s.safetensors",
+                sha256="0" * 64,
+            )
+        },
+        sensitivity=Sensitivity(dataset="toy", samples=64, layers={"1.weight": 1.0}),
     )
+
+
+def words(classes: int) -> Tensor:
+    """What a toy victim says of other images than are asked about; sure and unsure."""
+    said = torch.softmax(network(classes, seed=0)(images(64, seed=5)), dim=1)
+    return round_to_grid(said, GRID)
 
 
 def material(classes: int) -> Material:
     networks = {
+        "victim": network(classes, seed=0),
         "misinformation": network(classes, seed=1),
         "surrogate": network(classes, seed=2, sharpness=0.5),
     }
-    return Material(card(classes), networks)
+    return Material(card(classes), networks, codebooks={"modelguard-s": words(classes)})
 
 
 def images(count: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,10 @@ from intaglio.training import train_recipe
 
 SERVED = {
     "none": {"victim": "digits-plain/1"},
-    "digits": {"victim": "digits-plain/1"},
+    "digits": {
+        "victim": "digits-plain/1",
+        "explanations": {"interpreter": "grad-cam", "unprotected": True},
+    },
     "stingy": {"victim": "digits-plain/1", "defenses": [{"kind": "stingy", "ratio": 0.2}]},
     "am": {"victim": "digits-am/1", "defenses": [{"kind": "am", "threshold": 0.6}]},
     "chain": {

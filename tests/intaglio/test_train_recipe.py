@@ -32,7 +32,7 @@ def test_every_shipped_recipe_is_valid_described_and_named_after_its_file() -> N
     assert {"digits-plain", "digits-am", "mnist-lenet", "mnist-lenet-am"} <= shipped.keys()
     for name, description in shipped.items():
         loaded = load_recipe(name)
-        assert loaded.name == name
+        assert loaded.name == name.replace("/", "-")
         assert description.endswith(".")
         trainable = OBJECTIVES[loaded.objective.kind]
         trainable.check(loaded.objective.options)
@@ -40,6 +40,7 @@ def test_every_shipped_recipe_is_valid_described_and_named_after_its_file() -> N
             loaded,
             needs_base=trainable.base,
             needs_paired=trainable.objective.needs_paired,
+            ensemble=trainable.ensemble,
         )
         assert (loaded.data.ood is not None) == trainable.objective.needs_ood
 
@@ -55,14 +56,17 @@ def test_a_defended_recipe_differs_from_its_plain_one_in_objective_and_strangers
     assert plain.data == defended.data.model_copy(update={"ood": None})
 
 
-@pytest.mark.parametrize("name", ["digits-ini", "mnist-lenet-ini", "mnist-lenet-oe"])
-def test_an_ini_recipe_and_its_control_differ_from_am_in_the_objective_only(name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["digits-edm", "digits-ini", "mnist-lenet-edm", "mnist-lenet-ini", "mnist-lenet-oe"]
+)
+def test_a_recipe_with_strangers_differs_from_am_in_the_objective_only(name: str) -> None:
     defended = load_recipe(name)
     misinformed = load_recipe(f"{name.rpartition('-')[0]}-am")
     assert defended.architecture == misinformed.architecture
     assert defended.plan == misinformed.plan
     assert defended.data == misinformed.data
-    assert defended.objective.kind == {"ini": "ini", "oe": "outlier-exposure"}[name[-3:].strip("-")]
+    written = {"edm": "edm", "ini": "ini", "oe": "outlier-exposure"}
+    assert defended.objective.kind == written[name.rpartition("-")[2]]
 
 
 @pytest.mark.parametrize("kind", ["nasty", "stt", "ast"])

@@ -19,10 +19,10 @@ from models.bundle import (
     NetworkSource,
     find_bundles,
     open_bundle,
+    publishing,
     read_card,
     resolve_bundle,
     write_bundle,
-    writing,
 )
 from models.card import Calibration, InputSpec
 from models.errors import BundleError, BundleNotFound, FactoryRefused
@@ -118,14 +118,14 @@ def test_a_kill_before_the_rename_leaves_nothing_visible(tmp_path: Path) -> None
         """
         import os, signal, sys
         from pathlib import Path
-        from models.bundle import writing
+        from models.bundle import publishing
         from tests.models.builders import tiny_bundle
 
         def die(hidden, target):
             assert (hidden / "card.json").is_file()
             os.kill(os.getpid(), signal.SIGKILL)
 
-        writing._rename = die
+        publishing._rename = die
         tiny_bundle(Path(sys.argv[1]))
         """
     )
@@ -234,14 +234,14 @@ def test_a_factory_of_the_operators_own_is_loaded_where_it_is_allowed(tmp_path: 
 def test_of_two_writers_of_one_version_the_second_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rename = writing._rename
+    rename = publishing._rename
 
     def overtaken(hidden: Path, target: Path) -> None:
-        monkeypatch.setattr(writing, "_rename", rename)
+        monkeypatch.setattr(publishing, "_rename", rename)
         tiny_bundle(tmp_path, victim=source(1))
         rename(hidden, target)
 
-    monkeypatch.setattr(writing, "_rename", overtaken)
+    monkeypatch.setattr(publishing, "_rename", overtaken)
     with pytest.raises(BundleError, match="never overwritten"):
         tiny_bundle(tmp_path, victim=source(2))
     first = open_bundle(tmp_path / "toy" / "1").load("victim").state_dict()

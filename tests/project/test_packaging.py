@@ -28,8 +28,10 @@ def test_wheel_holds_exactly_our_packages(tmp_path: Path) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
     for package in PACKAGES:
         assert f"{package}/py.typed" in names
-    recipes = {path.name for path in (ROOT / "intaglio" / "recipes").glob("*.yaml")}
-    assert recipes == {Path(n).name for n in names if n.startswith("intaglio/recipes/")} - {""}
+    recipes = {
+        str(path.relative_to(ROOT)) for path in (ROOT / "intaglio" / "recipes").rglob("*.yaml")
+    }
+    assert recipes == {n for n in names if n.startswith("intaglio/recipes/")}
 
 
 def test_version_is_the_same_everywhere() -> None:

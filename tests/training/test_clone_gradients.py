@@ -7,6 +7,7 @@ from torch.func import functional_call, jvp, vjp
 from torch.nn import functional
 
 from defenses.training.clone_gradients import ClonePass, of_gradient
+from defenses.training.gradient_measures import EuclideanNorm
 from defenses.training.shared_forward import Remembering, Replaying
 from models.errors import TrainingError
 
@@ -58,10 +59,6 @@ def directions(clone: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def flat(tensors: dict[str, Tensor]) -> Tensor:
-    return torch.cat([tensor.flatten() for tensor in tensors.values()])
-
-
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own jvp
 def test_both_derivatives_of_an_odd_network_are_torch_s_own(
     clone: nn.Module, images: Tensor
@@ -77,23 +74,26 @@ def test_both_derivatives_of_an_odd_network_are_torch_s_own(
     pull = vjp(logits, parameters)[1]
     ours = ClonePass(clone, images)
     assert torch.allclose(ours.logits, value, atol=1e-12)
-    assert torch.allclose(ours.pushed_forward(flat(along)), tangent, atol=1e-12)
+    assert torch.allclose(ours.pushed_forward(tuple(along.values())), tangent, atol=1e-12)
     assert tangent.abs().min() > 1e-3
     (expected,) = pull(torch.ones_like(value))
-    assert torch.allclose(ours.pulled_back(torch.ones_like(value)), flat(expected), atol=1e-12)
+    found = ours.pulled_back(torch.ones_like(value))
+    for one, other in zip(found, expected.values(), strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
 
 
 def test_the_forward_mode_pass_repeats_no_product(clone: nn.Module, images: Tensor) -> None:
     ours = ClonePass(clone, images)
     with Remembering() as seen:
-        again = ClonePass(clone, images)
-    assert len(seen.outputs) == 7  # stem, grouped twice, down, fixed, hidden twice
-    with pytest.raises(StopIteration), Replaying(seen.outputs[:-1]):
         clone(images)
-    wrong = [torch.full_like(output, 2.0) for output in seen.outputs]
+    assert [len(kept) for kept in seen.kept] == [1, 1, 1, 1, 2, 1, 1, 1]
+    # stem, grouped twice, down, the pool with where its maxima are, fixed, hidden twice
+    with pytest.raises(StopIteration), Replaying(seen.kept[:-1]):
+        clone(images)
+    wrong = [(torch.full_like(kept[0], 2.0), *kept[1:]) for kept in seen.kept]
     with Replaying(wrong):
-        assert torch.equal(clone(images), wrong[-1])  # taken as given, not computed
-    assert torch.equal(again.logits, ours.logits)
+        assert torch.equal(clone(images), wrong[-1][0])  # taken as given, not computed
+    assert torch.equal(ours.logits, clone(images))
 
 
 @pytest.mark.parametrize("second_order", [False, True])
@@ -106,7 +106,7 @@ def test_an_odd_network_passes_finite_differences(
 
     def loss(answers: Tensor) -> Tensor:
         return of_gradient(
-            torch.linalg.vector_norm,
+            EuclideanNorm(),
             passed,
             answers,
             lambda ours, theirs: functional.cross_entropy(ours, theirs.softmax(dim=1)),
@@ -117,8 +117,41 @@ def test_an_odd_network_passes_finite_differences(
     assert all(parameter.grad is None for parameter in clone.parameters())
 
 
+@pytest.mark.parametrize(
+    "pool",
+    [
+        nn.MaxPool2d(3, stride=2, padding=1),
+        nn.MaxPool2d(2, dilation=2, ceil_mode=True),
+        nn.MaxPool2d(2, return_indices=True),
+    ],
+    ids=["padded", "dilated", "own-indices"],
+)
+def test_any_pooling_is_pushed_forward_as_torch_does(pool: nn.Module, images: Tensor) -> None:
+    class Pooling(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(2, 3, 3, padding=1)
+
+        def forward(self, images: Tensor) -> Tensor:
+            pooled = pool(self.stem(images))
+            maps: Tensor = pooled[0] if isinstance(pooled, tuple) else pooled
+            return maps.flatten(1)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(4)
+        clone = Pooling().double().eval().requires_grad_(False)
+    along = directions(clone)
+    step = 1e-6
+    ends = []
+    for sign in (1, -1):
+        moved = {name: p + sign * step * along[name] for name, p in clone.named_parameters()}
+        ends.append(functional_call(clone, moved, (images,)))
+    tangent = ClonePass(clone, images).pushed_forward(tuple(along.values()))
+    assert torch.allclose(tangent, (ends[0] - ends[1]) / (2 * step), atol=1e-6)
+
+
 def test_channels_last_images_and_weights_give_the_same(clone: nn.Module, images: Tensor) -> None:
-    along = flat(directions(clone))
+    along = tuple(directions(clone).values())
     expected = ClonePass(clone, images).pushed_forward(along)
     clone.to(memory_format=torch.channels_last)
     turned = images.contiguous(memory_format=torch.channels_last)
@@ -132,7 +165,7 @@ def test_a_layer_without_a_forward_mode_derivative_gives_a_sentence() -> None:
 
     def loss(second_order: bool) -> Tensor:
         return of_gradient(
-            torch.linalg.vector_norm,
+            EuclideanNorm(),
             ClonePass(layer, images),
             said,
             lambda ours, theirs: functional.cross_entropy(ours, theirs.softmax(dim=1)),

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
-from models.training.combiner import COMBINERS, PCGrad, Sum
+from models.training.combiner import COMBINERS, PCGrad, PCGradSum, Sum
+from models.training.inner_product import inner_product
 from models.training.loop import fit
 from models.training.order import generator
 from models.training.plan import Plan
@@ -19,6 +20,19 @@ def towards(*directions: list[float]) -> tuple[dict[str, Tensor], nn.Parameter]:
     parameter = nn.Parameter(torch.zeros(len(directions[0])))
     losses = {str(n): parameter @ torch.tensor(d) for n, d in enumerate(directions)}
     return losses, parameter
+
+
+class Linear(torch.autograd.Function):
+    """A loss whose gradient is handed over just as it lies in memory."""
+
+    @staticmethod
+    def forward(ctx: Any, parameter: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return (parameter * slope).sum()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0], None
 
 
 def merged(*directions: list[float], seed: int = 0) -> Tensor:
@@ -61,6 +75,10 @@ def test_exact_opposites_cancel_and_a_zero_gradient_is_no_obstacle() -> None:
     assert torch.allclose(merged([1.0, 2.0], [0.0, 0.0]), torch.tensor([0.5, 1.0]))
 
 
+def test_a_gradient_whose_square_underflows_loses_no_step() -> None:
+    assert torch.equal(merged([1.0, 2.0], [-1e-30, 0.0]), torch.tensor([0.5, 1.0]))
+
+
 def test_many_gradients_meet_as_in_the_published_algorithm() -> None:
     torch.manual_seed(4)
     directions = torch.randn(6, 5)
@@ -71,6 +89,47 @@ def test_many_gradients_meet_as_in_the_published_algorithm() -> None:
         results.append(merged(*directions.tolist(), seed=seed))
         assert torch.allclose(results[-1].double(), expected, atol=1e-5)
     assert any(not torch.allclose(results[0], other, atol=1e-3) for other in results[1:])
+
+
+def test_the_published_merge_adds_up_what_the_code_averages() -> None:
+    opposed = ([1.0, 0.0], [-3.0, 4.0], [0.5, 0.5])
+    losses, parameter = towards(*opposed)
+    PCGradSum().backward(losses, [parameter], generator(0, "combiner"))
+    assert parameter.grad is not None
+    assert torch.allclose(parameter.grad, 3 * merged(*opposed))
+    losses, parameter = towards([1.0, 0.0], [1.0, 2.0])
+    PCGradSum().backward(losses, [parameter], generator(0, "combiner"))
+    assert parameter.grad is not None
+    assert torch.equal(parameter.grad, torch.tensor([2.0, 2.0]))  # as Sum, where none is opposed
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_gradients_in_any_memory_layout_meet_as_the_same_numbers(turned: bool) -> None:
+    draws = torch.Generator().manual_seed(3)
+    slopes = torch.randn(2, 3, 4, 5, 6, generator=draws)
+    flat = merged(*slopes.flatten(1).tolist())
+    parameter = nn.Parameter(torch.zeros(3, 4, 5, 6))
+    laid = [slopes[0].contiguous(memory_format=torch.channels_last), slopes[1]]
+    if turned:
+        laid[1] = laid[1].contiguous(memory_format=torch.channels_last)
+    assert inner_product(laid[:1], laid[1:]) == pytest.approx(
+        (slopes[0] * slopes[1]).sum().item(), abs=1e-4
+    )
+    losses = {str(n): Linear.apply(parameter, slope) for n, slope in enumerate(laid)}
+    PCGrad().backward(losses, [parameter], generator(0, "combiner"))
+    assert parameter.grad is not None
+    assert torch.allclose(parameter.grad.flatten(), flat, atol=1e-6)
+
+
+def test_losses_that_share_no_parameter_are_only_averaged() -> None:
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    losses = {"a": first.sum(), "b": -2 * second.sum()}
+    PCGrad().backward(losses, [first, second], torch.Generator())
+    assert first.grad is not None
+    assert second.grad is not None
+    assert torch.equal(first.grad, torch.full((2,), 0.5))
+    assert torch.equal(second.grad, torch.full((3,), -1.0))
+    assert inner_product([None, torch.ones(2)], [torch.ones(2), None]) is None
 
 
 def test_a_parameter_that_no_loss_reaches_gets_no_gradient() -> None:

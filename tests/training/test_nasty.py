@@ -31,6 +31,23 @@ def test_the_divergence_is_that_of_the_published_code() -> None:
     assert torch.autograd.gradcheck(lambda z: divergence(z, base, 4.0), (teacher,))
 
 
+def test_the_other_direction_swaps_the_arguments() -> None:
+    torch.manual_seed(0)
+    teacher, base = torch.randn(2, 16, 10, dtype=torch.float64)
+    teacher *= 5
+    swapped = divergence(teacher, base, 4.0, "base-teacher")
+    assert torch.equal(swapped, divergence(base, teacher, 4.0))
+    assert not torch.isclose(swapped, divergence(teacher, base, 4.0), rtol=1e-2)
+    teacher.requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: divergence(z, base, 4.0, "base-teacher"), (teacher,))
+    given, victim = batch(), network(1).eval()
+    losses = Nasty(victim, network(2), omega=0.5, direction="base-teacher").losses(given)
+    expected = -0.5 * divergence(network(2).eval()(given.images), victim(given.images), 4.0)
+    assert torch.allclose(losses["divergence"], expected)
+    grown = [divergence(scale * teacher, base, 4.0, "base-teacher") for scale in (10.0, 1000.0)]
+    assert grown[1] > 50 * grown[0]  # unbounded, unlike the direction of the code
+
+
 def test_the_divergence_cannot_grow_without_bound() -> None:
     torch.manual_seed(1)
     base = torch.randn(4, 10)
@@ -104,9 +121,12 @@ def test_training_keeps_the_accuracy_and_leaves_the_base_s_answers() -> None:
 )
 def test_options_out_of_range_are_refused(option: str, value: float) -> None:
     with pytest.raises(OptionError, match=option):
-        Nasty(network(1), network(2), **{option: value})
+        Nasty(network(1), network(2), **{option: value})  # type: ignore[arg-type]
     assert Nasty(network(1), network(2)).options() == {
         "omega": 0.04,
         "tau": 4.0,
         "ramp_epochs": 0.0,
+        "direction": "teacher-base",
     }
+    with pytest.raises(OptionError, match="direction: must be teacher-base or base-teacher"):
+        Nasty(network(1), network(2), direction="both")  # type: ignore[arg-type]

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
+from defenses.training.ensemble_of_diverse_models import EnsembleOfDiverseModels
 from defenses.training.isolation_induction import IsolationInduction
 from defenses.training.outlier_exposure import OutlierExposure
 from models.errors import TrainingError
@@ -30,12 +27,13 @@ from tests.training.toys import (
     weights,
 )
 
+# And after which of four epochs it is interrupted.
 PLANS = {
-    "sgd": plan(),
-    "adam": plan(optimiser=Adam(lr=0.003)),
-    "best": plan(selection="best-on-validation", augment="crop-flip"),
-    "channels-last": plan(channels_last=True),
-    "pcgrad": plan(combiner="pcgrad"),
+    "sgd": (plan(), 1),
+    "adam": (plan(optimiser=Adam(lr=0.003)), 3),
+    "best": (plan(selection="best-on-validation", augment="crop-flip"), 3),
+    "channels-last": (plan(channels_last=True), 1),
+    "pcgrad": (plan(combiner="pcgrad"), 2),
 }
 
 
@@ -51,6 +49,10 @@ def ini() -> Objective:
     return IsolationInduction(network(1, dropout=0.3), network(2), epsilon=20.0)
 
 
+def edm() -> Objective:
+    return EnsembleOfDiverseModels(network(9), network(1, dropout=0.3), network(2, dropout=0.3))
+
+
 def outlier_exposure() -> Objective:
     return OutlierExposure(network(1, dropout=0.3))
 
@@ -60,9 +62,8 @@ def trained(objective: Objective, settled: Plan, state: Path | None = None) -> d
     return weights(objective.networks)
 
 
-@pytest.mark.parametrize("settled", PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("make", [plain, am, ini, outlier_exposure])
-@pytest.mark.parametrize("after", [1, 3])
+@pytest.mark.parametrize(("settled", "after"), PLANS.values(), ids=PLANS)
+@pytest.mark.parametrize("make", [plain, am, edm, ini, outlier_exposure])
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     make: type[Objective], settled: Plan, after: int, tmp_path: Path
 ) -> None:
@@ -146,54 +147,6 @@ def test_a_failed_write_leaves_the_old_checkpoint(
         trained(plain(), plan(epochs=1), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "old"]
     assert (tmp_path / "old").read_bytes() == before
-
-
-VICTIM_OF_KILL = """
-import sys, time
-from pathlib import Path
-from safetensors.torch import save_file
-from tests.training.test_resume import long_run
-long_run(Path(sys.argv[1]), Path(sys.argv[2]), slow=float(sys.argv[3]))
-"""
-
-
-class Slow(Interrupting):
-    """Sleeps in every step, so that a kill lands in the middle of an epoch."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-    def step(self, epoch: int, step: int, losses: object) -> None:
-        time.sleep(self.seconds)
-
-
-def long_run(state: Path, result: Path, *, slow: float) -> None:
-    torch.set_num_threads(1)
-    objective = am()
-    fit(objective, problem(ood=True), plan(epochs=5), state=state, reporter=Slow(slow))
-    save_file(weights(objective.networks), result)
-
-
-def test_kill_9_in_the_middle_of_an_epoch_changes_nothing(tmp_path: Path) -> None:
-    def start(state: str, slow: float) -> subprocess.Popen[bytes]:
-        arguments = [str(tmp_path / state), str(tmp_path / f"{state}.out"), str(slow)]
-        return subprocess.Popen([sys.executable, "-c", VICTIM_OF_KILL, *arguments])
-
-    killed = start("killed", 0.1)  # five steps, half a second an epoch
-    history = tmp_path / "killed" / "history.csv"
-    deadline = time.monotonic() + 60
-    while not history.exists() or len(history.read_text().splitlines()) < 3:
-        assert time.monotonic() < deadline
-        assert killed.poll() is None
-        time.sleep(0.02)
-    time.sleep(0.2)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed.out").exists()
-    assert start("killed", 0.0).wait(60) == 0
-    long_run(tmp_path / "whole", tmp_path / "whole.out", slow=0.0)
-    assert_same_bits(load_file(tmp_path / "killed.out"), load_file(tmp_path / "whole.out"))
 
 
 def test_a_network_shared_by_two_roles_is_saved_and_restored(tmp_path: Path) -> None:

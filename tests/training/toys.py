@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.training.data import TrainingData
 from models.training.history import EpochRecord
+from models.training.objective import Batch
 from models.training.plan import Cosine, Plan, Sgd
 
 CLASSES = 4
@@ -51,6 +52,12 @@ def problem(*, ood: bool = False, count: int = 150) -> TrainingData:
     images, labels = quadrants(count, 1)
     others, truth = quadrants(60, 2)
     return TrainingData(images, labels, others, truth, strangers(90, 3) if ood else None)
+
+
+def mixed(dtype: torch.dtype = torch.float64) -> Batch:
+    """Seven images and six strangers."""
+    known, labels = quadrants(7, 1)
+    return Batch(known.to(dtype) / 255, labels, strangers(6, 2).to(dtype) / 255)
 
 
 def plan(**changes: object) -> Plan:

@@ -194,7 +194,7 @@ async def test_whatever_the_engine_raises_in_its_thread(
     worker = Worker("test")
     broken = True
 
-    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]], explain: NDArray[np.bool_]) -> Computed:
         if broken:
             raise error
         values = [int(value) for part in parts for value in part[:, 0, 0, 0]]
@@ -217,7 +217,7 @@ def test_an_engine_that_outlives_the_event_loop_just_stops(batching: Build) -> N
     begun, go_on = threading.Event(), threading.Event()
     computed = []
 
-    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]], explain: NDArray[np.bool_]) -> Computed:
         begun.set()
         assert go_on.wait(5)
         computed.append(len(parts))
@@ -244,7 +244,7 @@ async def test_a_call_gets_its_turn_between_two_batches(batching: Build) -> None
     worker = Worker("test")
     order: list[str] = []
 
-    def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+    def compute(_: str, parts: Sequence[NDArray[np.uint8]], explain: NDArray[np.bool_]) -> Computed:
         order.append("batch")
         time.sleep(0.02)
         return Computed(expected(1), np.zeros(1, dtype=np.bool_))

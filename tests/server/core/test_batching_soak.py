@@ -27,7 +27,7 @@ QUEUE = 64
 DEADLINE_S = 0.5
 
 
-def compute(_: str, parts: Sequence[NDArray[np.uint8]]) -> Computed:
+def compute(_: str, parts: Sequence[NDArray[np.uint8]], explain: NDArray[np.bool_]) -> Computed:
     values = np.concatenate(parts)[:, 0, 0, 0]
     time.sleep(0.002)  # releases the interpreter, as a forward pass does
     if 13 in values and len(parts) > 1:

@@ -24,7 +24,8 @@ def used() -> Metrics:
     metrics.request("/v2/models/{name}/infer", 200, 0.01)
     metrics.refused("queue-full", 64)
     metrics.accepted(3)
-    metrics.answered("digits", 3)
+    metrics.answered("digits", 3, explained=True)
+    metrics.explained("digits", 0.01)
     metrics.batch("idle", 3)
     metrics.waited(0.001)
     metrics.computed(
@@ -48,6 +49,8 @@ def test_labels_are_closed_and_no_caller_is_among_them() -> None:
         "intaglio_batch_samples": set(),
         "intaglio_batches": {"released"},
         "intaglio_defense_seconds": {"defense"},
+        "intaglio_explained_samples": {"model"},
+        "intaglio_explanation_seconds": {"model"},
         "intaglio_failed_rows": set(),
         "intaglio_forward_seconds": {"model"},
         "intaglio_in_flight_samples": set(),

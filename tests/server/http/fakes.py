@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp
 
 from models.card import InputSpec
 from server.app import create_app
-from server.dataplane import ModelView
+from server.dataplane import Explained, ModelView
 from server.errors import NotFound, ServiceError
 from server.settings import Settings
 
@@ -27,6 +28,7 @@ DIGITS = ModelView(
     input=InputSpec(channels=1, height=8, width=8),
     labels=tuple("0123456789"),
 )
+EXPLAINED = replace(DIGITS, maps=(4, 4), explanation_cost=4)
 COLOURS = ModelView(
     name="colours",
     version="1",
@@ -47,7 +49,9 @@ class FakePlane:
         self.gate: asyncio.Event | None = None
         self.begun = asyncio.Event()
         self.cancelled = 0
+        self.tightened = 0
         self.asked: list[tuple[str, str | None, NDArray[np.uint8], float | None]] = []
+        self.explained = 0
 
     @property
     def ready(self) -> bool:
@@ -74,7 +78,9 @@ class FakePlane:
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
+        tightened: bool = False,
     ) -> NDArray[np.float32]:
+        self.tightened += tightened * len(images)
         self.asked.append((name, version, images, timeout_s))
         self.begun.set()
         if self.failure is not None:
@@ -87,6 +93,21 @@ class FakePlane:
                 raise
         return answer_for(images, len(self.view(name).labels))
 
+    async def explain(
+        self,
+        name: str,
+        version: str | None,
+        images: NDArray[np.uint8],
+        *,
+        timeout_s: float | None = None,
+        tightened: bool = False,
+    ) -> Explained:
+        probabilities = await self.predict(
+            name, version, images, timeout_s=timeout_s, tightened=tightened
+        )
+        self.explained += len(images)
+        return Explained(probabilities, map_for(images, self.view(name)))
+
 
 def answer_for(images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
     """A probability vector for each image that depends on all of its pixels and their order."""
@@ -95,6 +116,15 @@ def answer_for(images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
     logits = flat / 255.0 @ weights
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     rows: NDArray[np.float32] = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+    return rows
+
+
+def map_for(images: NDArray[np.uint8], view: ModelView) -> NDArray[np.float32]:
+    """A map for each image, in steps of 0.001: the corner of its first channel."""
+    assert view.maps is not None
+    height, width = view.maps
+    corner = images[:, 0, :height, :width] / np.float32(255)
+    rows: NDArray[np.float32] = (corner * 1000).round().astype(np.float32) / np.float32(1000)
     return rows
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from server.dataplane import ModelView
-from tests.server.http.fakes import COLOURS, DIGITS, FakePlane, app_for, call
+from tests.server.http.fakes import COLOURS, DIGITS, EXPLAINED, FakePlane, app_for, call
 
 PREDICT = "/v1/models/{name}/predict"
+EXPLAIN = "/v1/models/{name}/explain"
 INFER = "/v2/models/{name}/infer"
 
 
@@ -36,6 +37,24 @@ def test_the_examples_work_when_pasted(view: ModelView, path: str) -> None:
     assert response.status_code == 200, response.text
     if path == PREDICT:
         assert len(response.json()["predictions"][0]["labels"]) == example["top_k"]
+
+
+def test_the_example_of_an_explanation_works_when_pasted() -> None:
+    plane = FakePlane(EXPLAINED)
+    operation = schema_of(plane)["paths"][EXPLAIN]["post"]
+    example = operation["requestBody"]["content"]["application/json"]["example"]
+    answer = call(
+        app_for(plane),
+        "POST",
+        EXPLAIN.replace("{name}", "digits"),
+        content=json.dumps(example).encode(),
+        headers={"content-type": "application/json"},
+    ).json()
+    described = operation["responses"]["200"]["content"]
+    assert set(described) == {"application/json", "image/png"}
+    shown = described["application/json"]["example"]
+    assert list(shown) == list(answer)
+    assert list(shown["explanations"][0]) == list(answer["explanations"][0])
 
 
 def test_every_kind_of_body_is_described() -> None:

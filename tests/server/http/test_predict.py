@@ -229,6 +229,7 @@ def test_what_is_not_finite_is_an_opaque_failure(caplog: pytest.LogCaptureFixtur
             images: NDArray[np.uint8],
             *,
             timeout_s: float | None = None,
+            tightened: bool = False,
         ) -> NDArray[np.float32]:
             return np.full((len(images), 10), np.nan, dtype=np.float32)
 

@@ -21,6 +21,8 @@ KEYED = {
     ("GET", "/v1/models/{name}"),
     ("POST", "/v1/models/{name}/predict"),
     ("POST", "/v1/models/{name}/versions/{version}/predict"),
+    ("POST", "/v1/models/{name}/explain"),
+    ("POST", "/v1/models/{name}/versions/{version}/explain"),
     ("GET", "/v2"),
     ("GET", "/v2/models/{name}"),
     ("GET", "/v2/models/{name}/versions/{version}"),

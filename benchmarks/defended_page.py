@@ -1,0 +1,237 @@
+"""The result of ``benchmarks.defended_training``: rows, means and spreads, the papers' figures."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attack_client.report import Row, describe_environment
+from benchmarks.defended_picture import draw_trade_off
+from benchmarks.defended_pieces import Piece, Scale
+from benchmarks.envelope import IMAGES, RESULTS
+
+__all__ = ["Finding", "result", "write_result"]
+
+NAME = "defended-training"
+
+PUBLISHED = (
+    {
+        "title": "The InI paper's own figures, KnockoffNets on MNIST (Guo et al., ACM MM 2023, "
+        "Tables 1 and 2): ResNet-18, pool EMNIST letters, 50,000 queries, the best epoch on the "
+        "test set",
+        "header": ["defense", "benign %", "clone soft %", "clone hard %"],
+        "rows": [
+            ["vanilla", "99.46", "99.39", "98.84"],
+            ["MAD", "99.46", "99.31", "99.05"],
+            ["AM", "99.41", "98.58", "97.14"],
+            ["EDM", "99.43", "98.90", "97.44"],
+            ["InI", "99.40", "89.02", "95.90"],
+        ],
+    },
+    {
+        "title": "The AST paper's own figures, distillation on CIFAR-10 (Yilmaz and Keles 2024, "
+        "Table 1): teacher ResNet-18",
+        "header": ["teacher", "teacher %", "CNN", "ResNetC-20", "ResNetC-32", "ResNet-18"],
+        "rows": [
+            ["from scratch", "-", "86.64", "92.37", "93.41", "95.03"],
+            ["base", "95.03", "87.76", "92.27", "92.94", "95.39"],
+            ["Nasty", "94.37", "82.98", "88.54", "90.07", "93.76"],
+            ["STT", "94.94", "86.70", "91.30", "91.85", "94.48"],
+            ["AST", "94.61", "79.82", "87.08", "88.70", "93.66"],
+        ],
+    },
+)
+"""Read from the papers, to stand beside ours: other data, networks and budgets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one piece came to with one seed.
+
+    Attributes:
+        piece: what was stolen.
+        seed: of training and theft.
+        rows: one per clone.
+        validation: accuracy of the victim on the images that its recipe holds out.
+        verdict: of ``distillation.json``; None for KnockoffNets.
+    """
+
+    piece: Piece
+    seed: int
+    rows: tuple[Row, ...]
+    validation: float
+    verdict: Mapping[str, Any] | None
+
+    def accuracy(self, labels: str) -> float | None:
+        """Of the clone trained on those labels, on the test set."""
+        found = [row.clone_accuracy for row in self.rows if row.labels == labels]
+        return found[0] if found else None
+
+
+def write_result(
+    findings: Sequence[Finding],
+    curve: Sequence[Finding],
+    *,
+    commands: Sequence[Sequence[str]],
+    weights: Mapping[str, float],
+    scale: Scale,
+) -> Path:
+    """Write ``results/defended-training.json`` and the trade-off picture."""
+    document = result(findings, curve, commands=commands, weights=weights, scale=scale)
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{NAME}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    if curve:
+        IMAGES.mkdir(parents=True, exist_ok=True)
+        mnist = [row for finding in _of(findings, "mnist") for row in finding.rows]
+        draw_trade_off(
+            mnist, [row for finding in curve for row in finding.rows], IMAGES / f"{NAME}.png"
+        )
+    return path
+
+
+def result(
+    findings: Sequence[Finding],
+    curve: Sequence[Finding],
+    *,
+    commands: Sequence[Sequence[str]],
+    weights: Mapping[str, float],
+    scale: Scale,
+) -> dict[str, Any]:
+    """The document, without writing it."""
+    rows = [row for finding in findings for row in finding.rows]
+    tables = [
+        table
+        for table in (
+            _stolen(_of(findings, "mnist")),
+            _trade_off(curve, findings),
+            _distilled(_of(findings, "fashion")),
+        )
+        if table["rows"]
+    ]
+    notes = [f"Scale: {json.dumps(asdict(scale))}."]
+    if weights:
+        chosen = ", ".join(f"`{name}` {weight:g}" for name, weight in weights.items())
+        notes.append(
+            "InI's weights are gamma 0.3, delta 1, epsilon 40 times a factor: the largest that "
+            "with the first seed cost at most half a point of accuracy on validation images, "
+            f"against the plain model: {chosen}. No clone and no test image chose it. `ini` is the "
+            "isolation loss of the published code, KL(C || V); `ini-ce_vc` the paper's equation 4."
+        )
+    if _of(findings, "fashion"):
+        notes.append(
+            "A distillation is worth the better of its student and of one trained on the labels "
+            "alone; alpha and T are chosen on a tenth of the attacker's images, which are held "
+            "out. Probabilities leave on a grid of 1e-5, so what a teacher says below that is lost "
+            "to every student."
+        )
+    return {
+        "schema": 1,
+        "command": [list(command) for command in commands],
+        "environment": describe_environment(),
+        "notes": notes,
+        "tables": [*tables, *PUBLISHED],
+        "rows": [row.model_dump(mode="json") for row in rows],
+    }
+
+
+def _of(findings: Iterable[Finding], family: str) -> list[Finding]:
+    return [finding for finding in findings if finding.piece.family == family]
+
+
+def _grouped(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.piece.defense, []).append(finding)
+    return groups
+
+
+def _stolen(findings: Sequence[Finding]) -> dict[str, Any]:
+    return {
+        "title": "MNIST stolen with Fashion-MNIST by KnockoffNets: mean and standard deviation "
+        "over seeds, in percent",
+        "header": ["defense", "seeds", "benign", "benign cost", "clone soft", "clone hard"],
+        "rows": [
+            [
+                name,
+                str(len(group)),
+                spread(finding.rows[0].benign_accuracy for finding in group),
+                spread(finding.rows[0].benign_cost for finding in group),
+                spread(finding.accuracy("soft") for finding in group),
+                spread(finding.accuracy("hard") for finding in group),
+            ]
+            for name, group in _grouped(findings).items()
+        ],
+    }
+
+
+def _trade_off(curve: Sequence[Finding], findings: Sequence[Finding]) -> dict[str, Any]:
+    plain = {
+        finding.seed: finding.validation
+        for finding in findings
+        if finding.piece.name == "mnist-none"
+    }
+    return {
+        "title": "InI's trade-off, one seed: all three weights times a factor (behind the x), in "
+        "percent",
+        "header": ["form", "validation cost", "benign cost", "clone soft", "clone hard"],
+        "rows": [
+            [
+                finding.piece.defense,
+                spread([plain[finding.seed] - finding.validation]),
+                spread([finding.rows[0].benign_cost]),
+                spread([finding.accuracy("soft")]),
+                spread([finding.accuracy("hard")]),
+            ]
+            for finding in curve
+        ],
+    }
+
+
+def _distilled(findings: Sequence[Finding]) -> dict[str, Any]:
+    rows = []
+    for name, group in _grouped(findings).items():
+        verdicts = [finding.verdict for finding in group if finding.verdict is not None]
+        taught = [verdict["taught"] or {} for verdict in verdicts]
+        worst = [
+            min(student["accuracy"] for student in verdict["students"][1:]) for verdict in verdicts
+        ]
+        rows.append(
+            [
+                name,
+                str(len(group)),
+                spread(finding.rows[0].benign_accuracy for finding in group),
+                spread(verdict["students"][0]["accuracy"] for verdict in verdicts),
+                spread(student.get("accuracy") for student in taught),
+                spread(worst),
+                spread(verdict["value"] for verdict in verdicts),
+            ]
+        )
+    return {
+        "title": "Fashion-MNIST distilled with the victim's own data: mean and standard deviation "
+        "over seeds, in percent",
+        "header": [
+            "defense",
+            "seeds",
+            "benign",
+            "scratch",
+            "distilled, alpha and T chosen",
+            "distilled, worst alpha and T",
+            "max(distilled, scratch)",
+        ],
+        "rows": rows,
+    }
+
+
+def spread(shares: Iterable[float | None]) -> str:
+    """Mean and standard deviation in percent; a dash where a share is not known."""
+    figures = list(shares)
+    known = [100 * share for share in figures if share is not None]
+    if not known or len(known) < len(figures):
+        return "-"
+    mean = f"{statistics.fmean(known):.2f}"
+    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.2f}"

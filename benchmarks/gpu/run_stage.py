@@ -1,0 +1,216 @@
+"""One stage of ``reproduce.sh``: train, serve, steal, and leave behind rows and weights only."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from attack_client.report import Row, describe_environment, read_json
+from benchmarks.gpu.stages import SMOKE, STAGES, Stage
+from benchmarks.gpu.weights import pack, unpack
+from intaglio.processes import serving
+from models.bundle import read_card
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a stage works.
+
+    Attributes:
+        given: rows and weights of earlier stages.
+        work: everything else, of which nothing is kept.
+        out: what is kept.
+        seed: of training and theft.
+    """
+
+    given: Path
+    work: Path
+    out: Path
+    seed: int
+
+
+def shortened(stage: Stage, *, smoke: bool, epochs: int | None, clone_epochs: int | None) -> Stage:
+    """``stage`` with other epochs, or on the bundled stand-ins with one epoch of everything."""
+    stage = replace(
+        stage, epochs=epochs or stage.epochs, clone_epochs=clone_epochs or stage.clone_epochs
+    )
+    if not smoke:
+        return stage
+    changes = [
+        f"{key}={SMOKE.get(value, value)}"
+        for key, _, value in (change.partition("=") for change in stage.changes)
+    ]
+    changes += ["architecture.name=cnn-small", "data.train_limit=400"]
+    if stage.recipe is not None and not any(c.startswith("data.train=") for c in changes):
+        changes.append(f"data.train={SMOKE[stage.test]}")
+    if stage.recipe is not None and stage.recipe.endswith("-ast"):
+        changes.append("objective.adversarial={epsilon: 0.3, step: 0.1, iterations: 2}")
+    return replace(
+        stage,
+        changes=(*changes, "plan.augment=none"),
+        epochs=1,
+        clones=("cnn-small",),
+        pool=SMOKE[stage.pool],
+        test=SMOKE[stage.test],
+        budget="100",
+        clone_epochs=1,
+    )
+
+
+def intaglio(*command: str) -> list[str]:
+    """Run one command; an installed script is not needed. Returns it as a user would type it."""
+    sys.stdout.write("$ intaglio " + shlex.join(command) + "\n")
+    sys.stdout.flush()
+    program = "import sys; from intaglio.cli import main; sys.argv[0] = 'intaglio'; main()"
+    subprocess.run([sys.executable, "-c", program, *command], check=True)
+    return ["intaglio", *command]
+
+
+def train(stage: Stage, place: Place) -> list[str]:
+    """The victim of ``stage``."""
+    assert stage.recipe is not None
+    changes = [
+        *stage.changes, f"name={stage.bundle}", "version=1", f"plan.epochs={stage.epochs}",
+        f"plan.seed={place.seed}",
+    ]  # fmt: skip
+    sets = [part for change in changes for part in ("--set", change)]
+    return intaglio("train", stage.recipe, "--out", str(place.work / "models"), *sets)
+
+
+def steal(stage: Stage, place: Place) -> tuple[list[list[str]], list[Row], list[Any]]:
+    """Commands, rows and verdicts of a clone per architecture."""
+    models = place.work / "models"
+    reference = next((name for name in stage.needs if not name.endswith("-ast")), stage.bundle)
+    config = place.work / "serve.json"  # JSON is YAML
+    config.write_text(
+        json.dumps(
+            {
+                "models": {"victim": {"victim": f"{stage.bundle}/1", "defenses": []}},
+                "secret_file": str(place.work / "secret"),
+            }
+        )
+    )
+    commands: list[list[str]] = []
+    rows: list[Row] = []
+    verdicts: list[Any] = []
+    with serving(models, "--config", str(config), log=place.work / "server.log") as server:
+        for clone in stage.clones:
+            out = place.work / "attack" / clone
+            if commands:  # the answers of the first clone serve the others
+                first = place.work / "attack" / stage.clones[0] / "transfer"
+                shutil.copytree(first, out / "transfer")
+            labels = [] if stage.attack == "distil" else ["--labels", "soft,hard"]
+            command = [
+                "attack", stage.attack, *labels, "--model", "victim", "--pool", stage.pool,
+                "--test", stage.test, "--budget", stage.budget, "--clone", clone,
+                "--epochs", str(stage.clone_epochs), "--reference", str(models / reference / "1"),
+                "--defense", stage.defense, "--seed", str(place.seed), "--latency-requests", "0",
+                "--out", str(out),
+            ]  # fmt: skip
+            commands.append(intaglio(*command, "--url", server.url, "--resume"))
+            rows += read_json(out / "report.json").rows
+            verdict = out / "distillation.json"
+            if verdict.is_file():
+                verdicts.append({"clone": clone, **json.loads(verdict.read_text())})
+    return commands, rows, verdicts
+
+
+def missing(stage: Stage, place: Place) -> list[str]:
+    """Bundles of earlier stages that are not there, once those that are have been unpacked."""
+    absent = []
+    for name in stage.needs:
+        card = place.given / f"{name}.card.json"
+        if card.is_file():
+            unpack(card, place.work / "models")
+        if not (place.work / "models" / name / "1").is_dir():
+            absent.append(name)
+    return absent
+
+
+def document(
+    stage: Stage, commands: Sequence[Sequence[str]], rows: Sequence[Row], **more: Any
+) -> dict[str, Any]:
+    """What a stage has to say."""
+    note = f"{stage.row}: {stage.clone_epochs} epochs for a clone"
+    if stage.recipe is not None:
+        note += f", {stage.epochs} for the victim"
+    return {
+        "schema": 1,
+        "command": [list(command) for command in commands],
+        "environment": describe_environment(more.pop("device")),
+        "shortened": True,
+        "notes": [f"{note}; shortened from {stage.published_epochs}."],
+        "rows": [row.model_dump(mode="json") for row in rows],
+        **more,
+    }
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(STAGES)), metavar="STAGE")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="What is kept.")
+@click.option("--in", "given", type=click.Path(path_type=Path), help="--out of earlier stages.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Scratch.")
+@click.option("--seed", type=click.IntRange(min=0), default=0)
+@click.option("--epochs", type=click.IntRange(min=1), envvar="EPOCHS")
+@click.option("--clone-epochs", type=click.IntRange(min=1), envvar="CLONE_EPOCHS")
+@click.option("--smoke", is_flag=True, help="Minutes become seconds, and figures nonsense.")
+def main(
+    *,
+    name: str,
+    out: Path,
+    given: Path | None,
+    work: Path,
+    seed: int,
+    epochs: int | None,
+    clone_epochs: int | None,
+    smoke: bool,
+) -> None:
+    """Run STAGE."""
+    from models.training.device import choose_device
+
+    began = time.monotonic()
+    stage = shortened(STAGES[name], smoke=smoke, epochs=epochs, clone_epochs=clone_epochs)
+    place = Place(given=given or out, work=work, out=out, seed=seed)
+    absent = missing(stage, place)
+    if absent:
+        raise click.UsageError(
+            f"{name} needs {', '.join(absent)}: run its stage first, and give what it left as --in"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    commands: list[list[str]] = []
+    rows: list[Row] = []
+    verdicts: list[Any] = []
+    if stage.recipe is not None:
+        commands.append(train(stage, place))
+        # Weights first: a stage that is cut off later has left what the next one needs.
+        pack(work / "models" / stage.bundle / "1", out)
+    if stage.attack:
+        stolen, rows, verdicts = steal(stage, place)
+        commands += stolen
+    card = read_card(work / "models" / stage.bundle / "1")
+    measured = [figure.model_dump(mode="json") for figure in card.networks["victim"].measured]
+    result = document(
+        stage,
+        commands,
+        rows,
+        device=str(choose_device("auto")),
+        smoke=smoke,
+        victim=measured,
+        verdicts=verdicts,
+        seconds=round(time.monotonic() - began, 1),
+    )
+    (out / f"gpu-{name}-seed{seed}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

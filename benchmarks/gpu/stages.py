@@ -1,0 +1,143 @@
+"""The stages of ``reproduce.sh``: what each trains, and what it steals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["SMOKE", "STAGES", "Stage"]
+
+SMOKE: Mapping[str, str] = {
+    "mnist": "digits",
+    "fashion_mnist": "letters",
+    "cifar10": "digits",
+    "kmnist_t10k": "symbols",
+}
+"""Bundled stand-ins of ``--smoke``, which has no data root: enough to run, too little to quote."""
+
+RESNET = (
+    "architecture.name=resnet18", "plan.channels_last=true", "plan.optimiser.lr=0.1",
+)  # fmt: skip
+INI = (
+    "plan.optimiser.momentum=0.5", "plan.optimiser.weight_decay=0.001", "plan.combiner=pcgrad",
+    "objective.options.epsilon=1000",
+)  # fmt: skip
+FASHION = ("data.train=fashion_mnist",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """At most one training and one attack of one victim.
+
+    Attributes:
+        row: the row of which table this is.
+        bundle: NAME of the victim; version 1.
+        recipe: shipped; None where the victim's weights come from an earlier stage.
+        changes: to the recipe, as ``--set`` takes them.
+        epochs: of the victim, shortened to fit into ten minutes; ``EPOCHS`` overrides it.
+        published_epochs: of the paper or its code.
+        needs: NAMEs of bundles of earlier stages.
+        attack: kind.
+        clones: architectures, one attack each; the answers are paid for once.
+        pool: surrogate pool of KnockoffNets, or the victim's own data.
+        test: the victim's task.
+        budget: as ``--budget`` takes it.
+        clone_epochs: of a clone; ``CLONE_EPOCHS`` overrides it.
+        defense: name in reports.
+    """
+
+    row: str
+    bundle: str
+    recipe: str | None = None
+    changes: Sequence[str] = field(default=())
+    epochs: int = 0
+    published_epochs: int
+    needs: Sequence[str] = field(default=())
+    attack: str = "knockoff"
+    clones: Sequence[str] = ("resnet18",)
+    pool: str
+    test: str
+    budget: str = "50000"
+    clone_epochs: int = 15
+    defense: str = "none"
+
+
+def _knockoff(family: str, test: str, pool: str, extra: Sequence[str]) -> dict[str, Stage]:
+    """InI Table 2 in one data set: plain, and InI in the code's and the paper's form."""
+    plain = f"{family}-resnet18"
+    ini = (*RESNET, *INI, *extra, "data.ood=kmnist_t10k")
+
+    def stage(name: str, recipe: str, changes: Sequence[str], epochs: int, defense: str) -> Stage:
+        return Stage(
+            row=f"InI Table 2, {test}, {defense}",
+            bundle=name,
+            recipe=recipe,
+            changes=changes,
+            epochs=epochs,
+            published_epochs=50,
+            needs=() if name == plain else (plain,),
+            pool=pool,
+            test=test,
+            defense=defense,
+        )
+
+    return {
+        f"{family}-plain": stage(plain, "mnist-lenet", (*RESNET, *extra), 15, "none"),
+        f"{family}-ini": stage(f"{plain}-ini", "mnist-lenet-ini", ini, 5, "ini"),
+        f"{family}-ini-paper": stage(
+            f"{plain}-ini-paper",
+            "mnist-lenet-ini",
+            (*ini, "objective.options.isolation=ce_vc"),
+            5,
+            "ini-ce_vc",
+        ),
+    }
+
+
+def _students(bundle: str, defense: str, needs: Sequence[str]) -> Stage:
+    return Stage(
+        row=f"AST Table 1, students of {defense}",
+        bundle=bundle,
+        published_epochs=160,
+        needs=needs,
+        attack="distil",
+        clones=("cnn5", "resnet20"),
+        pool="cifar10",
+        test="cifar10",
+        budget="all",
+        clone_epochs=20,
+        defense=defense,
+    )
+
+
+BASE = "cifar10-resnet18"
+STAGES: Mapping[str, Stage] = {
+    # In place of EMNIST, the paper's pool, Fashion-MNIST and MNIST.
+    **_knockoff("mnist", "mnist", "fashion_mnist", ()),
+    **_knockoff("fashion", "fashion_mnist", "mnist", FASHION),
+    "cifar10-base": Stage(
+        row="AST Table 1, base",
+        bundle=BASE,
+        recipe=BASE,
+        epochs=25,
+        published_epochs=160,
+        attack="",
+        pool="cifar10",
+        test="cifar10",
+    ),
+    "cifar10-ast": Stage(
+        row="AST Table 1, AST",
+        bundle=f"{BASE}-ast",
+        recipe=f"{BASE}-ast",
+        epochs=15,
+        published_epochs=160,
+        needs=(BASE,),
+        attack="",
+        pool="cifar10",
+        test="cifar10",
+        defense="ast",
+    ),
+    "cifar10-base-students": _students(BASE, "none", (BASE,)),
+    "cifar10-ast-students": _students(f"{BASE}-ast", "ast", (BASE, f"{BASE}-ast")),
+}
+"""By name; a stage follows those whose bundles it needs."""

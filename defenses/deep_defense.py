@@ -1,0 +1,243 @@
+"""DeepDefense: every answer comes from a network of its own that learned to mislead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from defenses.contract import Answers, Defense, Material, Queries, Stage
+from defenses.deep_defense_factors import Factors
+from defenses.deep_defense_layers import candidates, grouped, most_sensitive
+from defenses.deep_defense_objective import Goal, Observed
+from defenses.deep_defense_promise import as_it_leaves, keeps_order
+from defenses.deep_defense_search import Found, Plan, search
+from defenses.deep_defense_weights import Weights
+from defenses.errors import OptionError
+from defenses.options import coerce
+from models.simplex import one_hot, top1
+
+__all__ = ["DeepDefenseProbabilities", "Form"]
+
+Form = Literal["low-rank", "full"]
+"""Factors of what is added to each chosen layer, or a whole copy of it, for each query."""
+
+VICTIM = "victim"
+
+LANES = 32
+"""Queries optimised side by side at most: bounds memory, never an answer."""
+
+FLOATS = 2**24
+"""Numbers of weights held for queries side by side in the full form."""
+
+
+class DeepDefenseProbabilities(Defense):
+    """DD-S: for each query, weights whose gradients point elsewhere, and what they answer.
+
+    "Model Stealing Defense against Exploiting Information Leak through the Interpretation of Deep
+    Neural Nets" (Lee, Han and Lee, IJCAI 2022), sections 4.1 and 4.2; the variant of Table 5 that
+    perturbs probabilities only. A copy of the victim's most sensitive layers is optimised until the
+    gradient of its answer is orthogonal to the victim's, while the order of the top k classes stays
+    (Eq. 8); the copy answers, and is thrown away. Maps are left as they are.
+
+    Where this differs from the paper, which gives neither optimiser nor step count nor weights:
+
+    - The search starts beside the victim's weights. At them the gradient of Eq. 5 is exactly zero.
+    - A step that breaks the order is taken back and shortened, and classes are asked to lead by a
+      little (``lead``); the penalty of Eq. 6 alone loses the label of many queries for good.
+    - What leaves is verified. A query answers with its last iterate that keeps the order and whose
+      cosine is at most ``turned``; one that has none is answered by its label alone.
+    - All arithmetic is in float64: a search multiplies the float noise of a batch's size a
+      millionfold, and the same query must get the same answer.
+
+    Args:
+        victim: the network that answers; its weights are read and never written.
+        layers: names of the weights to change. A configuration may leave them out: the fewest
+            that have ``sensitivity`` (default 0.9) of the cumulative sensitivity of Eq. 9, by the
+            table in the bundle's card.
+        k: how many classes keep their order, from 1 (the label) up.
+        steps: of every search, 1 to 200.
+        rate: Adam's learning rate, above 0 and at most 1.
+        noise: relative size of the start, above 0 and at most 0.5.
+        alpha: share of the bottom part (convolutions) in Eq. 5, in [0, 1].
+        order_weight: lambda_1, at least 0.
+        lead: by how much probability each of the top k is asked to lead, in [0, 0.5]; 0 in the
+            paper.
+        turned: the largest cosine that counts as misdirected, in (0, 1].
+        decoy: weight of ``-log f~_d`` among the losses, at least 0, d the class after the label.
+            0, the default, is the paper's method; above 0 is a variant of ours that chooses, among
+            the misdirected answers, those that speak for one and the same wrong class besides.
+        weights: ``low-rank`` factors, or the ``full`` copies of the paper.
+        rank: of a convolution's factors, 1 to 64.
+        early_stop: end when every query of a batch is turned to this cosine, in [0, 1]; the time it
+            takes then tells. 0, the default, makes every step.
+
+    Raises:
+        OptionError: an option is out of range, or a layer is none that can be changed.
+    """
+
+    kind: ClassVar[str] = "dd-s"
+    stage: ClassVar[Stage] = Stage.REPLACE
+    roles: ClassVar[tuple[str, ...]] = (VICTIM,)
+    looked_up: ClassVar[tuple[str, ...]] = ("sensitivity",)
+
+    def __init__(
+        self,
+        *,
+        victim: nn.Module,
+        layers: tuple[str, ...],
+        k: int = 1,
+        steps: int = 20,
+        rate: float = 3e-3,
+        noise: float = 1e-2,
+        alpha: float = 0.5,
+        order_weight: float = 10.0,
+        lead: float = 0.05,
+        turned: float = 0.9,
+        decoy: float = 0.0,
+        weights: Form = "low-rank",
+        rank: int = 4,
+        early_stop: float = 0.0,
+    ) -> None:
+        _require("k", k, k >= 1, "at least 1")
+        _require("steps", steps, 1 <= steps <= 200, "between 1 and 200")
+        _require("rate", rate, 0.0 < rate <= 1.0, "above 0 and at most 1")
+        _require("noise", noise, 0.0 < noise <= 0.5, "above 0 and at most 0.5")
+        _require("alpha", alpha, 0.0 <= alpha <= 1.0, "between 0 and 1")
+        _require("order_weight", order_weight, 0.0 <= order_weight <= 1e6, "between 0 and 1e6")
+        _require("lead", lead, 0.0 <= lead <= 0.5, "between 0 and 0.5")
+        _require("turned", turned, 0.0 < turned <= 1.0, "above 0 and at most 1")
+        _require("decoy", decoy, 0.0 <= decoy <= 1e6, "between 0 and 1e6")
+        _require("early_stop", early_stop, 0.0 <= early_stop <= 1.0, "between 0 and 1")
+        _require("rank", rank, 1 <= rank <= 64, "between 1 and 64")
+        if weights not in ("low-rank", "full"):
+            raise OptionError("weights", f"must be low-rank or full, not {weights!r}")
+        self._groups = _checked_layers(victim, layers)
+        self._victim = victim
+        self.layers, self.k, self.alpha = layers, k, alpha
+        self.plan = Plan(steps, rate, noise, turned, early_stop)
+        self.order_weight, self.lead, self.decoy = order_weight, lead, decoy
+        self.weights: Form = weights
+        self.rank = rank
+        self.timing_leak = early_stop > 0.0
+
+    def apply(self, queries: Queries, answers: Answers) -> Answers:
+        """What the misdirection networks say ``(B, K)``; no earlier link's answer is looked at."""
+        if queries.victim.shape[0] == 0:
+            return answers
+        every = torch.arange(len(queries.seeds), device=queries.seeds.device)
+        with torch.inference_mode(mode=False), torch.no_grad():
+            found = [
+                self._search(queries.images[rows], queries.victim[rows], queries.seeds[rows])
+                for rows in torch.split(every, self._lanes())
+            ]
+        label = one_hot(top1(queries.victim), queries.victim.shape[1])
+        said = torch.cat([part.answers for part in found])
+        good = torch.cat([part.good for part in found])
+        return replace(answers, probabilities=torch.where(good[:, None], said, label))
+
+    def check(self, classes: int) -> None:
+        """Refuse a k above ``classes``."""
+        if self.k > classes:
+            raise OptionError("k", f"must be at most the {classes} classes, not {self.k}")
+
+    def options(self) -> dict[str, Any]:
+        """Every option in effect; the layers however they were chosen."""
+        return {
+            "layers": self.layers,
+            "k": self.k,
+            "steps": self.plan.steps,
+            "rate": self.plan.rate,
+            "noise": self.plan.noise,
+            "alpha": self.alpha,
+            "order_weight": self.order_weight,
+            "lead": self.lead,
+            "turned": self.plan.turned,
+            "decoy": self.decoy,
+            "weights": self.weights,
+            "rank": self.rank,
+            "early_stop": self.plan.early_stop,
+        }
+
+    @classmethod
+    def resolve(cls, options: Mapping[str, Any], material: Material) -> Mapping[str, Any]:
+        """Look up the layers that have ``sensitivity`` of the whole.
+
+        Raises:
+            OptionError: ``layers`` and ``sensitivity`` are both given, the bundle holds no table
+                to choose by, or an ensemble answers, whose members would each need a choice.
+        """
+        card = material.card
+        if len(card.members) > 1:
+            raise OptionError("kind", f"{cls.kind} works on one network, and an ensemble answers")
+        if "layers" in options:
+            if "sensitivity" in options:
+                raise OptionError("sensitivity", "give either layers or sensitivity, not both")
+            return options
+        share = coerce("sensitivity", options.get("sensitivity", 0.9), float)
+        _require("sensitivity", share, 0.0 < share <= 1.0, "above 0 and at most 1")
+        if card.sensitivity is None:
+            raise OptionError(
+                "layers",
+                f"the bundle {card.name}/{card.version} holds no sensitivities to choose layers "
+                "by: train it again, or name the layers",
+            )
+        rest = {key: value for key, value in options.items() if key != "sensitivity"}
+        return {**rest, "layers": most_sensitive(card.sensitivity.layers, share)}
+
+    def _search(self, images: Tensor, victim: Tensor, seeds: Tensor) -> Found:
+        top = top1(victim)
+        form = self._form(images, top)
+        order = victim.sort(dim=1, descending=True, stable=True).indices
+
+        def verdict(seen: Observed) -> tuple[Tensor, Tensor]:
+            answers = as_it_leaves(seen.log_probabilities, top)
+            return answers, keeps_order(answers, victim, self.k)
+
+        return search(form, self._goal(order), self.plan, verdict, seeds)
+
+    def _form(self, images: Tensor, labels: Tensor) -> Factors | Weights:
+        if self.weights == "full":
+            return Weights(self._victim, groups=self._groups, images=images, labels=labels)
+        return Factors(
+            self._victim, groups=self._groups, rank=self.rank, images=images, labels=labels
+        )
+
+    def _goal(self, order: Tensor) -> Goal:
+        shares = (self.alpha, 1.0 - self.alpha) if len(self._groups) == 2 else (1.0,)
+        return Goal(
+            shares=torch.tensor(shares, dtype=torch.float64, device=order.device),
+            order=order,
+            k=self.k,
+            order_weight=self.order_weight,
+            lead=self.lead,
+            decoys=(order[:, 0] + 1) % order.shape[1] if self.decoy else None,
+            decoy_weight=self.decoy,
+        )
+
+    def _lanes(self) -> int:
+        if self.weights == "low-rank":
+            return LANES
+        parameters = dict(self._victim.named_parameters())
+        size = sum(parameters[name].numel() for name in self.layers)
+        return max(1, min(LANES, FLOATS // size))
+
+
+def _checked_layers(victim: nn.Module, layers: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    offered = candidates(victim)
+    if not layers or len(set(layers)) != len(layers):
+        raise OptionError("layers", f"must name one weight or more, each once, not {layers!r}")
+    for name in layers:
+        if name not in offered:
+            raise OptionError(
+                "layers", f"there is no weight {name!r} to change: there are {', '.join(offered)}"
+            )
+    return grouped(victim, layers)
+
+
+def _require(option: str, value: float, holds: bool, bounds: str) -> None:
+    if not holds:
+        raise OptionError(option, f"must be {bounds}, not {value}")

@@ -1,0 +1,99 @@
+"""``intaglio calibrate``: what a defense needs to know of a victim, kept in a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+__all__ = ["calibrate"]
+
+
+@click.group()
+def calibrate() -> None:
+    """Measure what a defense needs, and keep it in a new version of a bundle."""
+
+
+@calibrate.command("modelguard-s")
+@click.argument("name")
+@click.option(
+    "--models",
+    "root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Directory that holds NAME/VERSION bundles; the new version is written there.",
+)
+@click.option(
+    "--data",
+    multiple=True,
+    help="Dataset to ask about; repeatable, in order.  [default: what training held out]",
+)
+@click.option(
+    "--epsilon",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Budget, an L1 distance in [0, 2].",
+)
+@click.option("--capacity", type=int, default=4096, show_default=True, help="Words at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Images of each dataset at most.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws images and their order.")
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option(
+    "--allow-factory",
+    "allow_factories",
+    multiple=True,
+    metavar="FACTORY",
+    help="Let the card name this architecture of your own: package.module:name or file.py:name.",
+)
+def modelguard_s(
+    *,
+    name: str,
+    root: Path,
+    data: tuple[str, ...],
+    epsilon: float,
+    capacity: int,
+    limit: int,
+    seed: int,
+    data_root: Path | None,
+    device: str,
+    allow_factories: tuple[str, ...],
+) -> None:
+    """Build the words that modelguard-s answers with, for the bundle NAME or NAME/VERSION."""
+    from defenses.errors import DefenseError
+    from intaglio.calibration import calibrate_modelguard_s
+    from models.bundle import resolve_bundle
+    from models.errors import ModelsError
+    from models.training.device import choose_device
+
+    try:
+        made = calibrate_modelguard_s(
+            resolve_bundle(root, name),
+            data=data,
+            epsilon=epsilon,
+            capacity=capacity,
+            limit=limit,
+            seed=seed,
+            data_root=data_root,
+            device=choose_device(device),
+            allow_factories=allow_factories,
+        )
+    except (ModelsError, DefenseError) as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(2) from error
+    click.echo(
+        f"{made.words} words answer {made.answered:.2%} of {made.samples} images, "
+        f"at a mean L1 distance of {made.distortion:.4f} (budget {epsilon:g})"
+    )
+    click.echo(f"bundle {made.bundle.path}")

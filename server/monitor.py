@@ -1,0 +1,169 @@
+"""The monitor: who asks as a thief does. It looks at answered queries, off the event loop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.monitor_distances import DistanceRecord, reduced
+from server.monitor_metrics import MonitorMetrics
+from server.settings import MonitorSettings
+
+__all__ = ["QueryMonitor"]
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 2048
+"""Samples that may wait to be looked at; what comes beyond that is answered, and missed."""
+
+
+class QueryMonitor:
+    """Follows every caller's queries to every model, and suspects those that look made.
+
+    A caller stays under suspicion for ``hold_s`` after the last test that failed. One caller who
+    splits a theft over many keys is not found, nor is one who asks about natural images only.
+
+    Thread-safe. What it knows is this process's and is gone when it ends.
+
+    Args:
+        settings: threshold and bounds.
+        metrics: told of tests and suspects.
+        tightened: models that have a stricter chain for suspects.
+    """
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        metrics: MonitorMetrics,
+        *,
+        tightened: Collection[str] = (),
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._tightened = frozenset(tightened)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intaglio-monitor")
+        # Touched by the executor's thread only; least recently seen first.
+        self._records: OrderedDict[tuple[str, str, str], DistanceRecord] = OrderedDict()
+        self._lock = threading.Lock()
+        # From here on: guarded by the lock.
+        self._waiting = 0
+        self._suspects: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def tightens(self, caller: str, model: str, samples: int) -> bool:
+        """Whether ``samples`` that ``caller`` asks of ``model`` go through the stricter chain."""
+        if not self.suspects(caller, model) or model not in self._tightened:
+            return False
+        self._metrics.tightened(model, samples)
+        return True
+
+    def suspects(self, caller: str, model: str) -> bool:
+        """Whether ``caller`` is under suspicion as to ``model``."""
+        with self._lock:
+            until = self._suspects.get((caller, model))
+            if until is None:
+                return False
+            if time.monotonic() < until:
+                return True
+            del self._suspects[caller, model]
+            self._count(model)
+        logger.info("monitor: %s is no longer suspected of stealing %s", caller, model)
+        return False
+
+    def observe(
+        self,
+        caller: str,
+        model: str,
+        version: str,
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+    ) -> Future[None] | None:
+        """Have a look at answered queries, some time soon.
+
+        Args:
+            caller: the identity that admission gave; no secret.
+            model: served name.
+            version: of the model.
+            images: ``(n, C, H, W)``.
+            probabilities: ``(n, K)``, what left.
+
+        Returns:
+            Done when they have been looked at; None if there is no room for them.
+        """
+        samples = len(images)
+        with self._lock:
+            if self._waiting + samples > BACKLOG:
+                self._metrics.missed(samples)
+                return None
+            self._waiting += samples
+        return self._executor.submit(self._look, caller, model, version, images, probabilities)
+
+    def _look(
+        self,
+        caller: str,
+        model: str,
+        version: str,
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+    ) -> None:
+        try:
+            record = self._record((caller, model, version))
+            test = record.add(reduced(images), probabilities.argmax(axis=1))
+            if test is None:
+                return
+            natural = test.statistic >= self._settings.threshold
+            self._metrics.tested(model, statistic=test.statistic, natural=natural)
+            if not natural:
+                self._suspect(caller, model, test.statistic, test.distances, record.queries)
+        except Exception:
+            logger.exception("monitor: %d queries could not be looked at", len(images))
+            self._metrics.missed(len(images))
+        finally:
+            with self._lock:
+                self._waiting -= len(images)
+
+    def _record(self, key: tuple[str, str, str]) -> DistanceRecord:
+        record = self._records.get(key)
+        if record is None:
+            record = DistanceRecord(images=self._settings.images, window=self._settings.window)
+            self._records[key] = record
+            if len(self._records) > self._settings.callers:
+                self._records.popitem(last=False)
+            self._metrics.followed(len(self._records))
+        self._records.move_to_end(key)
+        return record
+
+    def _suspect(
+        self, caller: str, model: str, statistic: float, distances: int, queries: int
+    ) -> None:
+        with self._lock:
+            known = (caller, model) in self._suspects
+            self._suspects[caller, model] = time.monotonic() + self._settings.hold_s
+            self._suspects.move_to_end((caller, model))
+            if len(self._suspects) > self._settings.callers:
+                (_, forgotten), _ = self._suspects.popitem(last=False)
+                self._count(forgotten)
+            self._count(model)
+        if known:
+            return
+        consequence = (
+            "answered through the stricter chain"
+            if model in self._tightened
+            else "answered as before, for the model has no tighten"
+        )
+        logger.warning(
+            "monitor: %s asks %s as a thief does (W %.3f of %d distances is below %g, after %d "
+            "queries) and is %s",
+            *(caller, model, statistic, distances, self._settings.threshold, queries),
+            consequence,
+        )
+
+    def _count(self, model: str) -> None:
+        count = sum(name == model for _, name in self._suspects)
+        self._metrics.suspicious(model, count)

@@ -1,0 +1,110 @@
+"""``/v1/models/{name}/explain``: an image in, its labels and what in it spoke for the first out."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import numpy as np
+from fastapi import Depends, FastAPI, Query, Request
+from numpy.typing import NDArray
+from starlette.responses import Response
+
+from server.dataplane import ModelView
+from server.errors import BadRequest
+from server.heat_map import heat_map
+from server.images import ImageDecoder
+from server.protocol.accept import prefers
+from server.protocol.compression import compress
+from server.protocol.v1 import TopK, encode_explanations
+from server.routes.pictures import read_pictures
+from server.routes.query import Answer, QueryPath, Question
+
+__all__ = ["add_explain_routes"]
+
+JSON, PNG = "application/json", "image/png"
+VARY = "accept, accept-encoding"
+
+
+def add_explain_routes(app: FastAPI, path: QueryPath, decoder: ImageDecoder) -> None:
+    """Add the routes that explain an answer."""
+    routes = _Routes(path, decoder)
+    model = "/v1/models/{name}"
+    for template, endpoint in (
+        (f"{model}/explain", routes.explain),
+        (f"{model}/versions/{{version}}/explain", routes.explain_version),
+    ):
+        app.add_api_route(
+            template,
+            endpoint,
+            methods=["POST"],
+            tags=["v1"],
+            dependencies=[Depends(path.identify)],
+        )
+
+
+class _Routes:
+    def __init__(self, path: QueryPath, decoder: ImageDecoder) -> None:
+        self._path = path
+        self._decoder = decoder
+
+    async def explain(
+        self, request: Request, name: str, top_k: Annotated[TopK | None, Query()] = None
+    ) -> Response:
+        """Classify one or several images, and show what in each spoke for its first label.
+
+        The body is that of `predict`, and the probabilities are the same. With `Accept: image/png`
+        the answer to a single image is a picture of it under its heat map.
+        """
+        return await self._explain(request, name, None, top_k)
+
+    async def explain_version(
+        self,
+        request: Request,
+        name: str,
+        version: str,
+        top_k: Annotated[TopK | None, Query()] = None,
+    ) -> Response:
+        """Classify and explain one or several images with one version of a model."""
+        return await self._explain(request, name, version, top_k)
+
+    async def _explain(
+        self, request: Request, name: str, version: str | None, top_k: int | None
+    ) -> Response:
+        wanted = top_k
+        pictured = prefers(request.headers.get("accept"), PNG, over=JSON)
+        shown: NDArray[np.uint8] | None = None
+
+        async def decode(view: ModelView, body: bytes) -> Question:
+            nonlocal wanted, shown
+            images, wanted = read_pictures(self._path, request, body, top_k=wanted)
+            if pictured and len(images) != 1:
+                raise BadRequest(f"a picture explains one image, not {len(images)}: ask for {JSON}")
+            question = Question(await self._decoder.decode(images, view.input), explain=True)
+            shown = question.images
+            return question
+
+        answer = await self._path.answer(request, name, version, decode, explain=True)
+        assert answer.attributions is not None
+        assert shown is not None
+        if pictured:
+            picture = await asyncio.to_thread(
+                heat_map, shown[0], answer.attributions[0], answer.view.map_extent
+            )
+            return Response(picture, media_type=PNG, headers={"vary": VARY})
+        text = await asyncio.to_thread(_encoded, answer, wanted)
+        body, headers = compress(text, request.headers.get("accept-encoding"))
+        return Response(body, media_type=JSON, headers={**headers, "vary": VARY})
+
+
+def _encoded(answer: Answer, top_k: int | None) -> bytes:
+    assert answer.attributions is not None
+    view = answer.view
+    return encode_explanations(
+        answer.probabilities,
+        answer.attributions,
+        view.labels,
+        model=view.name,
+        version=view.version,
+        top_k=top_k,
+    )

@@ -1,0 +1,1 @@
+"""The stages for a GPU, on a CPU."""
