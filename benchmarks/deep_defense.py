@@ -145,7 +145,9 @@ def main(bundle: Path, data_root: Path | None, budget: int, presentations: int, 
         ]
     test = (torch.from_numpy(mnist.test_images), torch.from_numpy(mnist.test_labels))
     rows += theft(images, answers, test, presentations)
-    write(name, ["python", "-m", "benchmarks.deep_defense", *sys.argv[1:]], rows)
+    command = ["python", "-m", "benchmarks.deep_defense", str(bundle)]
+    command += ["--queries", str(budget), "--presentations", str(presentations)]
+    write(name, command, rows)
 
 
 if __name__ == "__main__":

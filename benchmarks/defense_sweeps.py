@@ -48,6 +48,10 @@ SWEEPS: dict[str, tuple[str, dict[str, Chain]]] = {
     ),
     "grad2": (PLAIN, settings("grad2", "epsilon", (0.25, 0.5, 1.0))),
     "modelguard-w": (PLAIN, settings("modelguard-w", "epsilon", (0.25, 0.5, 1.0))),
+    "modelguard-s": (
+        PLAIN,
+        settings("modelguard-s", "epsilon", (0.25, 0.5, 1.0), codebook="memory"),
+    ),
     "am": (PAIR, settings("am", "threshold", (0.3, 0.5, 0.7, 0.9, 0.99))),
     "edm": (ENSEMBLE, {"edm": []}),
 }

@@ -60,6 +60,7 @@ LINKS: dict[str, Specs] = {
     "mad-network": [{"kind": "mad", "epsilon": 1.0, **NETWORK}],
     "grad2": [{"kind": "grad2", "epsilon": 0.5}],
     "modelguard-w": [{"kind": "modelguard-w", "epsilon": 1.0}],
+    "modelguard-s": [{"kind": "modelguard-s", "epsilon": 1.0, "codebook": "memory"}],
     "am": [{"kind": "am", "threshold": 0.5}],
     # Threshold 0: the victim is sure of every query, which is what traffic of its own kind is like.
     "am-skip-in-distribution": [{"kind": "am", "threshold": 0.0, "skip": True}],

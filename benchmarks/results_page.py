@@ -39,6 +39,7 @@ HEADINGS = {
     "overload": "Overload: ten times the queue in flight",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
+    "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 

@@ -72,6 +72,7 @@ MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
     "mad": (PLAIN, [{"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}]),
     "grad2": (PLAIN, [{"kind": "grad2", "epsilon": 0.5}]),
     "modelguard-w": (PLAIN, [{"kind": "modelguard-w", "epsilon": 1.0}]),
+    "modelguard-s": (PLAIN, [{"kind": "modelguard-s", "epsilon": 1.0, "codebook": "memory"}]),
     "edm": (ENSEMBLE, []),
     "am+top-k": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "top-k", "k": 3}]),
     "am+label-only": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "label-only"}]),

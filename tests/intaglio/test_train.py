@@ -210,7 +210,7 @@ def test_two_processes_do_not_train_one_recipe_at_once(place: Path) -> None:
 
 def test_kill_9_of_the_command_and_the_same_command_again(place: Path) -> None:
     command = [sys.executable, "-c", "from intaglio.cli import main; main()"]
-    command += ["train", str(place / "toy.yaml"), "--set", "plan.epochs=300"]
+    command += ["train", str(place / "toy.yaml"), "--set", "plan.epochs=20000"]
     command += ["--data-root", str(place), "--out", str(place / "out"), "--device", "cpu"]
 
     def start(first_line: str) -> subprocess.Popen[str]:
@@ -225,7 +225,7 @@ def test_kill_9_of_the_command_and_the_same_command_again(place: Path) -> None:
             assert "Traceback" not in lines.read()
         return process
 
-    assert start("toy: epoch 1/300").returncode == -signal.SIGKILL
+    assert start("toy: epoch 1/20000").returncode == -signal.SIGKILL
     assert start("toy: resumed after epoch ").returncode == 2
 
 
