@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 PREFIX = "intaglio:modelguard-s"
 
 TIMEOUT_S = 1.0
-"""How long Redis may take; meanwhile the engine stands still."""
+"""How long Redis may take, for one reply and for all that a batch asks; the engine stands still."""
 
 PAUSE_S = 5.0
 """How long Redis is left alone after it failed, so that an outage costs one timeout, not one a
@@ -91,7 +91,11 @@ class RedisCodebook:
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("redis", "rediss", "unix"):
-            raise OptionError("url", f"must begin with redis://, rediss:// or unix://, not {url!r}")
+            # Not the address itself: it may hold a password.
+            scheme = parts.scheme
+            raise OptionError(
+                "url", f"must begin with redis://, rediss:// or unix://, not with {scheme!r}"
+            )
         if parts.password or "password=" in parts.query:
             raise OptionError("url", "must not hold a password, for it is logged: password_file")
         self.url = url
@@ -111,7 +115,9 @@ class RedisCodebook:
         with self._lock:
             words = self._table_for(here).search(here, labels, epsilon)
             if self._storable(words, labels) and time.monotonic() >= self._leave_alone_until:
-                words = self._asked(here, labels, epsilon) or words
+                asked = self._asked(here, labels, epsilon)
+                # Whatever was copied before it failed is a word too.
+                words = asked or self._table_for(here).search(here, labels, epsilon)
         return Words(words.probabilities.to(said.device), words.found.to(said.device))
 
     def check(self, classes: int) -> None:
@@ -176,7 +182,10 @@ class RedisCodebook:
     def _stored(self, said: Tensor, labels: Tensor, epsilon: float) -> Words:
         """Look up what others stored meanwhile, then store what is still missing."""
         words = self._table_for(said).search(said, labels, epsilon)
+        until = time.monotonic() + TIMEOUT_S
         for _ in range(TRIES):
+            if time.monotonic() > until:
+                raise TimeoutError(f"it took more than {TIMEOUT_S:g} s for one batch")
             rows = self._storable(words, labels)
             self._catch_up(said, sorted({int(labels[row]) for row in rows}))
             words = self._table_for(said).search(said, labels, epsilon)

@@ -300,8 +300,10 @@ class Batcher(Generic[Group]):
         again = failed and len(batch.items) > 1
         if isinstance(outcome, Computed) and not again:
             for item, rows in batch.rows():
-                # Known now: the rest of such a request need not be computed.
-                item.ticket.over |= bool(outcome.failed[rows].any())
+                # Known now: the rest of such a request need not be computed. Set, never reset: the
+                # event loop may be setting it too.
+                if outcome.failed[rows].any():
+                    item.ticket.over = True
         with self._lock:
             self._became_free = True
             self._pace.computed(finished - batch.began)

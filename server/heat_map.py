@@ -15,6 +15,9 @@ __all__ = ["heat_map"]
 SHORTEST_SIDE = 224
 """Pixels; smaller pictures are enlarged by a whole factor, so that a pixel stays a square."""
 
+LONGEST_SIDE = 1024
+"""Pixels beyond which nothing is enlarged: a strip of one row would become a wall."""
+
 RAMP = np.array([[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]])
 """From cold to hot, as bright as they are hot: told apart in print and by the colour-blind."""
 
@@ -33,7 +36,8 @@ def heat_map(
         extent: the part of the image that they cover; None: all of it. Elsewhere it is cold.
     """
     height, width = image.shape[1:]
-    factor = max(1, -(-SHORTEST_SIDE // min(height, width)))
+    factor = -(-SHORTEST_SIDE // min(height, width))
+    factor = max(1, min(factor, LONGEST_SIDE // max(height, width)))
     size = (width * factor, height * factor)
     pixels = np.ascontiguousarray(np.broadcast_to(image, (3, height, width)).transpose(1, 2, 0))
     shown = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))

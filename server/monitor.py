@@ -21,7 +21,11 @@ __all__ = ["QueryMonitor"]
 logger = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Samples that may wait to be looked at; what comes beyond that is answered, and missed."""
+"""Samples that may wait to be looked at; what comes beyond that is answered, and missed. A request
+that meets nobody waiting is looked at however large it is: size is no way around the monitor."""
+
+AT_ONCE = 256
+"""Samples that are compared at once."""
 
 
 class QueryMonitor:
@@ -66,15 +70,8 @@ class QueryMonitor:
     def suspects(self, caller: str, model: str) -> bool:
         """Whether ``caller`` is under suspicion as to ``model``."""
         with self._lock:
-            until = self._suspects.get((caller, model))
-            if until is None:
-                return False
-            if time.monotonic() < until:
-                return True
-            del self._suspects[caller, model]
-            self._count(model)
-        logger.info("monitor: %s is no longer suspected of stealing %s", caller, model)
-        return False
+            self._acquit()
+            return (caller, model) in self._suspects
 
     def observe(
         self,
@@ -98,7 +95,7 @@ class QueryMonitor:
         """
         samples = len(images)
         with self._lock:
-            if self._waiting + samples > BACKLOG:
+            if self._waiting and self._waiting + samples > BACKLOG:
                 self._metrics.missed(samples)
                 return None
             self._waiting += samples
@@ -114,13 +111,15 @@ class QueryMonitor:
     ) -> None:
         try:
             record = self._record((caller, model, version))
-            test = record.add(reduced(images), probabilities.argmax(axis=1))
-            if test is None:
-                return
-            natural = test.statistic >= self._settings.threshold
-            self._metrics.tested(model, statistic=test.statistic, natural=natural)
-            if not natural:
-                self._suspect(caller, model, test.statistic, test.distances, record.queries)
+            for start in range(0, len(images), AT_ONCE):
+                rows = slice(start, start + AT_ONCE)
+                test = record.add(reduced(images[rows]), probabilities[rows].argmax(axis=1))
+                if test is None:
+                    continue
+                natural = test.statistic >= self._settings.threshold
+                self._metrics.tested(model, statistic=test.statistic, natural=natural)
+                if not natural:
+                    self._suspect(caller, model, test.statistic, test.distances, record.queries)
         except Exception:
             logger.exception("monitor: %d queries could not be looked at", len(images))
             self._metrics.missed(len(images))
@@ -143,13 +142,15 @@ class QueryMonitor:
         self, caller: str, model: str, statistic: float, distances: int, queries: int
     ) -> None:
         with self._lock:
+            self._acquit()
             known = (caller, model) in self._suspects
             self._suspects[caller, model] = time.monotonic() + self._settings.hold_s
             self._suspects.move_to_end((caller, model))
             if len(self._suspects) > self._settings.callers:
                 (_, forgotten), _ = self._suspects.popitem(last=False)
                 self._count(forgotten)
-            self._count(model)
+            if not known:
+                self._count(model)
         if known:
             return
         consequence = (
@@ -163,6 +164,15 @@ class QueryMonitor:
             *(caller, model, statistic, distances, self._settings.threshold, queries),
             consequence,
         )
+
+    def _acquit(self) -> None:
+        """Forget suspicions that have lasted long enough, also of callers that left for good."""
+        now = time.monotonic()
+        # All last equally long, so the one that was raised first is over first.
+        while self._suspects and next(iter(self._suspects.values())) <= now:
+            (caller, model), _ = self._suspects.popitem(last=False)
+            self._count(model)
+            logger.info("monitor: %s is no longer suspected of stealing %s", caller, model)
 
     def _count(self, model: str) -> None:
         count = sum(name == model for _, name in self._suspects)

@@ -173,11 +173,11 @@ def reduced(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
     What they cost to compare and to keep is bounded by that, whatever the model is shown.
     """
-    block = -(-max(images.shape[2:]) // SIDE)
-    if block > 1:
-        height, width = (side - side % block for side in images.shape[2:])
-        cut = images[:, :, :height, :width]
-        blocks = cut.reshape(*cut.shape[:2], height // block, block, width // block, block)
+    down, across = (-(-side // SIDE) for side in images.shape[2:])
+    if max(down, across) > 1:
+        rows, columns = images.shape[2] // down, images.shape[3] // across
+        cut = images[:, :, : rows * down, : columns * across]
+        blocks = cut.reshape(*cut.shape[:2], rows, down, columns, across)
         images = np.rint(blocks.mean(axis=(3, 5))).astype(np.uint8)
     return images.reshape(len(images), -1)
 

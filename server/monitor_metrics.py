@@ -44,7 +44,7 @@ class MonitorMetrics:
         )
         self._tightened = Counter(
             "intaglio_monitor_tightened_samples",
-            "Samples answered through the chain for suspicious callers.",
+            "Samples that suspicious callers asked and that their stricter chain is to answer.",
             ["model"],
             registry=registry,
         )
@@ -68,7 +68,7 @@ class MonitorMetrics:
         self._tests.labels(model, "natural" if natural else "suspicious").inc()
 
     def tightened(self, model: str, samples: int) -> None:
-        """Count ``samples`` that a suspicious caller asked through the stricter chain."""
+        """Count ``samples`` that a suspicious caller asked of the stricter chain."""
         self._tightened.labels(model).inc(samples)
 
     def missed(self, samples: int) -> None:

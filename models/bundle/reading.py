@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from models import architectures
 from models.bundle.finding import CARD
 from models.bundle.weights import check_finite, check_match, from_bytes, instantiate, skeleton
-from models.card import Card, NetworkCard
+from models.card import LARGEST_CODEBOOK, Card, NetworkCard
 from models.errors import ArchitectureError, BundleError, BundleNotFound
-from models.simplex import on_simplex
+from models.simplex import on_simplex, top1
 
 __all__ = ["LARGEST_CARD", "Bundle", "open_bundle", "read_card"]
 
@@ -103,7 +103,8 @@ class Bundle:
         """The words ``(n, K)`` float32 for the defense ``kind``, in their order, on ``device``.
 
         Raises:
-            BundleError: there is no such codebook, or it is not n probability vectors.
+            BundleError: there is no such codebook, it is not n probability vectors, or one class
+                has more than its share of the most that a codebook may hold.
         """
         held = self._card.codebooks.get(kind)
         if held is None:
@@ -118,6 +119,13 @@ class Bundle:
             raise BundleError(f"{source} must hold one tensor, words {shape[0]}x{shape[1]}")
         if words.dtype != torch.float32 or not on_simplex(words):
             raise BundleError(f"{source}: every word must be a float32 probability vector")
+        most = max(1, LARGEST_CODEBOOK // self._card.classes)
+        # A table of words is as long for every class as for the longest.
+        if (longest := int(top1(words).bincount().max())) > most:
+            raise BundleError(
+                f"{source}: a class has {longest} words, and of {self._card.classes} classes each "
+                f"may have {most}"
+            )
         return words.to(device)
 
     def _network(self, role: str) -> NetworkCard:

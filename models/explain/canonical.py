@@ -30,7 +30,8 @@ def canonical_maps(maps: Tensor) -> Tensor:
     exact = maps.to(torch.float64).flatten(1)
     least = exact.amin(dim=1, keepdim=True)
     span = exact.amax(dim=1, keepdim=True) - least
-    flat = span <= FLAT * exact.abs().amax(dim=1, keepdim=True)
+    # An infinite map is as far from flat as can be, although its range is not above its magnitude.
+    flat = span.isfinite() & (span <= FLAT * exact.abs().amax(dim=1, keepdim=True))
     scaled = (exact - least) / torch.where(flat, torch.ones_like(span), span)
     steps = torch.where(flat, torch.zeros_like(scaled), (scaled * MAP_GRID).round())
     return (steps / MAP_GRID).to(torch.float32).reshape(maps.shape)

@@ -80,6 +80,7 @@ class _Routes:
             images, wanted = read_pictures(self._path, request, body, top_k=wanted)
             if pictured and len(images) != 1:
                 raise BadRequest(f"a picture explains one image, not {len(images)}: ask for {JSON}")
+            self._path.check_samples(len(images), cost=view.explanation_cost)
             question = Question(await self._decoder.decode(images, view.input), explain=True)
             shown = question.images
             return question
@@ -92,8 +93,8 @@ class _Routes:
                 heat_map, shown[0], answer.attributions[0], answer.view.map_extent
             )
             return Response(picture, media_type=PNG, headers={"vary": VARY})
-        text = await asyncio.to_thread(_encoded, answer, wanted)
-        body, headers = compress(text, request.headers.get("accept-encoding"))
+        coding = request.headers.get("accept-encoding")
+        body, headers = await asyncio.to_thread(lambda: compress(_encoded(answer, wanted), coding))
         return Response(body, media_type=JSON, headers={**headers, "vary": VARY})
 
 

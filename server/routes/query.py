@@ -139,9 +139,9 @@ class QueryPath:
             body = b""
             lease.release()
             samples = len(question.images)
-            self.check_samples(samples)
-            caller: Caller = request.state.caller
             cost = view.explanation_cost if question.explain else 1
+            self.check_samples(samples, cost=cost)
+            caller: Caller = request.state.caller
             await self._admission.admit(caller, samples * cost)
             wait_s = min(self._deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
@@ -190,8 +190,12 @@ class QueryPath:
         said = await self.plane.predict(name, version, images, timeout_s=timeout_s, tightened=tight)
         return Answer(view, said)
 
-    def check_samples(self, samples: int) -> None:
+    def check_samples(self, samples: int, *, cost: int = 1) -> None:
         """Refuse a request for no image, or for too many, before they are decoded.
+
+        Args:
+            samples: images in the request.
+            cost: samples that each of them counts as.
 
         Raises:
             BadRequest: none.
@@ -203,6 +207,11 @@ class QueryPath:
         if samples > limit:
             raise TooLarge(
                 f"a request may hold {limit} images, not {samples} (limits.max_request_samples)"
+            )
+        if samples * cost > limit:
+            raise TooLarge(
+                f"an explained image counts as {cost} samples, of which a request may ask for "
+                f"{limit} (limits.max_request_samples); this one explains {samples} images"
             )
 
     async def _before(self, deadline: float, work: Awaitable[T]) -> T:

@@ -18,7 +18,7 @@ from server.routes.query import QueryPath, Question
 __all__ = ["add_v1_routes"]
 
 INLINE_CELLS = 4096
-"""Probabilities that are written on the event loop; more go to a thread."""
+"""Probabilities that are written, and compressed, on the event loop; more go to a thread."""
 
 
 def add_v1_routes(app: FastAPI, path: QueryPath, decoder: ImageDecoder) -> None:
@@ -86,18 +86,18 @@ class _Routes:
         answer = await self._path.answer(request, name, version, decode)
         view = answer.view
 
-        def encode() -> bytes:
-            return encode_predictions(
+        def encode() -> tuple[bytes, dict[str, str]]:
+            text = encode_predictions(
                 answer.probabilities,
                 view.labels,
                 model=view.name,
                 version=view.version,
                 top_k=wanted,
             )
+            return compress(text, request.headers.get("accept-encoding"))
 
         small = answer.probabilities.size <= INLINE_CELLS
-        text = encode() if small else await asyncio.to_thread(encode)
-        body, headers = compress(text, request.headers.get("accept-encoding"))
+        body, headers = encode() if small else await asyncio.to_thread(encode)
         return Response(body, media_type="application/json", headers=headers)
 
 

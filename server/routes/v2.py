@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
 from fastapi import Depends, FastAPI, Request
+from numpy.typing import NDArray
 from starlette.responses import Response
 
 from server.dataplane import ModelView
 from server.errors import Draining, Unsupported
-from server.protocol.compression import compress
+from server.protocol.compression import compress, negotiate
 from server.protocol.json_bounds import check_tensor
 from server.protocol.tensors import Datatype, TensorSpec
 from server.protocol.v2 import (
@@ -30,6 +32,9 @@ __all__ = ["add_v2_routes"]
 
 INLINE_BYTES = 64 * 1024
 """JSON that is parsed on the event loop; more goes to a thread. Binary tensors are only copied."""
+
+INLINE_CELLS = 4096
+"""Numbers that are written as text or compressed on the event loop; more go to a thread."""
 
 PROBABILITIES = "probabilities"
 ATTRIBUTIONS = "attributions"
@@ -158,17 +163,27 @@ class _Routes:
         answers = {PROBABILITIES: answer.probabilities}
         if answer.attributions is not None:
             answers[ATTRIBUTIONS] = answer.attributions
-        response = encode_response(
-            model_name=answer.view.name,
-            model_version=answer.view.version,
-            request=asked,
-            answers=answers,
-        )
-        body, headers = compress(response.body, request.headers.get("accept-encoding"))
-        if response.header_length is None:
-            return Response(body, media_type="application/json", headers=headers)
-        headers[HEADER_LENGTH] = str(response.header_length)
-        return Response(body, media_type="application/octet-stream", headers=headers)
+        coding = request.headers.get("accept-encoding")
+        write = partial(_written, answer.view, asked, answers, coding)
+        copied = negotiate(coding) is None and all(output.binary for output in asked.outputs)
+        cells = sum(answers[output.name].size for output in asked.outputs)
+        return write() if copied or cells <= INLINE_CELLS else await asyncio.to_thread(write)
+
+
+def _written(
+    view: ModelView,
+    asked: InferenceRequest,
+    answers: Mapping[str, NDArray[np.float32]],
+    coding: str | None,
+) -> Response:
+    response = encode_response(
+        model_name=view.name, model_version=view.version, request=asked, answers=answers
+    )
+    body, headers = compress(response.body, coding)
+    if response.header_length is None:
+        return Response(body, media_type="application/json", headers=headers)
+    headers[HEADER_LENGTH] = str(response.header_length)
+    return Response(body, media_type="application/octet-stream", headers=headers)
 
 
 async def _unsupported() -> None:

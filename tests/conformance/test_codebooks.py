@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
+import socketserver
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -202,6 +204,46 @@ def test_an_outage_costs_new_words_and_nothing_else(
     monkeypatch.setattr(codebook, "_leave_alone_until", 1e-9)
     served(codebook, strange)
     assert "in reach again" in caplog.text
+
+
+class Slow(socketserver.StreamRequestHandler):
+    """Takes its time for every reply, holds no words, and tells every writer that it was late."""
+
+    REPLIES: ClassVar[Mapping[bytes, bytes]] = {
+        b"GET": b"$1\r\ng\r\n",
+        b"LLEN": b":0\r\n",
+        b"LRANGE": b"*0\r\n",
+        b"EVAL": b":-1\r\n",
+    }
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            parts = []
+            for _ in range(int(line[1:])):
+                parts.append(self.rfile.read(int(self.rfile.readline()[1:])))
+                self.rfile.readline()
+            if parts[0] in self.REPLIES:
+                time.sleep(0.1)
+            self.wfile.write(self.REPLIES.get(parts[0], b"+OK\r\n"))
+
+
+def test_a_slow_store_does_not_stop_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("redis")
+    said = rows(4)
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Slow) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        codebook = RedisCodebook(
+            f"redis://127.0.0.1:{server.server_address[1]}/0", name="toy/1:0.6"
+        )
+        began = time.monotonic()
+        given = served(codebook, said)
+        assert time.monotonic() - began < 4
+        server.shutdown()
+        codebook._client.close()
+    assert ((given - said).abs().sum(dim=1) <= EPSILON + 1e-6).all()
+    assert not (given == said).all(dim=1).any(), "none leaves as it was"
+    assert "out of reach: it took more than 1 s for one batch" in caplog.text
 
 
 @needs_redis

@@ -135,8 +135,8 @@ def test_frozen_is_pure_and_what_grows_says_that_it_is_not() -> None:
         ),
         ({"codebook": "redis", "epsilon": 1}, r"defenses\[0\]\.url: a codebook in redis needs"),
         (
-            {"codebook": "redis", "epsilon": 1, "url": "http://h"},
-            r"defenses\[0\]\.url: must begin with redis://",
+            {"codebook": "redis", "epsilon": 1, "url": "http://:hush@h"},
+            r"defenses\[0\]\.url: must begin with redis://[^@]* not with 'http'$",
         ),
         (
             {"codebook": "redis", "epsilon": 1, "url": "redis://:hush@h"},

@@ -13,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from models.bundle import Bundle, add_codebook, open_bundle, resolve_bundle
+from models.card import LARGEST_CODEBOOK
 from models.errors import BundleError
 from tests.server.core.conftest import write
 
@@ -95,6 +96,16 @@ def test_a_card_that_does_not_hold_is_refused(
     edit(path, **changes)
     with pytest.raises(BundleError, match=message):
         open_bundle(path)
+
+
+def test_one_class_has_no_more_than_its_share(bundle: Bundle) -> None:
+    most = LARGEST_CODEBOOK // 10
+    assert len(extend(bundle, WORDS[:1].repeat(most, 1)).codebook("modelguard-s")) == most
+    skewed = extend(bundle, WORDS[:1].repeat(most + 1, 1))
+    with pytest.raises(
+        BundleError, match=r"a class has 6554 words, .* 10 classes each may have 6553"
+    ):
+        skewed.codebook("modelguard-s")
 
 
 def test_a_missing_file_is_refused(bundle: Bundle) -> None:

@@ -40,11 +40,12 @@ def test_a_flat_map_is_all_zeros_even_if_floats_wobble() -> None:
 
 def test_each_map_by_itself_and_what_is_not_finite_stays_so() -> None:
     maps = torch.rand(3, 4, 4, generator=torch.Generator().manual_seed(0))
-    maps[1, 0, 0] = float("nan")
-    leaving = canonical_maps(maps)
-    assert not leaving[1].isfinite().all()
-    for row in (0, 2):
-        assert torch.equal(leaving[row], canonical_maps(maps[row : row + 1])[0])
+    for wrong in ("nan", "inf", "-inf"):
+        maps[1, 0, 0] = float(wrong)
+        leaving = canonical_maps(maps)
+        assert not leaving[1].isfinite().all(), wrong
+        for row in (0, 2):
+            assert torch.equal(leaving[row], canonical_maps(maps[row : row + 1])[0])
 
 
 def test_no_maps_at_all() -> None:

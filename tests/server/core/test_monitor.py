@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from typing import Any
@@ -99,6 +100,13 @@ def test_suspicion_passes(metrics: Metrics, caplog: pytest.LogCaptureFixture) ->
     assert "no longer suspected" in caplog.text
 
 
+def test_suspicion_of_a_caller_that_left_passes_too(metrics: Metrics) -> None:
+    monitor = watch(metrics, hold_s=1e-6)
+    look(monitor, "key-a", made(140), "shop")
+    assert not monitor.suspects("key-b", "shop")
+    assert value(metrics, "suspicious_callers", model="shop") == 0
+
+
 def test_callers_are_bounded_and_the_least_recent_is_forgotten(metrics: Metrics) -> None:
     monitor = watch(metrics, callers=2)
     for caller in ("a", "b", "a", "c"):
@@ -113,11 +121,24 @@ def test_callers_are_bounded_and_the_least_recent_is_forgotten(metrics: Metrics)
 
 
 def test_what_it_has_no_room_for_is_answered_and_counted(metrics: Metrics) -> None:
-    monitor = watch(metrics)
-    many = np.zeros((BACKLOG + 1, 1, 2, 2), dtype=np.uint8)
+    monitor, may_look = watch(metrics), threading.Event()
+    monitor._executor.submit(may_look.wait, 30)
+    first = monitor.observe("a", "shop", "1", made(10), one_class(10))
+    many = np.zeros((BACKLOG, 1, 12, 12), dtype=np.uint8)
     assert monitor.observe("a", "shop", "1", many, one_class(len(many))) is None
     assert value(metrics, "missed_samples_total") == len(many)
+    may_look.set()
+    assert first is not None
+    first.result(timeout=30)
     look(monitor, "a", made(10), "shop")
+
+
+def test_a_request_is_looked_at_however_large_it_is(metrics: Metrics) -> None:
+    monitor = watch(metrics)
+    many = np.concatenate([made(140), np.zeros((BACKLOG, 1, 12, 12), dtype=np.uint8)])
+    look(monitor, "a", many, "shop")
+    assert monitor.suspects("a", "shop")
+    assert value(metrics, "missed_samples_total") == 0
 
 
 def test_a_failure_of_its_own_harms_nobody(

@@ -105,3 +105,5 @@ def test_large_pictures_are_averaged_down() -> None:
     assert small[0, 0] == 70
     assert small.sum() == 2 * 3 * 70
     assert reduced(images[:, :, :32, :32]).shape == (2, 3 * 32 * 32)
+    strip = np.full((1, 1, 1, 100), 70, dtype=np.uint8)
+    assert reduced(strip).tolist() == [[70] * 25], "what is short is not averaged away"

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,8 @@ from models.explain import Extent
 from server.admission import Caller, OpenAdmission
 from server.heat_map import heat_map
 from server.protocol.accept import prefers
+from server.protocol.v2 import encode_response
+from server.routes import v2
 from tests.server.http.fakes import (
     COLOURS,
     EXPLAINED,
@@ -85,6 +88,53 @@ def test_a_picture_of_several_images_is_refused_before_they_are_decoded() -> Non
     )
     assert "explains one image, not 2" in error_of(said, 400)
     assert plane.asked == []
+
+
+def test_more_than_a_request_may_cost_is_refused_before_anything_is_decoded() -> None:
+    plane = FakePlane(EXPLAINED, COLOURS)
+    app = app_for(plane, limits={"max_request_samples": 8})
+    garbage = json.dumps({"images": [base64.b64encode(b"no image").decode()] * 3}).encode()
+    headers = {"content-type": "application/json"}
+    said = call(app, "POST", EXPLAIN, content=garbage, headers=headers)
+    assert error_of(said, 413) == (
+        "an explained image counts as 4 samples, of which a request may ask for 8 "
+        "(limits.max_request_samples); this one explains 3 images"
+    )
+    content, headers = many(0, 1)
+    assert call(app, "POST", EXPLAIN, content=content, headers=headers).status_code == 200
+    assert plane.explained == 2, "images, all at once"
+
+
+@pytest.mark.parametrize(("binary", "coding", "off"), [(0, "", 1), (1, "gzip", 1), (1, "", 0)])
+def test_large_maps_do_not_hold_up_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, binary: int, coding: str, off: int
+) -> None:
+    threads: list[threading.Thread] = []
+
+    def recorded(**given: Any) -> Any:
+        threads.append(threading.current_thread())
+        return encode_response(**given)
+
+    monkeypatch.setattr(v2, "encode_response", recorded)
+    large = EXPLAINED.input.model_copy(update={"height": 80, "width": 80})
+    view = replace(EXPLAINED, input=large, maps=(80, 80))
+    image = picture(view)
+    tensor = {
+        "name": "images",
+        "datatype": "UINT8",
+        "shape": [1, *image.shape],
+        "data": image.ravel().tolist(),
+    }
+    named = {"name": "attributions", "parameters": {"binary_data": bool(binary)}}
+    answer = call(
+        app_for(FakePlane(view, COLOURS)),
+        "POST",
+        "/v2/models/digits/infer",
+        content=json.dumps({"inputs": [tensor], "outputs": [named]}).encode(),
+        headers={"accept-encoding": coding},
+    )
+    assert answer.status_code == 200
+    assert [thread is not threading.main_thread() for thread in threads] == [bool(off)]
 
 
 @pytest.mark.parametrize("version", ["", "/versions/1"])
@@ -214,6 +264,13 @@ def test_a_large_picture_keeps_its_size() -> None:
     image = np.zeros((3, 300, 400), dtype=np.uint8)
     drawn = Image.open(io.BytesIO(heat_map(image, np.zeros((4, 4), dtype=np.float32))))
     assert drawn.size == (400, 300)
+
+
+def test_a_strip_is_no_wall() -> None:
+    drawn = Image.open(
+        io.BytesIO(heat_map(np.zeros((1, 1, 400), np.uint8), np.ones((1, 4), np.float32)))
+    )
+    assert drawn.size == (800, 2)
 
 
 def test_heat_stays_within_its_extent() -> None:
