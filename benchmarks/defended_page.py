@@ -12,6 +12,7 @@ from typing import Any
 from attack_client.report import Row, describe_environment
 from benchmarks.defended_picture import draw_trade_off
 from benchmarks.defended_pieces import Piece, Scale
+from benchmarks.defended_verdicts import against_control, worth_of_teachers
 from benchmarks.envelope import IMAGES, RESULTS
 
 __all__ = ["Finding", "result", "write_result"]
@@ -129,6 +130,7 @@ def result(
             "out. Probabilities leave on a grid of 1e-5, so what a teacher says below that is lost "
             "to every student."
         )
+    notes += _verdicts(findings)
     return {
         "schema": 1,
         "command": [list(command) for command in commands],
@@ -148,6 +150,21 @@ def _grouped(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     for finding in findings:
         groups.setdefault(finding.piece.defense, []).append(finding)
     return groups
+
+
+def _verdicts(findings: Sequence[Finding]) -> list[str]:
+    best = {
+        name: [max(row.clone_accuracy for row in finding.rows) for finding in group]
+        for name, group in _grouped(_of(findings, "mnist")).items()
+    }
+    distilled: dict[str, list[float | None]] = {}
+    scratch: list[float] = []
+    for name, group in _grouped(_of(findings, "fashion")).items():
+        verdicts = [finding.verdict for finding in group if finding.verdict is not None]
+        distilled[name] = [(verdict["taught"] or {}).get("accuracy") for verdict in verdicts]
+        if name == "none":
+            scratch = [verdict["students"][0]["accuracy"] for verdict in verdicts]
+    return [*against_control(best), *worth_of_teachers(distilled, scratch)]
 
 
 def _stolen(findings: Sequence[Finding]) -> dict[str, Any]:

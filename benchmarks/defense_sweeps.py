@@ -39,12 +39,10 @@ SWEEPS: dict[str, tuple[str, dict[str, Chain]]] = {
     "stingy": (PLAIN, settings("stingy", "ratio", (0.1, 0.2, 0.3, 0.5))),
     "rounding": (PLAIN, settings("rounding", "decimals", (1, 2, 3))),
     "reverse-sigmoid": (PLAIN, settings("reverse-sigmoid", "beta", (0.2, 0.5, 0.8, 1.0))),
-    "mad": (
+    "mad": (PLAIN, settings("mad", "epsilon", (0.25, 0.5, 1.0, 1.5), oracle="argmax")),
+    "mad-extreme": (
         PLAIN,
-        {
-            **settings("mad", "epsilon", (0.25, 0.5, 1.0, 1.5), oracle="argmax"),
-            "mad-extreme-epsilon-1.0": [{"kind": "mad", "epsilon": 1.0}],
-        },
+        {f"mad-extreme-epsilon-{e}": [{"kind": "mad", "epsilon": e}] for e in (0.5, 1.0)},
     ),
     "grad2": (PLAIN, settings("grad2", "epsilon", (0.25, 0.5, 1.0))),
     "modelguard-w": (PLAIN, settings("modelguard-w", "epsilon", (0.25, 0.5, 1.0))),
@@ -52,7 +50,7 @@ SWEEPS: dict[str, tuple[str, dict[str, Chain]]] = {
         PLAIN,
         settings("modelguard-s", "epsilon", (0.25, 0.5, 1.0), codebook="memory"),
     ),
-    "am": (PAIR, settings("am", "threshold", (0.3, 0.5, 0.7, 0.9, 0.99))),
+    "am": (PAIR, settings("am", "threshold", (0.2, 0.3, 0.4, 0.5, 0.6, 0.7))),
     "edm": (ENSEMBLE, {"edm": []}),
 }
 CONTROLS: dict[str, tuple[str, Chain]] = {
@@ -64,7 +62,7 @@ CONTROLS: dict[str, tuple[str, Chain]] = {
 def draw(kind: str, rows: Sequence[Row], path: Path) -> None:
     """Clone accuracy against the distortion of honest answers, a point for each setting."""
     _, chains = SWEEPS[kind]
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
+    figure = Figure(figsize=(8.0, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for labels, marker, colour in (("soft", "o", "#0072B2"), ("hard", "s", "#D55E00")):
         points = {row.defense: row for row in rows if row.labels == labels}
@@ -85,7 +83,8 @@ def draw(kind: str, rows: Sequence[Row], path: Path) -> None:
     axes.set_xlabel("mean L1 distance of honest answers from the victim's (0 to 2)")
     axes.set_ylabel("clone accuracy")
     axes.set_title(f"{kind}: digits stolen with letters, {BUDGET:,} queries", fontsize=10)
-    axes.legend(fontsize=7, loc="lower left")
+    axes.margins(x=0.12)
+    figure.legend(fontsize=7, loc="outside right upper")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120, metadata={"Software": None})
 
