@@ -40,17 +40,14 @@ SWEEPS: dict[str, tuple[str, dict[str, Chain]]] = {
     "rounding": (PLAIN, settings("rounding", "decimals", (1, 2, 3))),
     "reverse-sigmoid": (PLAIN, settings("reverse-sigmoid", "beta", (0.2, 0.5, 0.8, 1.0))),
     "mad": (PLAIN, settings("mad", "epsilon", (0.25, 0.5, 1.0, 1.5), oracle="argmax")),
-    "mad-extreme": (
-        PLAIN,
-        {f"mad-extreme-epsilon-{e}": [{"kind": "mad", "epsilon": e}] for e in (0.5, 1.0)},
-    ),
+    "mad-extreme": (PLAIN, {"mad-extreme-epsilon-1.0": [{"kind": "mad", "epsilon": 1.0}]}),
     "grad2": (PLAIN, settings("grad2", "epsilon", (0.25, 0.5, 1.0))),
     "modelguard-w": (PLAIN, settings("modelguard-w", "epsilon", (0.25, 0.5, 1.0))),
     "modelguard-s": (
         PLAIN,
         settings("modelguard-s", "epsilon", (0.25, 0.5, 1.0), codebook="memory"),
     ),
-    "am": (PAIR, settings("am", "threshold", (0.2, 0.3, 0.4, 0.5, 0.6, 0.7))),
+    "am": (PAIR, settings("am", "threshold", (0.3, 0.5, 0.7, 0.9, 0.99))),
     "edm": (ENSEMBLE, {"edm": []}),
 }
 CONTROLS: dict[str, tuple[str, Chain]] = {
