@@ -36,9 +36,10 @@ serve: $(VENV)/.demo
 	@test -d $(MODELS) || { echo "There is no $(MODELS) yet: run 'make demo' first, or set MODELS=DIR"; exit 1; }
 	$(BIN)/intaglio serve --models $(MODELS)
 
-# One thread: networks in tests are so small that a second thread only waits for the first.
+# A process per core, one thread each: networks in tests are so small that a second thread only
+# waits for the first.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu

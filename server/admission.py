@@ -23,9 +23,11 @@ class Caller:
 
     Attributes:
         identity: stable and free of secrets; what limits and budgets are counted against.
+        tier: which of a model's victims and chains answers; None: the one for everybody.
     """
 
     identity: str
+    tier: str | None = None
 
 
 class Admission(Protocol):
