@@ -28,20 +28,26 @@ from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
 from server.settings_sections import (
     BatchingSettings,
+    CacheSettings,
     ExplanationSettings,
     LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     MonitorSettings,
     Seconds,
+    TierSettings,
 )
 
 __all__ = [
     "BatchingSettings",
+    "CacheSettings",
     "ExplanationSettings",
     "LimitSettings",
+    "ModelLimitSettings",
     "ModelSettings",
     "MonitorSettings",
     "Settings",
+    "TierSettings",
     "load_settings",
 ]
 
@@ -111,6 +117,9 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     """Whether somebody watches how callers ask, and what the watcher may remember."""
 
+    cache: CacheSettings = CacheSettings()
+    """Answers that are kept for who asks about the same image again."""
+
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
 
@@ -137,16 +146,34 @@ class Settings(BaseSettings):
                 "or the largest request could never be accepted"
             )
         for name, model in self.models.items():
-            if model.tighten is not None and not self.monitor.enabled:
+            self._fits(f"models.{name}", model)
+        return self
+
+    def _fits(self, key: str, model: ModelSettings) -> None:
+        limits, most = model.limits, self.limits.max_request_samples
+        for limit, above in (
+            ("max_request_samples", most),
+            ("queue_samples", self.batching.queue_samples),
+            ("deadline_s", self.batching.deadline_s),
+        ):
+            given = getattr(limits, limit)
+            if given is not None and given > above:
+                raise ValueError(f"{key}.limits.{limit} must be at most the server's own, {above}")
+        most = limits.max_request_samples or most
+        if (limits.queue_samples or self.batching.queue_samples) < most:
+            raise ValueError(
+                f"{key}.limits.queue_samples must be at least the {most} samples of the largest "
+                "request, or that could never be accepted"
+            )
+        for tier, offer in model.offers.items():
+            place = f"{key}.tiers.{tier}" if model.tiers else key
+            if offer.tighten is not None and not self.monitor.enabled:
+                raise ValueError(f"{place}.tighten needs monitor.enabled, or nobody would see it")
+            if offer.explanations and offer.explanations.cost > most:
                 raise ValueError(
-                    f"models.{name}.tighten needs monitor.enabled, or nobody would see it"
-                )
-            if model.explanations and model.explanations.cost > self.limits.max_request_samples:
-                raise ValueError(
-                    f"models.{name}.explanations.cost must be at most limits.max_request_samples, "
+                    f"{place}.explanations.cost must be at most limits.max_request_samples, "
                     "or not one image could be explained"
                 )
-        return self
 
     @classmethod
     def settings_customise_sources(
