@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attack_client.adaptive.options import OPTIONS as ADAPTIVE
+from attack_client.adaptive.options import taken
+
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
     from attack_client.report.schema import Labels
@@ -195,6 +198,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option(
         "--set", "options", multiple=True, callback=_settings, help="NAME=VALUE of the attack."
     ),
+    *ADAPTIVE,
 )
 
 
@@ -219,6 +223,7 @@ def _attack_command(kind: str) -> click.Command:
             holdout=holdout,
             allow_factories=allow_factory,
         )
+        given |= taken(given)
         _run(Campaign(attack=kind, recipe=recipe, command=sys.argv, **given), study)
 
     for option in reversed(OPTIONS):

@@ -113,7 +113,7 @@ class Engine:
         victim, outcome, forward_s, staged = self._compute(served, parts, explain)
         # Whoever times the links has waited for the device by now.
         inferred = time.perf_counter_ns()
-        maps = outcome.answers.attributions
+        maps, links = outcome.answers.attributions, len(served.chain)
         probabilities = outcome.answers.probabilities
         # One transfer back for everything that leaves the device.
         packed = torch.cat(
@@ -123,17 +123,19 @@ class Engine:
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
                 (top1(probabilities) != top1(victim))[:, None].float(),
+                outcome.moved,
             ),
             dim=1,
         ).cpu()
         table = packed.numpy()
+        table, moved = np.split(table, [table.shape[1] - links], axis=1)
         failed = table[:, -3] > 0
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
-            defenses_s=[
-                (link.kind, seconds)
-                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            defenses=[
+                (link.kind, outcome.seconds[place], np.minimum(moved[~failed, place], 2.0))
+                for place, link in enumerate(served.chain.links)
             ],
             distortion=np.minimum(table[~failed, -2], 2.0),
             top1_changed=int(table[~failed, -1].sum()),

@@ -140,6 +140,7 @@ class QueryPath:
             body = b""
             lease.release()
             samples = len(question.images)
+            caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
             self.check_samples(samples, cost=cost, most=view.max_request_samples)
             await self._admission.admit(caller, samples * cost)
@@ -157,6 +158,8 @@ class QueryPath:
 
         try:
             with lease:
+                # What is asked for in a body is not known yet; nobody reads one in vain.
+                caller.require("explain" if explain or "infer" not in caller.scopes else "infer")
                 view = self.plane.view(name, version, tier=caller.tier)
                 deadline_s = min(self._deadline_s, view.deadline_s or math.inf)
                 if explain and view.maps is None:
@@ -220,7 +223,7 @@ class QueryPath:
         """
         if samples < 1:
             raise BadRequest("a request must hold at least one image")
-        limit = min(self.limits.max_request_samples, most or math.inf)
+        limit = min(self.limits.max_request_samples, most or self.limits.max_request_samples)
         if samples > limit:
             raise TooLarge(
                 f"a request may hold {limit} images, not {samples} (limits.max_request_samples)"

@@ -213,7 +213,7 @@ async def test_64_callers_who_mix_predict_and_explain_get_what_they_get_alone(
     load: Load, metrics: Metrics, settings: Build, device: torch.device
 ) -> None:
     plane = await started(load, metrics, settings, batching={"max_batch_size": 32})
-    (served,) = plane._models["m"].values()
+    (served,) = plane.catalogue.models()
     (link,) = served.chain.links
     networks = (served.victim.module(0), link._misinformation)  # type: ignore[attr-defined]
     before = [dict(state_of(network)) for network in networks]

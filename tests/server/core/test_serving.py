@@ -75,14 +75,18 @@ async def test_versions_and_their_default(settings: Build, metrics: Metrics) -> 
     assert plane.view("digits", "2").versions == ("2", "10")
     await plane.start()
     newest = await plane.predict(plane.view("digits"), NOISE[:2])
-    np.testing.assert_array_equal(newest, await plane.predict(plane.view("digits", "10"), NOISE[:2]))
+    np.testing.assert_array_equal(
+        newest, await plane.predict(plane.view("digits", "10"), NOISE[:2])
+    )
     assert np.abs(newest - await plane.predict(plane.view("digits", "2"), NOISE[:2])).max() > 1e-3
     await plane.drain()
 
 
 async def test_concurrent_callers_each_get_their_own_answers(plane: InferenceService) -> None:
     alone = [await plane.predict(plane.view("shop"), row[None]) for row in NOISE]
-    together = await asyncio.gather(*(plane.predict(plane.view("shop"), row[None]) for row in NOISE))
+    together = await asyncio.gather(
+        *(plane.predict(plane.view("shop"), row[None]) for row in NOISE)
+    )
     whole = await plane.predict(plane.view("shop"), NOISE[:48])
     for expected, row in zip(alone, together, strict=True):
         assert row.shape == (1, 10)
@@ -194,7 +198,8 @@ async def test_a_defense_that_raises_harms_only_who_provoked_it(
     plane = service(settings(models=MODELS), metrics, tempered)
     await plane.start()
     answers = await asyncio.gather(
-        *(plane.predict(plane.view("tempered"), row[None]) for row in NOISE[:16]), return_exceptions=True
+        *(plane.predict(plane.view("tempered"), row[None]) for row in NOISE[:16]),
+        return_exceptions=True,
     )
     for index, answer in enumerate(answers):
         assert isinstance(answer, InternalFailure if index == 5 else np.ndarray)
