@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.clone import CloneRecipe, train_clone
+    from attack_client.clone_cache import CloneCache, CloneShelf
     from attack_client.contract import (
         Attack,
         BlackBox,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from attack_client.http_victim import HttpVictim
     from attack_client.reference import Reference
     from attack_client.report import Report, Row
-    from attack_client.scoring import CloneCache, Examination, train_and_score
+    from attack_client.scoring import Examination, train_and_score
     from attack_client.shown import TestSet, as_pool
     from attack_client.theft import steal
     from attack_client.transfer_set import TransferSet
@@ -51,6 +52,7 @@ __all__ = [
     "BlackBox",
     "CloneCache",
     "CloneRecipe",
+    "CloneShelf",
     "Examination",
     "ExplainedReply",
     "Honest",
@@ -75,6 +77,7 @@ __all__ = [
 HOMES: Mapping[str, tuple[str, ...]] = {
     "attacks.knockoff": ("Knockoff",),
     "clone": ("CloneRecipe", "train_clone"),
+    "clone_cache": ("CloneCache", "CloneShelf"),
     "contract": (
         "Attack",
         "BlackBox",
@@ -89,7 +92,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "http_victim": ("HttpVictim",),
     "reference": ("Reference",),
     "report": ("Report", "Row"),
-    "scoring": ("CloneCache", "Examination", "train_and_score"),
+    "scoring": ("Examination", "train_and_score"),
     "shown": ("TestSet", "as_pool"),
     "theft": ("steal",),
     "transfer_set": ("TransferSet",),

@@ -20,7 +20,7 @@ from models.training.objective import Objective
 from models.training.plan import Adam, Augment, Cosine, Plan, Sgd
 from models.training.progress import Reporter
 
-__all__ = ["CloneRecipe", "build_clone", "default_epochs", "train_clone"]
+__all__ = ["CloneRecipe", "build_clone", "default_epochs", "normalisation_of", "train_clone"]
 
 PRESENTATIONS = 300_000
 """Images shown during training by default: the epochs follow from the budget."""
@@ -175,14 +175,14 @@ def train_clone(
         recipe,
         shape=(channels, height, width),
         classes=classes,
-        normalisation=_normalisation(images),
+        normalisation=normalisation_of(images),
         seed=seed,
     )
     fit(objective(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
     return network.eval()
 
 
-def _normalisation(images: NDArray[np.uint8]) -> Normalisation:
+def normalisation_of(images: NDArray[np.uint8]) -> Normalisation:
     """Mean and deviation per channel of pixels in [0, 1], from counts of the 256 values."""
     mean, std = [], []
     levels = np.arange(256) / 255.0
