@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -26,6 +26,14 @@ from pydantic_settings import (
 from models.card import Name
 from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
+from server.settings_callers import (
+    AuditSettings,
+    CallerSettings,
+    IdempotencySettings,
+    RedisSettings,
+)
+from server.settings_section import Positive, Seconds
+from server.settings_section import Section as _Section
 
 __all__ = [
     "BatchingSettings",
@@ -42,13 +50,6 @@ NOT_OURS = frozenset({"API_KEY", "DATA_ROOT", "OPERATOR_KEY"})
 
 INJECTED = re.compile(r"SERVICE_(HOST|PORT).*|PORT_\d+_.*")
 """What Kubernetes puts into the environment for a service that is called ``intaglio``."""
-
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ExplanationSettings(_Section):
@@ -187,7 +188,11 @@ class Settings(BaseSettings):
     cores are busy otherwise, are served fastest with 1."""
 
     api_keys: tuple[SecretStr, ...] = ()
-    """Keys of which callers must present one; none: anybody may ask."""
+    """Keys without limits, of which callers must present one; none, and ``callers.store: open``:
+    anybody may ask."""
+
+    state_dir: Path = Path(platformdirs.user_state_dir("intaglio"))
+    """Where one process keeps what outlives it: callers' keys and budgets."""
 
     secret: SecretStr | None = None
     """Keys the per-image seeds; required to be the same in every process that serves a model."""
@@ -203,6 +208,18 @@ class Settings(BaseSettings):
 
     batching: BatchingSettings = BatchingSettings()
     """How queries become batches."""
+
+    callers: CallerSettings = CallerSettings()
+    """Who may ask: where keys are kept that have scopes, limits and budgets."""
+
+    idempotency: IdempotencySettings = IdempotencySettings()
+    """Requests that are sent again under one Idempotency-Key: charged and answered once."""
+
+    redis: RedisSettings = RedisSettings()
+    """The Redis that replicas share: keys, limits and budgets of callers."""
+
+    audit: AuditSettings = AuditSettings()
+    """A record of every request: who asked how much of what, and what came of it."""
 
     monitor: MonitorSettings = MonitorSettings()
     """Whether somebody watches how callers ask, and what the watcher may remember."""
@@ -232,6 +249,8 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.callers.store == "redis" and self.redis.url is None:
+            raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():
             if model.tighten is not None and not self.monitor.enabled:
                 raise ValueError(
@@ -243,6 +262,11 @@ class Settings(BaseSettings):
                     "or not one image could be explained"
                 )
         return self
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether anybody may ask."""
+        return not self.api_keys and self.callers.store == "open"
 
     @classmethod
     def settings_customise_sources(
@@ -291,7 +315,7 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
-    if os.environ.get("INTAGLIO_API_KEY") and not settings.api_keys:
+    if os.environ.get("INTAGLIO_API_KEY") and settings.open_to_all:
         raise ConfigurationError(
             "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "
             "set INTAGLIO_API_KEYS='[\"KEY\"]' (or api_keys), or unset it to serve anybody"

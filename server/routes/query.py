@@ -131,6 +131,7 @@ class QueryPath:
         within_plane = False
         body = b""
         lease = self.bodies.lease()
+        caller: Caller = request.state.caller
 
         async def from_body_to_answer() -> Answer:
             nonlocal samples, within_plane, body
@@ -139,9 +140,9 @@ class QueryPath:
             body = b""
             lease.release()
             samples = len(question.images)
+            caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
             self.check_samples(samples, cost=cost)
-            caller: Caller = request.state.caller
             await self._admission.admit(caller, samples * cost)
             wait_s = min(self._deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
@@ -157,6 +158,8 @@ class QueryPath:
 
         try:
             with lease:
+                # What is asked for in a body is not known yet; nobody reads one in vain.
+                caller.require("explain" if explain or "infer" not in caller.scopes else "infer")
                 view = self.plane.view(name, version)
                 if explain and view.maps is None:
                     raise NotFound(f"model {name!r} has no explanations")
