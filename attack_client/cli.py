@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["attack"]
 
 BUILT_IN = {
+    "attribution": "Random images of a pool, asked for with the victim's attribution maps.",
     "distil": "Distillation with the victim's own training data and its labels.",
     "knockoff": "KnockoffNets: random images of an unrelated pool, each asked once.",
 }
@@ -48,6 +49,10 @@ class AttackGroup(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in self.list_commands(ctx):
             return own
+        if cmd_name == "attribution":
+            from attack_client.attacks.attribution_command import attribution_command
+
+            return attribution_command(_attack_command(cmd_name))
         if cmd_name == "distil":
             from attack_client.attacks.distil_command import distil_command
 
@@ -81,6 +86,7 @@ def show(directory: Path) -> None:
                 ("pool", about.pool),
                 ("images", "x".join(map(str, about.shape))),
                 ("classes", about.classes),
+                ("maps", "x".join(map(str, about.maps)) if about.maps else "none"),
                 ("answers on disk", f"{stolen.recorded:,}"),
                 ("usable budget", f"{stolen.complete:,}"),
                 ("samples sent", f"{stolen.sent():,}"),
