@@ -56,7 +56,7 @@ def test_a_container_may_do_no_more_than_it_must(stack: Stack, service: str) -> 
 
 
 def test_what_is_published_is_published_on_this_machine_only(stack: Stack) -> None:
-    published = {}
+    published: dict[str, set[str]] = {}
     for service in SERVICES:
         ports = stack.inspect(stack.container(service))["NetworkSettings"]["Ports"]
         for port, places in ports.items():
