@@ -53,6 +53,7 @@ DISTORTIONS = (
 REASONS = (
     "bad-request",  # undecodable, or of a wrong shape
     "cancelled",  # the caller left
+    "conflict",  # an idempotency key that belongs to another request
     "deadline",  # not computed in time
     "draining",  # not ready, or shutting down
     "failed",  # a row broke an invariant of its chain, or the forward pass failed
@@ -60,6 +61,7 @@ REASONS = (
     "not-found",
     "over-limit",  # this caller is over its own limit
     "queue-full",
+    "store-away",  # keys, limits or budgets cannot be looked up
     "too-large",
     "unauthorized",
     "unsupported",

@@ -26,22 +26,34 @@ from pydantic_settings import (
 from models.card import Name
 from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
+from server.settings_callers import (
+    AuditSettings,
+    CallerSettings,
+    IdempotencySettings,
+    RedisSettings,
+)
 from server.settings_sections import (
     BatchingSettings,
+    CacheSettings,
     ExplanationSettings,
     LimitSettings,
+    ModelLimitSettings,
     ModelSettings,
     MonitorSettings,
     Seconds,
+    TierSettings,
 )
 
 __all__ = [
     "BatchingSettings",
+    "CacheSettings",
     "ExplanationSettings",
     "LimitSettings",
+    "ModelLimitSettings",
     "ModelSettings",
     "MonitorSettings",
     "Settings",
+    "TierSettings",
     "load_settings",
 ]
 
@@ -91,7 +103,11 @@ class Settings(BaseSettings):
     cores are busy otherwise, are served fastest with 1."""
 
     api_keys: tuple[SecretStr, ...] = ()
-    """Keys of which callers must present one; none: anybody may ask."""
+    """Keys without limits, of which callers must present one; none, and ``callers.store: open``:
+    anybody may ask."""
+
+    state_dir: Path = Path(platformdirs.user_state_dir("intaglio"))
+    """Where one process keeps what outlives it: callers' keys and budgets."""
 
     secret: SecretStr | None = None
     """Keys the per-image seeds; required to be the same in every process that serves a model."""
@@ -108,8 +124,23 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     """How queries become batches."""
 
+    callers: CallerSettings = CallerSettings()
+    """Who may ask: where keys are kept that have scopes, limits and budgets."""
+
+    idempotency: IdempotencySettings = IdempotencySettings()
+    """Requests that are sent again under one Idempotency-Key: charged and answered once."""
+
+    redis: RedisSettings = RedisSettings()
+    """The Redis that replicas share: keys, limits and budgets of callers."""
+
+    audit: AuditSettings = AuditSettings()
+    """A record of every request: who asked how much of what, and what came of it."""
+
     monitor: MonitorSettings = MonitorSettings()
     """Whether somebody watches how callers ask, and what the watcher may remember."""
+
+    cache: CacheSettings = CacheSettings()
+    """Answers that are kept for who asks about the same image again."""
 
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
@@ -136,17 +167,42 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.callers.store == "redis" and self.redis.url is None:
+            raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():
-            if model.tighten is not None and not self.monitor.enabled:
+            self._fits(f"models.{name}", model)
+        return self
+
+    def _fits(self, key: str, model: ModelSettings) -> None:
+        limits, most = model.limits, self.limits.max_request_samples
+        for limit, above in (
+            ("max_request_samples", most),
+            ("queue_samples", self.batching.queue_samples),
+            ("deadline_s", self.batching.deadline_s),
+        ):
+            given = getattr(limits, limit)
+            if given is not None and given > above:
+                raise ValueError(f"{key}.limits.{limit} must be at most the server's own, {above}")
+        most = limits.max_request_samples or most
+        if (limits.queue_samples or self.batching.queue_samples) < most:
+            raise ValueError(
+                f"{key}.limits.queue_samples must be at least the {most} samples of the largest "
+                "request, or that could never be accepted"
+            )
+        for tier, offer in model.offers.items():
+            place = f"{key}.tiers.{tier}" if model.tiers else key
+            if offer.tighten is not None and not self.monitor.enabled:
+                raise ValueError(f"{place}.tighten needs monitor.enabled, or nobody would see it")
+            if offer.explanations and offer.explanations.cost > most:
                 raise ValueError(
-                    f"models.{name}.tighten needs monitor.enabled, or nobody would see it"
-                )
-            if model.explanations and model.explanations.cost > self.limits.max_request_samples:
-                raise ValueError(
-                    f"models.{name}.explanations.cost must be at most limits.max_request_samples, "
+                    f"{place}.explanations.cost must be at most limits.max_request_samples, "
                     "or not one image could be explained"
                 )
-        return self
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether anybody may ask."""
+        return not self.api_keys and self.callers.store == "open"
 
     @classmethod
     def settings_customise_sources(
@@ -195,7 +251,7 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
-    if os.environ.get("INTAGLIO_API_KEY") and not settings.api_keys:
+    if os.environ.get("INTAGLIO_API_KEY") and settings.open_to_all:
         raise ConfigurationError(
             "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "
             "set INTAGLIO_API_KEYS='[\"KEY\"]' (or api_keys), or unset it to serve anybody"
