@@ -33,6 +33,7 @@ EXTRAS = {
     "uvicorn": "server",
     "httpx": "attack",
     "matplotlib": "attack",
+    "opentelemetry": "otel",
     "sklearn": "data",
     "tensorboard": "tensorboard",
 }

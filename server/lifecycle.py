@@ -35,6 +35,7 @@ from server.repository import load_models
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.tracing import Traces
 
 __all__ = ["run"]
 
@@ -81,13 +82,17 @@ def run(settings: Settings) -> int:
         models = load_models(settings, device)
         logger.info("computing on %s", device)
         service = InferenceService(models, engine, settings=settings, metrics=metrics)
-        front = _Server(create_app(service, settings, metrics, who), callers)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        front = _Server(create_app(service, settings, metrics, who, traces), callers)
         back = _Server(create_admin_app(metrics), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
                 finished = runner.run(_serve(service, front, back, who))
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
+            finally:
+                if traces is not None:
+                    traces.close()
             if finished:
                 return 0
             logging.shutdown()

@@ -104,7 +104,7 @@ class Stack:
         *,
         service: str = "server",
         timeout_s: float = 30,
-        **headers: str,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send ``images`` ``(n, C, H, W)`` to the model ``digits``."""
         body = {

@@ -87,7 +87,7 @@ def test_passwords_are_in_files_and_in_nothing_that_can_be_listed(stack: Stack) 
         container = stack.container(service)
         assert password not in json.dumps(stack.inspect(container))
         assert password not in stack.docker("logs", container)
-        assert password not in stack.docker("top", container, "-eo", "args")
+        assert password not in stack.docker("top", container, "-eo", "pid,args")
     modes = stack.docker(
         "exec", stack.container("server"), "stat", "-c", "%a", "/state/seed-secret"
     )
