@@ -27,9 +27,13 @@ if TYPE_CHECKING:
     from attack_client.attacks.attribution import Attribution
     from attack_client.attacks.attribution_clone import train_attribution_clone
     from attack_client.attacks.attribution_objective import Mirror
+    from attack_client.attacks.composite import Composite
+    from attack_client.attacks.jbda import Jbda
+    from attack_client.attacks.jbda_targeted import JbdaTargeted
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.callable_victim import CallableVictim
     from attack_client.clone import CloneRecipe, train_clone
+    from attack_client.clone_recipes import clone_recipe
     from attack_client.contract import (
         Attack,
         BlackBox,
@@ -58,11 +62,14 @@ __all__ = [
     "CallableVictim",
     "CloneCache",
     "CloneRecipe",
+    "Composite",
     "Examination",
     "ExplainedReply",
     "Explaining",
     "Honest",
     "HttpVictim",
+    "Jbda",
+    "JbdaTargeted",
     "Knockoff",
     "Mirror",
     "Oracle",
@@ -75,6 +82,7 @@ __all__ = [
     "TransferSet",
     "VictimFacts",
     "as_pool",
+    "clone_recipe",
     "measure_honest",
     "steal",
     "train_and_score",
@@ -86,9 +94,13 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "attacks.attribution": ("Attribution",),
     "attacks.attribution_clone": ("train_attribution_clone",),
     "attacks.attribution_objective": ("Mirror",),
+    "attacks.composite": ("Composite",),
+    "attacks.jbda": ("Jbda",),
+    "attacks.jbda_targeted": ("JbdaTargeted",),
     "attacks.knockoff": ("Knockoff",),
     "callable_victim": ("CallableVictim",),
     "clone": ("CloneRecipe", "train_clone"),
+    "clone_recipes": ("clone_recipe",),
     "contract": (
         "Attack",
         "BlackBox",

@@ -17,7 +17,7 @@ from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
 from attack_client.honest import measure_honest
 from attack_client.http_victim import HttpVictim
-from attack_client.preflight import check_clone, check_holdout, choose_split_seed
+from attack_client.preflight import check_clone, check_epochs, check_holdout, choose_split_seed
 from attack_client.progress import watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.report import (
@@ -147,11 +147,23 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
         AttackError: the theft or the measurement cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
-    attack = make(campaign.attack, seed=campaign.seed, options=campaign.options)
+    device = choose_device(campaign.device)
+    attack = make(
+        campaign.attack,
+        seed=campaign.seed,
+        options=campaign.options,
+        surroundings={
+            "clone": campaign.recipe.architecture,
+            "labels": "hard" if campaign.labels == ("hard",) else "soft",
+            "device": str(device),
+            "allow_factories": campaign.recipe.allow_factories,
+        },
+    )
+    if attack.per_epoch is not None:
+        campaign = replace(campaign, recipe=replace(campaign.recipe, per_epoch=attack.per_epoch))
     architectures.check(
         campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
     )
-    device = choose_device(campaign.device)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
         raise TransferSetExists(
@@ -167,6 +179,7 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
     campaign = replace(campaign, budgets=campaign.budgets or (len(source.train_images),))
     check_holdout(campaign.recipe, campaign.budgets)
+    check_epochs(campaign.recipe, campaign.budgets)
     study = study or _Clones()
     study.check(source, task)
     stolen, examination = asyncio.run(
@@ -174,6 +187,10 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
     )
     with stolen:
         rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
+    rows = tuple(
+        row.model_copy(update={"published_queries": attack.published_queries(row.budget)})
+        for row in rows
+    )
     report = Report(
         command=describe_command(campaign.command),
         environment=describe_environment(str(device)),

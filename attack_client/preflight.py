@@ -7,7 +7,22 @@ from attack_client.errors import AttackError
 from attack_client.reference import split_seed_of
 from models.card import Card, Normalisation
 
-__all__ = ["check_clone", "check_holdout", "choose_split_seed"]
+__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed"]
+
+
+def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:
+    """Refuse budgets that are no whole number of epochs, where every epoch has its own images.
+
+    Raises:
+        AttackError: names the first such budget.
+    """
+    if recipe.per_epoch is not None:
+        for budget in budgets:
+            if budget % recipe.per_epoch:
+                raise AttackError(
+                    f"a budget of {budget} queries is no whole number of epochs of "
+                    f"{recipe.per_epoch} new images: choose another --budget or per_epoch"
+                )
 
 
 def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:

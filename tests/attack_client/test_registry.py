@@ -64,7 +64,7 @@ def test_an_entry_point_that_lies_is_refused(
 
 
 def test_unknown_names_are_answered_with_the_known() -> None:
-    with pytest.raises(AttackError, match="there are attribution, .*, knockoff"):
+    with pytest.raises(AttackError, match=r"there are attribution, .*, knockoff"):
         registry.make("nockoff", seed=0)
     with pytest.raises(AttackError, match="no option 'batch'"):
         registry.make("knockoff", seed=0, options={"batch": 3})
