@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.callable_victim import CallableVictim
     from attack_client.clone import CloneRecipe, train_clone
+    from attack_client.clone_cache import CloneCache, CloneShelf
     from attack_client.clone_recipes import clone_recipe
     from attack_client.contract import (
         Attack,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from attack_client.http_victim import HttpVictim
     from attack_client.reference import Reference
     from attack_client.report import Report, Row
-    from attack_client.scoring import CloneCache, Examination, train_and_score
+    from attack_client.scoring import Examination, train_and_score
     from attack_client.shown import TestSet, as_pool
     from attack_client.theft import steal
     from attack_client.transfer_set import TransferSet
@@ -62,6 +63,7 @@ __all__ = [
     "CallableVictim",
     "CloneCache",
     "CloneRecipe",
+    "CloneShelf",
     "Composite",
     "Examination",
     "ExplainedReply",
@@ -100,6 +102,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "attacks.knockoff": ("Knockoff",),
     "callable_victim": ("CallableVictim",),
     "clone": ("CloneRecipe", "train_clone"),
+    "clone_cache": ("CloneCache", "CloneShelf"),
     "clone_recipes": ("clone_recipe",),
     "contract": (
         "Attack",
@@ -116,7 +119,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "http_victim": ("HttpVictim",),
     "reference": ("Reference",),
     "report": ("Report", "Row"),
-    "scoring": ("CloneCache", "Examination", "train_and_score"),
+    "scoring": ("Examination", "train_and_score"),
     "shown": ("TestSet", "as_pool"),
     "theft": ("steal",),
     "transfer_set": ("TransferSet",),

@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attack_client.adaptive.options import OPTIONS as ADAPTIVE
+from attack_client.adaptive.options import taken
+
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
     from attack_client.report.schema import Labels
@@ -220,6 +223,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option(
         "--set", "options", multiple=True, callback=_settings, help="NAME=VALUE of the attack."
     ),
+    *ADAPTIVE,
 )
 
 
@@ -250,6 +254,7 @@ def _attack_command(kind: str) -> click.Command:
             )
         except AttackError as error:
             raise Sentence(str(error)) from error
+        given |= taken(given)
         _run(Campaign(attack=kind, recipe=trained, command=sys.argv, **given), study)
 
     for option in reversed(OPTIONS):

@@ -10,13 +10,23 @@ from models.card import Card, Normalisation
 __all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed"]
 
 
-def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:
+def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool = False) -> None:
     """Refuse budgets that are no whole number of epochs, where every epoch has its own images.
 
+    Args:
+        recipe: of the clones.
+        budgets: in queries.
+        adapted: whether add-ons stand between what is asked and what is learnt from.
+
     Raises:
-        AttackError: names the first such budget.
+        AttackError: names the first such budget; or the answers are not learnt from as they came.
     """
     if recipe.per_epoch is not None:
+        if adapted:
+            raise AttackError(
+                "add-ons change which answers there are, and an attack with new images in every "
+                "epoch counts on them: leave out the add-ons, or per_epoch"
+            )
         for budget in budgets:
             if budget % recipe.per_epoch:
                 raise AttackError(

@@ -4,7 +4,7 @@ A directory of three files::
 
     meta.json     what this theft is; written once, checked whenever it goes on
     records.bin   the answers, one checked record per request (see ``records``)
-    sent.log      one line ``start count`` per request, written before it is sent
+    sent.log      one line per request, written before it is sent (see ``journal``)
 
 An answer counts as had once its record is on disk. Whatever ``sent.log`` holds beyond
 ``records.bin`` was sent again, or in flight at a kill: it may have been charged for nothing.
@@ -206,6 +206,11 @@ class TransferSet:
         with self._lock:
             self._sent.add(self._journal, start, count)
 
+    def note_copied(self, start: int, count: int) -> None:
+        """Journal that positions ``start .. start + count`` are answered from disk."""
+        with self._lock:
+            self._sent.add(self._journal, start, count, copied=True)
+
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` within a range that have no answer yet, in order."""
         absent = np.ones(count, dtype=np.int8)
@@ -259,7 +264,21 @@ class TransferSet:
     def sent(self, budget: int | None = None) -> int:
         """Samples sent for the first ``budget`` positions, again and in vain included."""
         end = len(self._where) if budget is None else budget
-        return max(self._sent.samples(end), int((self._where[:end] >= 0).sum()))
+        answered = int((self._where[:end] >= 0).sum())
+        return max(self._sent.samples(end), answered - self._sent.copied(end))
+
+    def paid(self, budget: int) -> int:
+        """Of the first ``budget`` answers, those that were asked for and not copied."""
+        return budget - min(budget, self._sent.copied(budget))
+
+    def seconds(self, budget: int) -> float | None:
+        """How long the first ``budget`` positions took to ask, pauses left out, if it is known."""
+        return self._sent.seconds(budget)
+
+    def asked_at(self) -> tuple[float, float] | None:
+        """When the first and the last request were sent, Unix seconds, if it is known."""
+        times = self._sent.times(len(self._where))
+        return (times[0], times[-1]) if times else None
 
     def close(self) -> None:
         """Release the files and the lock; does nothing the second time."""

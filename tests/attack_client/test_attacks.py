@@ -19,6 +19,7 @@ from attack_client.attacks.jbda import Jbda
 from attack_client.attacks.jbda_targeted import JbdaTargeted
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.attacks.registry import BUILT_IN
+from attack_client.attacks.registry import make as make_attack
 from attack_client.callable_victim import CallableVictim
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.contract import Attack
@@ -194,7 +195,7 @@ def test_an_option_out_of_range_is_refused(
 def test_thefts_differ_by_seed(tmp_path: Path) -> None:
     asked = {}
     for name, seed in itertools.product(("knockoff", "composite", "jbda-tr"), (0, 1)):
-        attack = BUILT_IN[name](seed=seed, **(JBDA if name == "jbda-tr" else {}))
+        attack = make_attack(name, seed=seed, options=JBDA if name == "jbda-tr" else {})
         with theft(attack, Toy(), tmp_path / f"{name}{seed}", 100) as stolen:
             asked[name, seed] = stolen.prefix(100)[0].tobytes()
     assert len(set(asked.values())) == len(asked)

@@ -35,7 +35,7 @@ class Linear(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         if images.requires_grad:
-            images.register_hook(self._count)
+            images.register_hook(self._count)  # type: ignore[no-untyped-call]
         return images.flatten(1) @ self.weights.T
 
     def _count(self, gradient: Tensor) -> None:
