@@ -17,10 +17,6 @@ from attack_client.errors import AttackError
 from attack_client.preflight import check_epochs
 from attack_client.theft import steal
 from attack_client.transfer_set import hard_labels
-from models.errors import TrainingError
-from models.training.batches import batches
-from models.training.data import TrainingData
-from models.training.plan import Plan
 from tests.attack_client.toys import CLASSES, SHAPE, answers, block_pool, blocks
 
 
@@ -76,17 +72,6 @@ def test_every_chunk_is_drawn_anew_and_labels_play_no_part(tmp_path: Path) -> No
             asked.append(stolen.prefix(5000)[0])
             assert stolen.sent() == 5000, "a budget beyond the pool's size is paid for, and no more"
     np.testing.assert_array_equal(asked[0], asked[1])
-
-
-def test_an_epoch_shows_its_own_images_and_no_others() -> None:
-    images = torch.arange(12, dtype=torch.uint8).reshape(12, 1, 1, 1)
-    data = TrainingData(images=images, targets=torch.arange(12), per_epoch=4)
-    plan = Plan(epochs=5, batch_size=2, seed=3)
-    for epoch, wanted in ((1, range(4)), (2, range(4, 8)), (3, range(8, 12)), (4, range(4))):
-        seen = [int(t) for batch in batches(data, plan, epoch, device="cpu") for t in batch.targets]
-        assert sorted(seen) == list(wanted)
-    with pytest.raises(TrainingError, match="12 images do not make whole epochs of 5"):
-        TrainingData(images=images, targets=torch.arange(12), per_epoch=5)
 
 
 def test_a_clone_of_fresh_images_has_as_many_epochs_as_it_paid_for() -> None:
