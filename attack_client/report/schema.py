@@ -57,7 +57,8 @@ class Row(_Record):
         served_ece: the same of what an honest caller is served.
         theft_seconds: from the first request for these queries to the last, pauses left out.
         training_seconds: of the clone; null where an equal one was at hand.
-        cost: price of the queries that were paid for, where a price per thousand was given, in its currency.
+        cost: price of the queries that were paid for, in the currency of the price per thousand;
+            null where no price was given.
     """
 
     dataset: str
@@ -107,6 +108,7 @@ class Report(_Record):
         command: what was run, secrets left out.
         environment: what it ran on.
         rows: one per clone.
+        leakage: of a leakage matrix, what its cells come to; left out of other reports.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -115,3 +117,4 @@ class Report(_Record):
     command: tuple[str, ...]
     environment: dict[str, JsonValue]
     rows: tuple[Row, ...]
+    leakage: dict[str, JsonValue] | None = None
