@@ -122,7 +122,7 @@ def leakage(
             wanted,
             kept,
             jobs=jobs,
-            threads=max(1, cores // jobs),
+            threads=_threads(cores // jobs),
             ray=ray,
             data_root=data_root,
             device=device,
@@ -146,6 +146,12 @@ def leakage(
         raise SystemExit(130) from None
     if not passed:
         raise SystemExit(1)
+
+
+def _threads(share: int) -> int:
+    """Of one computation: as many as the environment says, else a job's share of the cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else max(1, share)
 
 
 def _have(
