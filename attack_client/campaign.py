@@ -11,15 +11,22 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
+from attack_client.adaptive.adaptations import Adaptations
+from attack_client.adaptive.contract import Seam
+from attack_client.adaptive.known import KnownDefense
+from attack_client.adaptive.shadow import ShadowService
+from attack_client.adaptive.spec import Spec
+from attack_client.adaptive.theft import check_adaptations
 from attack_client.attacks.registry import make
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
+from attack_client.clones import Clones
 from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import check_clone, check_holdout, choose_split_seed
-from attack_client.progress import watch_queries, watch_theft
+from attack_client.progress import progress_of, watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.report import (
     Labels,
@@ -30,7 +37,7 @@ from attack_client.report import (
     render_table,
     write_report,
 )
-from attack_client.scoring import Examination, train_and_score
+from attack_client.scoring import Examination
 from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
@@ -39,7 +46,6 @@ from models.bundle import Bundle, open_bundle
 from models.datasets import Dataset
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
-from models.training.progress import Reporter, RichReporter
 
 __all__ = ["TRANSFER", "Campaign", "Study", "collect_rows", "progress_of", "run_campaign"]
 
@@ -79,6 +85,9 @@ class Campaign:
         price_per_thousand: of a thousand queries, for the report.
         device: where clones are trained: ``auto``, ``cpu`` or ``cuda:N``.
         command: for the report.
+        adapt: add-ons, in order.
+        known: the victim's defense as a function, for add-ons that invert it.
+        shadow: the attacker's own copy of the service, for the same.
     """
 
     url: str
@@ -107,10 +116,27 @@ class Campaign:
     price_per_thousand: float | None = None
     device: str = "auto"
     command: Sequence[str] = ()
+    adapt: tuple[Spec, ...] = ()
+    known: KnownDefense | None = None
+    shadow: ShadowService | None = None
+
+    @property
+    def adaptations(self) -> Adaptations:
+        """The add-ons, made.
+
+        Raises:
+            AdaptationError: one is unknown or refuses an option, or they do not go together.
+        """
+        return Adaptations.of(self.adapt, seed=self.seed)
 
 
 class Study(Protocol):
     """What is learnt from a transfer set, where it is more than a clone per budget and labels."""
+
+    @property
+    def seams(self) -> frozenset[Seam]:
+        """Which add-ons it honours: with others, nothing is asked."""
+        ...
 
     def check(self, source: Dataset, task: Dataset) -> None:
         """Refuse what cannot be studied, before the first query.
@@ -152,7 +178,7 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
         environment=describe_environment(str(choose_device(campaign.device))),
         rows=rows,
     )
-    title = f"{campaign.model}: {campaign.attack}"
+    title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
     write_report(report, campaign.out, title=title)
     console.print(render_table(report.rows, title=title))
     return report
@@ -179,7 +205,8 @@ def collect_rows(
         AttackError: the theft or the measurement cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
-    attack = make(campaign.attack, seed=campaign.seed, options=campaign.options)
+    adaptations = campaign.adaptations
+    attack = adaptations.adapt(make(campaign.attack, seed=campaign.seed, options=campaign.options))
     architectures.check(
         campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
     )
@@ -197,9 +224,11 @@ def collect_rows(
     )
     source = load_dataset(campaign.pool, root=campaign.data_root, split_seed=split_seed)
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
-    campaign = replace(campaign, budgets=campaign.budgets or (len(source.train_images),))
+    everything = len(source.train_images) * adaptations.per_image
+    campaign = replace(campaign, budgets=campaign.budgets or (everything,))
     check_holdout(campaign.recipe, campaign.budgets)
-    study = study or _Clones(cache or CloneCache())
+    study = study or Clones(cache)
+    check_adaptations(campaign, study, pool=len(source.train_images))
     study.check(source, task)
     stolen, examination = asyncio.run(
         _query(
@@ -240,6 +269,10 @@ async def _query(
     ):
         shape, classes = victim.facts.shape, victim.facts.classes
         check_clone(campaign.recipe, shape=shape, classes=classes)
+        if campaign.known is not None:
+            campaign.known.load(classes)
+        if campaign.shadow is not None:
+            await campaign.shadow.check(victim.facts)
         if plain is None:
             test, reference = TestSet.of(task, shape=shape, classes=classes), None
         else:
@@ -285,50 +318,6 @@ async def _honest(
             concurrency=campaign.concurrency,
             watch=advance,
         )
-
-
-class _Clones:
-    """A clone for each of the budgets and labels."""
-
-    def __init__(self, cache: CloneCache) -> None:
-        self._cache = cache
-
-    def check(self, source: Dataset, task: Dataset) -> None:
-        """Any pool will do."""
-
-    def rows(
-        self,
-        campaign: Campaign,
-        stolen: TransferSet,
-        source: Dataset,
-        examination: Examination,
-        *,
-        device: torch.device,
-        console: Console,
-    ) -> tuple[Row, ...]:
-        return tuple(
-            train_and_score(
-                stolen,
-                budget=budget,
-                labels=labels,
-                recipe=campaign.recipe,
-                examination=examination,
-                seed=campaign.seed,
-                device=device,
-                cache=self._cache,
-                reporter=progress_of(f"clone of {budget:,} {labels} labels", console),
-            )
-            for budget in campaign.budgets
-            for labels in campaign.labels
-        )
-
-
-def progress_of(description: str, console: Console) -> Reporter | None:
-    """A live bar; a log file is spared a line per epoch of every clone."""
-    if console.is_terminal:
-        return RichReporter(description, console=console)
-    console.print(description)
-    return None
 
 
 def _victim(campaign: Campaign, key: str | None) -> HttpVictim:

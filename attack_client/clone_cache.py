@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from attack_client.adaptive.contract import PLAIN, Tuition
 from attack_client.clone import CloneRecipe, build_clone, normalisation_of, train_clone
 from models.training.atomic import write_atomically
 from models.training.progress import Reporter
@@ -52,10 +53,13 @@ class CloneCache:
         seed: int,
         device: torch.device | str,
         reporter: Reporter | None,
+        tuition: Tuition = PLAIN,
     ) -> nn.Module:
         """As ``train_clone``, unless that was done already."""
-        digest = hashlib.sha256(repr((recipe, seed, classes, str(device))).encode())
-        for array in (images, targets):
+        about = (recipe, seed, classes, str(device), tuition.name)
+        digest = hashlib.sha256(repr(about).encode())
+        seen = (images, targets, tuition.unlabelled)
+        for array in (array for array in seen if array is not None):
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         key = digest.hexdigest()
@@ -75,6 +79,8 @@ class CloneCache:
                         seed=seed,
                         device=device,
                         reporter=reporter,
+                        objective=tuition.objective,
+                        unlabelled=tuition.unlabelled,
                     )
                     self.seconds = time.monotonic() - began
                     self._keep(key, clone)

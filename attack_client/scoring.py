@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attack_client.adaptive.contract import PLAIN, Harvest, Tuition
 from attack_client.calibration import accuracy_by_class, calibration_error
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
@@ -54,6 +55,9 @@ def train_and_score(
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
     cache: CloneCache | None = None,
+    harvest: Harvest | None = None,
+    tuition: Tuition = PLAIN,
+    attack: str | None = None,
 ) -> Row:
     """Train a clone on the first ``budget`` answers of ``stolen`` and measure it.
 
@@ -68,21 +72,26 @@ def train_and_score(
         device: where to train.
         reporter: told of the training.
         cache: shared by the rows of a table, so that no clone is trained twice.
+        harvest: what add-ons made of that prefix, where there are any.
+        tuition: how the clone learns, where add-ons change it.
+        attack: what the row calls the attack, where its kind does not say enough.
 
     Raises:
         TransferSetError: there are fewer answers than ``budget``.
         ModelsError: the clone cannot be built or trained.
     """
     images, answers = stolen.prefix(budget)
+    harvest = Harvest.of(images, answers) if harvest is None else harvest
     cache = CloneCache() if cache is None else cache
     clone = cache.train(
-        images,
-        _targets(answers, labels),
+        harvest.images,
+        _targets(harvest, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
         seed=clone_seed(seed),
         device=device,
         reporter=reporter,
+        tuition=tuition,
     )
     return score(
         clone,
@@ -93,6 +102,7 @@ def train_and_score(
         examination=examination,
         seed=seed,
         device=device,
+        attack=attack,
         training_seconds=cache.seconds,
     )
 
@@ -171,13 +181,18 @@ def score(
     )
 
 
-def _targets(
-    answers: NDArray[np.float32], labels: Labels
-) -> NDArray[np.float32] | NDArray[np.int64]:
-    """What the clone learns; one-hot answers are labels, whatever they are called."""
-    if labels == "hard" or bool((answers.max(axis=1) == 1.0).all()):
-        return hard_labels(answers)
-    return answers
+def _targets(harvest: Harvest, labels: Labels) -> NDArray[np.float32] | NDArray[np.int64]:
+    """What the clone learns; one-hot answers are labels, whatever they are called.
+
+    Cross-entropy is linear in its targets, so what counts for less is a target below 1.
+    """
+    answers, weights = harvest.answers, harvest.weights
+    hard = labels == "hard" or bool((answers.max(axis=1) == 1.0).all())
+    if bool((weights == 1.0).all()):
+        return hard_labels(answers) if hard else answers
+    if hard:
+        answers = np.eye(answers.shape[1], dtype=np.float32)[hard_labels(answers)]
+    return answers * weights[:, np.newaxis]
 
 
 def _distinct(images: NDArray[np.uint8]) -> int:

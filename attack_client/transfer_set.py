@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,8 @@ __all__ = ["TransferSet", "hard_labels"]
 META = "meta.json"
 RECORDS = "records.bin"
 SENT = "sent.log"
+
+_Record = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]
 
 
 def hard_labels(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -55,7 +58,9 @@ class TransferSet:
         self.path = path
         self.provenance = provenance
         self.repaired = 0
-        self._layout = records.Layout(shape=provenance.shape, classes=provenance.classes)
+        self._layout = records.Layout(
+            shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
+        )
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
@@ -165,15 +170,21 @@ class TransferSet:
         return transfer_set
 
     def append(
-        self, start: int, images: NDArray[np.uint8], probabilities: NDArray[np.float32]
+        self,
+        start: int,
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+        maps: NDArray[np.float32] | None = None,
     ) -> None:
         """Record the answers to ``images`` at positions ``start ..``; returns once on disk.
+
+        Maps ``(n, h, w)`` go with them where this set keeps maps, and only there.
 
         Raises:
             TransferSetError: something is recorded there already, the shapes are wrong, or the
                 disk refuses.
         """
-        record = records.encode(self._layout, start, images, probabilities)
+        record = records.encode(self._layout, start, images, probabilities, maps)
         with self._lock:
             if self._journal < 0:
                 raise TransferSetError(f"{self.path} is not open for writing")
@@ -215,22 +226,25 @@ class TransferSet:
         Raises:
             TransferSetError: some of them have no answer.
         """
-        gaps = self.missing(start, count)
-        if gaps:
-            raise TransferSetError(
-                f"{self.path} has no answer at position {gaps[0][0]}: "
-                f"{start + count} were asked for, {self.recorded} are there"
-            )
         images = np.empty((count, *self._layout.shape), dtype=np.uint8)
         probabilities = np.empty((count, self._layout.classes), dtype=np.float32)
-        for number in np.unique(self._where[start : start + count]):
-            entry = self._entries[number]
-            asked, said = records.read(self._layout, self._descriptor, entry)
-            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
-            here = slice(first - entry.start, last - entry.start)
-            images[first - start : last - start] = asked[here]
-            probabilities[first - start : last - start] = said[here]
+        for there, here, (asked, said, _) in self._parts(start, count):
+            images[there], probabilities[there] = asked[here], said[here]
         return images, probabilities
+
+    def maps(self, start: int, count: int) -> NDArray[np.float32]:
+        """Attribution maps ``(count, h, w)`` in order of position.
+
+        Raises:
+            TransferSetError: some of them have no answer, or this set keeps no maps.
+        """
+        if self._layout.maps is None:
+            raise TransferSetError(f"{self.path} keeps no attribution maps")
+        found = np.empty((count, *self._layout.maps), dtype=np.float32)
+        for there, here, (_, _, maps) in self._parts(start, count):
+            assert maps is not None
+            found[there] = maps[here]
+        return found
 
     def prefix(self, budget: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The first ``budget`` images and answers: what a smaller theft would have had."""
@@ -284,6 +298,21 @@ class TransferSet:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _parts(self, start: int, count: int) -> Iterator[tuple[slice, slice, _Record]]:
+        """The records that hold a range: where each lies in it, which part of it, and itself."""
+        gaps = self.missing(start, count)
+        if gaps:
+            raise TransferSetError(
+                f"{self.path} has no answer at position {gaps[0][0]}: "
+                f"{start + count} were asked for, {self.recorded} are there"
+            )
+        for number in np.unique(self._where[start : start + count]):
+            entry = self._entries[number]
+            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
+            here = slice(first - entry.start, last - entry.start)
+            record = records.read(self._layout, self._descriptor, entry)
+            yield slice(first - start, last - start), here, record
 
     @staticmethod
     def _open(path: Path) -> tuple[int, int]:

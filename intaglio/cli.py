@@ -13,6 +13,7 @@ __all__ = ["main"]
 COMMANDS = {
     # name: (where it lives, what --help says of it)
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
+    "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
     "models": ("intaglio.commands.models:models", "List and show bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
@@ -27,6 +28,7 @@ COMMANDS = {
 EXTRAS = {
     # library: the extra that brings it
     "fastapi": "server",
+    "limits": "server",
     "prometheus_client": "server",
     "pydantic_settings": "server",
     "python_multipart": "server",

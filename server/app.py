@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server.admission import Admission, KeyAdmission, OpenAdmission
+from server.callers.assembly import Callers, build_callers
 from server.dataplane import DataPlane
 from server.images import ImageDecoder
 from server.middleware.opaque_failures import OpaqueFailures
@@ -35,7 +35,12 @@ logger = logging.getLogger(__name__)
 SUMMARY = "Send an image, get its labels. Speaks the Open Inference Protocol V2 as well."
 
 
-def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+def create_app(
+    plane: DataPlane,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    callers: Callers | None = None,
+) -> FastAPI:
     """Build the application; starts nothing.
 
     Metrics, statistics and administration are not here: they have a port of their own.
@@ -44,12 +49,13 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         plane: what answers; already knows its models, need not be ready.
         settings: of the whole server; the limits, the keys and ``docs`` are read here.
         metrics: where requests and refusals are counted.
+        callers: who decides about callers, started by whoever runs the application; None: made
+            here, which will do where nothing has to be started.
     """
-    admission: Admission = OpenAdmission()
-    if settings.api_keys:
-        admission = KeyAdmission(key.get_secret_value() for key in settings.api_keys)
+    if callers is None:
+        callers = build_callers(settings)
     # The schema is open to all, so it names a model only where anybody may list them anyway.
-    example = None if settings.api_keys else next(iter(plane.models()), None)
+    example = next(iter(plane.models()), None) if settings.open_to_all else None
     middleware = [
         Middleware(ShedAtTheDoor, crowd=plane, recorder=metrics),
         Middleware(RequestId),
@@ -69,7 +75,7 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, admission, metrics, _monitor(settings, metrics))
+    path = QueryPath(plane, settings, callers.admission, metrics, _monitor(settings, metrics))
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
@@ -91,13 +97,17 @@ def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None
     from server.monitor_metrics import MonitorMetrics
 
     registry = metrics.registry if metrics is not None else CollectorRegistry()
-    tightened = [name for name, model in settings.models.items() if model.tighten is not None]
-    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), tightened=tightened)
+    tightened = [
+        name
+        for name, model in settings.models.items()
+        if any(offer.tighten is not None for offer in model.offers.values())
+    ]
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry))
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",
         *(settings.monitor.callers, settings.monitor.threshold, ", ".join(tightened) or "none"),
     )
-    if not settings.api_keys:
-        logger.warning("monitor: without api_keys all callers are one, and suspected together")
+    if settings.open_to_all:
+        logger.warning("monitor: without API keys all callers are one, and suspected together")
     return monitor

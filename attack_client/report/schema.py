@@ -57,8 +57,8 @@ class Row(_Record):
         served_ece: the same of what an honest caller is served.
         theft_seconds: from the first request for these queries to the last, pauses left out.
         training_seconds: of the clone; null where an equal one was at hand.
-        cost: price of the queries that were paid for, in the currency of the price per thousand;
-            null where no price was given.
+        cost: of the queries that were paid for, in the currency of the price per thousand;
+            null where none was given.
     """
 
     dataset: str

@@ -19,6 +19,8 @@ import torch
 import yaml
 from rich.console import Console
 
+from attack_client.adaptive.known import KnownDefense
+from attack_client.adaptive.spec import Spec
 from attack_client.campaign import Campaign, collect_rows
 from attack_client.clone_cache import CloneShelf
 from attack_client.errors import AttackError
@@ -122,17 +124,18 @@ def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept)
     matrix = bench.matrix
     entry = matrix.attacks[cell.attack]
     plain = matrix.reference
+    kind = entry.attack or cell.attack
     campaign = Campaign(
         url=target.url,
         model=target.model,
-        attack=entry.attack or cell.attack,
+        attack=kind,
         options=entry.options,
         pool=entry.pool or matrix.pool,
         test=matrix.test,
         budgets=(cell.budget,),
         labels=(cell.labels,),
         recipe=matrix.clone.recipe(entry.augment),
-        out=kept.theft(cell, theft_digest(matrix, cell)),
+        out=kept.theft(cell, kind, theft_digest(matrix, cell)),
         api_key=target.key,
         operator_key=target.operator_key,
         resume=True,
@@ -146,15 +149,18 @@ def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept)
         shape=matrix.defenses[cell.defense].shape,
         price_per_thousand=matrix.price_per_thousand,
         device=bench.device,
+        adapt=tuple(map(Spec.parse, entry.adapt)),
+        known=None if entry.known_defense is None else KnownDefense(entry.known_defense),
     )
+    title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
     rows = collect_rows(campaign, silent, honest=honest, cache=CloneShelf(kept.clones))
-    return tuple(row.model_copy(update={"attack": _named(cell, row, entry.attack)}) for row in rows)
+    return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
 
 
-def _named(cell: Cell, row: Row, kind: str | None) -> str:
+def _named(cell: Cell, row: Row, title: str) -> str:
     """The entry's name; beside it what a study of several clones calls each of them."""
-    return cell.attack if row.attack == (kind or cell.attack) else f"{cell.attack}: {row.attack}"
+    return cell.attack if row.attack == title else f"{cell.attack}: {row.attack}"
 
 
 def _honest(bench: Bench, target: _Target, kept: Kept) -> Honest:

@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from attack_client.adaptive.adaptations import Adaptations
+from attack_client.adaptive.spec import Spec
+from attack_client.attacks.registry import make
+from attack_client.contract import Attack
+from attack_client.errors import AttackError
 from attack_client.report.schema import Labels
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix
@@ -16,7 +21,16 @@ from intaglio.recipe import Recipe, load_recipe
 from models.bundle import read_card
 from models.errors import ModelsError
 
-__all__ = ["Cell", "cells_of", "digest", "recipe_of", "theft_digest", "victim_digest"]
+__all__ = [
+    "Cell",
+    "attack_of",
+    "cells_of",
+    "digest",
+    "recipe_of",
+    "target_digest",
+    "theft_digest",
+    "victim_digest",
+]
 
 FORMAT = 1
 """Raised when results of earlier versions are no longer to be believed."""
@@ -73,6 +87,7 @@ def digest(matrix: Matrix, cell: Cell) -> str:
     return _hash(
         {
             "theft": theft_digest(matrix, cell),
+            "adapt": [entry.adapt, entry.known_defense],
             "reference": _reference(matrix, cell.seed),
             "test": matrix.test,
             "labels": cell.labels,
@@ -88,13 +103,26 @@ def theft_digest(matrix: Matrix, cell: Cell) -> str:
     return _hash(
         {
             "target": target_digest(matrix, cell.defense, cell.seed),
-            "attack": entry.attack or cell.attack,
-            "options": entry.options,
-            "adapt": entry.adapt,
+            # Add-ons that only learn otherwise share the theft of the bare attack.
+            "attack": repr(attack_of(matrix, cell.attack, cell.seed)),
             "pool": entry.pool or matrix.pool,
             "seed": cell.seed,
         }
     )
+
+
+def attack_of(matrix: Matrix, name: str, seed: int) -> Attack:
+    """What chooses the images, its add-ons included.
+
+    Raises:
+        MatrixError: there is no such attack or add-on, or it refuses an option.
+    """
+    entry = matrix.attacks[name]
+    try:
+        add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=seed)
+        return add_ons.adapt(make(entry.attack or name, seed=seed, options=entry.options))
+    except AttackError as error:
+        raise MatrixError(f"attacks.{name}: {error}") from error
 
 
 def target_digest(matrix: Matrix, defense: str, seed: int) -> str:

@@ -48,9 +48,9 @@ class Kept:
         """Bundles that were trained for ``seed``."""
         return self.out / "victims" / f"seed-{seed}"
 
-    def theft(self, cell: Cell, digest: str) -> Path:
-        """What was stolen for ``cell`` and those that share its theft."""
-        return self.out / "thefts" / cell.defense / f"{cell.attack}-seed{cell.seed}-{digest}"
+    def theft(self, cell: Cell, kind: str, digest: str) -> Path:
+        """What was stolen for ``cell`` by an attack of ``kind``, for all that share the theft."""
+        return self.out / "thefts" / cell.defense / f"{kind}-seed{cell.seed}-{digest}"
 
     @property
     def clones(self) -> Path:

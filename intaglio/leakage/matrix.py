@@ -148,6 +148,7 @@ class AttackEntry(_Section):
         attack: kind, as ``intaglio attack`` knows it; by default the entry's name.
         options: its hyper-parameters.
         adapt: add-ons, ``NAME`` or ``NAME:key=value`` each.
+        known_defense: what the attacker knows of the defense, ``package.module:factory``.
         pool: dataset of its images, where it is another than the matrix's.
         labels: what clones learn from.
         budgets: where they are others than the matrix's.
@@ -159,6 +160,7 @@ class AttackEntry(_Section):
     attack: str | None = None
     options: dict[str, JsonValue] = Field(default_factory=dict)
     adapt: tuple[str, ...] = ()
+    known_defense: str | None = None
     pool: str | None = None
     labels: Annotated[tuple[Labels, ...], Field(min_length=1)] = ("soft", "hard")
     budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from server.admission import Admission, Caller, KeyAdmission, OpenAdmission
+from server.admission import Admission, Caller, Grant, KeyAdmission, Once, OpenAdmission
 from server.errors import CallerOverLimit, Unauthorized
 from server.routes.query import QueryPath
 from tests.server.http.fakes import (
@@ -93,11 +93,11 @@ def test_admission_is_asked_with_the_samples_before_the_plane(
     asked: list[tuple[Caller, int]] = []
 
     class Limited(OpenAdmission):
-        async def admit(self, caller: Caller, samples: int) -> None:
+        async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
             asked.append((caller, samples))
             raise CallerOverLimit(retry_after=60)
 
-    monkeypatch.setattr("server.app.OpenAdmission", Limited)
+    monkeypatch.setattr("server.callers.assembly.OpenAdmission", Limited)
     plane, metrics = FakePlane(), CountingMetrics()
     files = [("images", (str(seed), encoded(picture(DIGITS, seed)))) for seed in range(3)]
     app = app_for(plane, metrics=metrics)
