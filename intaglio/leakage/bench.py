@@ -223,15 +223,16 @@ def _target(bench: Bench, kept: Kept) -> Iterator[_Target]:
     place.mkdir(parents=True, exist_ok=True)
     root, served = _served(bench.matrix, entry, bench.seed, kept)
     config = place / "serve.yaml"
+    name = bench.defense.replace("+", "-")  # servers have no plus in a model's name
     settings = {
         "threads": bench.threads,
         "secret_file": str((kept.out / "secret").absolute()),
         **bench.matrix.serve,
-        "models": {bench.defense: served},
+        "models": {name: served},
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     with serving(root, "--config", str(config), log=place / "server.log") as server:
-        yield _Target(server.url, bench.defense)
+        yield _Target(server.url, name)
 
 
 def _train(bench: Bench, kept: Kept) -> None:

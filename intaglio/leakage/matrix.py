@@ -40,6 +40,8 @@ __all__ = [
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Threshold = Annotated[float, Field(ge=0.0, le=2.0)]
+TableName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$")]
+"""Combined defenses are named with a plus: ``ini+am``."""
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
@@ -220,8 +222,8 @@ class Matrix(_Section):
     price_per_thousand: Annotated[float, Field(ge=0.0)] | None = None
     serve: dict[str, JsonValue] = Field(default_factory=dict)
     victims: dict[Name, VictimEntry] = Field(default_factory=dict)
-    defenses: Annotated[dict[Name, DefenseEntry], Field(min_length=1)]
-    attacks: Annotated[dict[Name, AttackEntry], Field(min_length=1)]
+    defenses: Annotated[dict[TableName, DefenseEntry], Field(min_length=1)]
+    attacks: Annotated[dict[TableName, AttackEntry], Field(min_length=1)]
     gate: Gate = Gate()
 
     def check(self) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -73,7 +76,7 @@ def local_crew(jobs: int) -> Iterator[Crew]:
     """Processes of this machine, ``jobs`` at a time."""
     # Fresh ones: a fork of a process that has used torch may hang in it.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
         try:
             yield _Pool(pool)
         except BaseException:
@@ -83,6 +86,21 @@ def local_crew(jobs: int) -> Iterator[Crew]:
             for process in crew:
                 process.terminate()
             raise
+
+
+def _end_with(parent: int) -> None:
+    """Of a crew's process: stop its server and end, when it is told to or is left alone."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=look, daemon=True).start()
 
 
 class _Pool:
@@ -99,6 +117,8 @@ def run_benches(
     """Work on all ``benches``; those that ended before their cells were tried, and why."""
     cells = [(bench.matrix, cell) for bench in benches for cell in bench.cells]
     files = {cell: digest(matrix, cell) for matrix, cell in cells}
+    for bench in benches:
+        kept.tell(str(bench), None)  # a killed run left it behind
     running = {crew.submit(bench): bench for bench in benches}
     broken: list[tuple[Bench, str]] = []
     began = time.monotonic()
