@@ -219,6 +219,9 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option("--allow-factory", multiple=True, metavar="package.module:name"),
     click.option("--shape", callback=_shape, metavar="CxHxW", help="If the model leaves it open."),
     click.option("--latency-requests", default=200, show_default=True, type=click.IntRange(min=0)),
+    click.option(
+        "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
     click.option(
         "--set", "options", multiple=True, callback=_settings, help="NAME=VALUE of the attack."

@@ -179,6 +179,9 @@ class Attack(ABC):
     explains: ClassVar[bool] = False
     """Whether every answer is asked for with its attribution map, which the transfer set keeps."""
 
+    repeats: bool = False
+    """Whether it asks for the same image again on purpose; otherwise that is answered from disk."""
+
     @abstractmethod
     async def run(self, oracle: Oracle, pool: Pool) -> None:
         """Ask ``oracle`` until its budget is spent; deterministic given pool, seed and answers."""

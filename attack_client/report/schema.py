@@ -111,6 +111,7 @@ class Report(_Record):
         command: what was run, secrets left out.
         environment: what it ran on.
         rows: one per clone.
+        leakage: of a leakage matrix, what its cells come to; left out of other reports.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -119,3 +120,4 @@ class Report(_Record):
     command: tuple[str, ...]
     environment: dict[str, JsonValue]
     rows: tuple[Row, ...]
+    leakage: dict[str, JsonValue] | None = None

@@ -88,11 +88,13 @@ class Stub:
         metadata: dict[str, Any] | None = None,
         server_metadata_status: int = 200,
         maps: bool = False,
+        usage: dict[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.datatype, self.binary, self.json_answers = datatype, binary, json_answers
         self.key, self.idempotent, self.delay_s = key, idempotent, delay_s
         self.server_metadata_status = server_metadata_status
+        self.usage = usage
         self.metadata = metadata or {
             "name": "toy",
             "platform": "numpy",
@@ -106,7 +108,8 @@ class Stub:
             self.metadata["outputs"].append(announced)
         self.explained = 0
         """Samples answered with a map."""
-        self.faults: deque[Fault] = deque()
+        self.faults: deque[Fault | None] = deque()
+        """Of the next inference requests, in order; None is answered as ever."""
         self.samples = 0
         """Samples computed and charged."""
         self.requests: list[tuple[str | None, tuple[str, ...]]] = []
@@ -136,6 +139,8 @@ class Stub:
                 document = {"name": "stub", "version": "1", "extensions": extensions}
                 status = self.server_metadata_status
                 return await _reply(send, status, json.dumps(document).encode())
+            case "GET", "/v1/usage" if self.usage is not None:
+                return await _reply(send, 200, json.dumps(self.usage).encode())
             case "GET", "/v2/models/toy":
                 return await _reply(send, 200, json.dumps(self.metadata).encode())
             case "POST", "/v2/models/toy/infer":
