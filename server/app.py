@@ -21,6 +21,7 @@ from server.protocol.error_bodies import install_error_bodies
 from server.routes.explain import add_explain_routes
 from server.routes.health import add_health_routes
 from server.routes.query import QueryPath
+from server.routes.usage import add_usage_route
 from server.routes.v1 import add_v1_routes
 from server.routes.v2 import add_v2_routes
 from server.settings import Settings
@@ -89,6 +90,7 @@ def create_app(
     add_health_routes(app, plane)
     add_v1_routes(app, path, decoder)
     add_explain_routes(app, path, decoder)
+    add_usage_route(app, path)
     add_v2_routes(app, path)
     return app
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 from starlette.types import Receive
 
 from server.admission import Admission, Caller
@@ -26,6 +23,8 @@ from server.errors import (
     TooLarge,
 )
 from server.protocol.body import read_body
+from server.routes.answer import Answer, Question
+from server.routes.replays import once_of, paid, unpacked
 from server.settings import Settings
 
 __all__ = ["Answer", "QueryPath", "Question", "RefusalRecorder", "unless_gone"]
@@ -44,36 +43,6 @@ class RefusalRecorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A decoded query.
-
-    Attributes:
-        images: ``(n, C, H, W)`` uint8.
-        timeout_s: what the caller will wait, counted from the end of its body; None: unstated.
-        explain: whether an attribution map is asked for.
-    """
-
-    images: NDArray[np.uint8]
-    timeout_s: float | None = None
-    explain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the data plane said.
-
-    Attributes:
-        view: the model that answered.
-        probabilities: ``(n, K)`` float32.
-        attributions: ``(n, h, w)`` float32; None where none were asked for.
-    """
-
-    view: ModelView
-    probabilities: NDArray[np.float32]
-    attributions: NDArray[np.float32] | None = None
-
-
 class QueryPath:
     """The part of the path of a query that is the same whatever the protocol."""
 
@@ -89,7 +58,7 @@ class QueryPath:
         self.limits = settings.limits
         self.bodies = BodyBudget(settings.limits.max_buffered_bytes)
         self._deadline_s = settings.batching.deadline_s
-        self._admission = admission
+        self.admission = admission
         self._recorder = recorder
         self._monitor = monitor
 
@@ -100,7 +69,7 @@ class QueryPath:
             Unauthorized: no valid key.
         """
         try:
-            request.state.caller = await self._admission.identify(request.headers)
+            request.state.caller = await self.admission.identify(request.headers)
         except ServiceError as error:
             if request.method == "POST":
                 self._refused(error.reason, 0)
@@ -134,7 +103,8 @@ class QueryPath:
         caller: Caller = request.state.caller
 
         async def from_body_to_answer() -> Answer:
-            nonlocal samples, within_plane, body
+            nonlocal samples, body
+            once = await once_of(request, view, body)
             question = await self._before(began + deadline_s, decode(view, body))
             # Whoever waits for the model waits without its body.
             body = b""
@@ -143,7 +113,13 @@ class QueryPath:
             caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
             self.check_samples(samples, cost=cost, most=view.max_request_samples)
-            await self._admission.admit(caller, samples * cost)
+            grant = await self.admission.admit(caller, samples * cost, once)
+            if grant.stored is not None:
+                return unpacked(grant.stored, view)
+            return await paid(grant, from_question_to_answer(question))
+
+        async def from_question_to_answer(question: Question) -> Answer:
+            nonlocal within_plane
             wait_s = min(deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
             if left_s <= 0:
