@@ -144,10 +144,11 @@ def key(stack: Stack) -> Iterator[dict[str, str]]:
     stack.compose("up", "-d", "--no-build", "server")
     stack.healthy("server")
     made = stack.compose(
-        *("exec", "-T", "server", "intaglio", "keys", "create", "--name", "drill", "--json")
+        *("exec", "-T", "server", "intaglio", "keys", "create", "--name", "drill", "--json"),
+        *("--per-day", "5000", "--lifetime", "5000"),
     )
     yield {"authorization": f"Bearer {json.loads(made)['key']}"}
-    del stack.environment["INTAGLIO_CALLERS"]
+    stack.environment["INTAGLIO_CALLERS"] = "open"
     stack.compose("up", "-d", "--no-build", "server")
     stack.healthy("server")
 
@@ -160,6 +161,9 @@ def test_redis_is_killed_and_comes_back(
     assert stack.ask(images[:1]).status_code == 401
     assert stack.ask(images[:1], headers=key).status_code == 200
     eventually(lambda: stack.value("min(intaglio_redis_up)") == 1, within_s=60)
+    assert stack.ask(images[:37], headers=key).status_code == 200
+    before = used(stack, key)
+    assert before[0] == before[1] >= 38
     stack.compose("kill", "-s", "KILL", "redis")
 
     def refused() -> bool:
@@ -175,8 +179,11 @@ def test_redis_is_killed_and_comes_back(
     eventually(lambda: firing(stack, "IntaglioRedisAway"), within_s=120)
     stack.compose("start", "redis")
     stack.healthy("redis")
-    # The key is still known: what Redis acknowledged was on disk. Nothing else was restarted.
-    eventually(lambda: stack.ask(images[:1], headers=key).status_code == 200, within_s=15)
+    # The key is known and its budget as it was, since what Redis acknowledged was on disk; what was
+    # refused meanwhile cost nothing. Nothing else was restarted.
+    eventually(lambda: used(stack, key) == before, within_s=15)
+    assert stack.ask(images[:1], headers=key).status_code == 200
+    assert used(stack, key) == (before[0] + 1, before[1] + 1)
     eventually(lambda: stack.value("min(intaglio_redis_up)") == 1, within_s=60)
 
 
@@ -194,6 +201,14 @@ def test_a_paused_redis_costs_a_moment_and_no_hang(
     finally:
         stack.compose("unpause", "redis")
     eventually(lambda: stack.ask(images[:1], headers=key).status_code == 200, within_s=15)
+
+
+def used(stack: Stack, key: dict[str, str]) -> tuple[int, int]:
+    """What a caller has used of its budgets, today and ever."""
+    answer = httpx.get(f"{stack.url('server', 8000)}/v1/usage", headers=key, timeout=30)
+    answer.raise_for_status()
+    usage = answer.json()
+    return usage["today"]["used"], usage["lifetime"]["used"]
 
 
 SETTINGS = """
