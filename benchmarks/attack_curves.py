@@ -80,6 +80,7 @@ def compared(rows: Sequence[Row], budget: int) -> dict[str, Any]:
 @click.option("--only", multiple=True, metavar="ATTACK", help="Measure these, write nothing.")
 @click.option("--only-write", is_flag=True, help="Write what is there, measure nothing.")
 def main(
+    *,
     data_root: Path | None,
     seeds: int,
     epochs: int,
