@@ -7,7 +7,32 @@ from attack_client.errors import AttackError
 from attack_client.reference import split_seed_of
 from models.card import Card, Normalisation
 
-__all__ = ["check_clone", "check_holdout", "choose_split_seed"]
+__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed"]
+
+
+def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool = False) -> None:
+    """Refuse budgets that are no whole number of epochs, where every epoch has its own images.
+
+    Args:
+        recipe: of the clones.
+        budgets: in queries.
+        adapted: whether add-ons stand between what is asked and what is learnt from.
+
+    Raises:
+        AttackError: names the first such budget; or the answers are not learnt from as they came.
+    """
+    if recipe.per_epoch is not None:
+        if adapted:
+            raise AttackError(
+                "add-ons change which answers there are, and an attack with new images in every "
+                "epoch counts on them: leave out the add-ons, or per_epoch"
+            )
+        for budget in budgets:
+            if budget % recipe.per_epoch:
+                raise AttackError(
+                    f"a budget of {budget} queries is no whole number of epochs of "
+                    f"{recipe.per_epoch} new images: choose another --budget or per_epoch"
+                )
 
 
 def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:

@@ -7,7 +7,6 @@ and the paper's form an option.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
@@ -18,6 +17,7 @@ from torch.nn import functional
 from defenses.errors import OptionError
 from defenses.training.clone_gradients import ClonePass, Theft, of_gradient
 from defenses.training.gradient_measures import CosineTo, EuclideanNorm, MeanAbsolute, Measure
+from defenses.training.option_ranges import one_of, weight
 from defenses.training.two_streams import OodBatchNorm, check_ood_bn, logits_of_both
 from models.training.objective import Batch, Objective
 
@@ -136,19 +136,16 @@ class IsolationInduction(Objective):
         clone_share: float = 1.0,
         second_order: bool = False,
     ) -> None:
-        for name, weight in (("gamma", gamma), ("delta", delta), ("epsilon", epsilon)):
-            if not (math.isfinite(weight) and weight >= 0.0):
-                raise OptionError(name, f"must be a finite number >= 0, not {weight!r}")
         if not 0.0 < clone_share <= 1.0:
             raise OptionError("clone_share", f"must be above 0 and at most 1, not {clone_share!r}")
-        _check_form("isolation", isolation, get_args(Isolation))
-        _check_form("induction", induction, get_args(Induction))
-        _check_form("gradient_norm", gradient_norm, get_args(GradientNorm))
+        one_of("isolation", isolation, get_args(Isolation))
+        one_of("induction", induction, get_args(Induction))
+        one_of("gradient_norm", gradient_norm, get_args(GradientNorm))
         self._victim = victim
         self._clone = clone.eval().requires_grad_(False)
-        self._gamma = float(gamma)
-        self._delta = float(delta)
-        self._epsilon = float(epsilon)
+        self._gamma = weight("gamma", gamma)
+        self._delta = weight("delta", delta)
+        self._epsilon = weight("epsilon", epsilon)
         self._isolation = isolation
         self._induction = induction
         self._gradient_norm = gradient_norm
@@ -227,8 +224,3 @@ class IsolationInduction(Objective):
         with torch.no_grad():
             rest: Tensor = self._clone(strangers[0 if told is None else len(told) :])
         return rest if told is None else torch.cat([told, rest])
-
-
-def _check_form(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise OptionError(option, f"must be {' or '.join(known)}, not {value!r}")
