@@ -42,6 +42,7 @@ HEADINGS = {
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
+    "map-theft": "Theft with maps: what explanations give away behind each defense",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 
