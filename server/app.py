@@ -26,6 +26,7 @@ from server.routes.v2 import add_v2_routes
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.audit import AuditLog
     from server.metrics import Metrics
     from server.monitor import QueryMonitor
 
@@ -41,6 +42,7 @@ def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
     callers: Callers | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """Build the application; starts nothing.
 
@@ -52,6 +54,7 @@ def create_app(
         metrics: where requests and refusals are counted.
         callers: who decides about callers, started by whoever runs the application; None: made
             here, which will do where nothing has to be started.
+        audit: told of every query; None: nobody is.
     """
     if callers is None:
         callers = build_callers(settings)
@@ -76,7 +79,8 @@ def create_app(
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, callers.admission, metrics, _monitor(settings, metrics))
+    monitor = _monitor(settings, metrics, audit)
+    path = QueryPath(plane, settings, callers.admission, metrics, monitor, audit=audit)
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
@@ -89,7 +93,9 @@ def create_app(
     return app
 
 
-def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None:
+def _monitor(
+    settings: Settings, metrics: Metrics | None, audit: AuditLog | None
+) -> QueryMonitor | None:
     if not settings.monitor.enabled:
         return None
     # Not before it is wanted: it brings SciPy's statistics along.
@@ -100,7 +106,9 @@ def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None
 
     registry = metrics.registry if metrics is not None else CollectorRegistry()
     tightened = [name for name, model in settings.models.items() if model.tighten is not None]
-    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), tightened=tightened)
+    monitor = QueryMonitor(
+        settings.monitor, MonitorMetrics(registry), tightened=tightened, witness=audit
+    )
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",

@@ -17,6 +17,7 @@ from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
 from server.batches import Computed
 from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.metrics import Metrics
 from server.seeds import query_seeds
 from server.served import ServedModel
@@ -53,15 +54,23 @@ class Engine:
         secret: keys the seeds.
         metrics: told how long each part took, and how far the answers moved.
         threads: CPU threads of one forward pass; 0 leaves it to PyTorch.
+        evidence: told how sure the victims were, for the audit; None: nobody is.
     """
 
     def __init__(
-        self, device: torch.device, *, secret: bytes, metrics: Metrics, threads: int = 0
+        self,
+        device: torch.device,
+        *,
+        secret: bytes,
+        metrics: Metrics,
+        threads: int = 0,
+        evidence: Evidence | None = None,
     ) -> None:
         self._device = device
         self._secret = secret
         self._metrics = metrics
         self._threads = threads
+        self._evidence = evidence
         self._staging: dict[tuple[int, ...], Tensor] = {}
 
     def prepare(self) -> None:
@@ -116,6 +125,7 @@ class Engine:
             (
                 *(() if maps is None else (maps.flatten(1),)),
                 probabilities,
+                victim.amax(dim=1, keepdim=True),
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
                 (top1(probabilities) != top1(victim))[:, None].float(),
@@ -124,6 +134,8 @@ class Engine:
         ).cpu()
         table = packed.numpy()
         failed = table[:, -3] > 0
+        if self._evidence is not None:
+            self._evidence.saw(np.concatenate(parts), table[:, -4])
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
@@ -140,9 +152,9 @@ class Engine:
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
         if maps is None:
-            return Computed(table[:, :-3], failed)
+            return Computed(table[:, :-4], failed)
         cells = maps.shape[1] * maps.shape[2]
-        return Computed(table[:, cells:-3], failed, table[:, :cells].reshape(maps.shape))
+        return Computed(table[:, cells:-4], failed, table[:, :cells].reshape(maps.shape))
 
     @torch.no_grad()
     def _compute(
