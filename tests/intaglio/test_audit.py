@@ -92,7 +92,7 @@ def test_leakage_is_read_off_a_published_curve(tmp_path: Path) -> None:
 
 
 def test_a_curve_between_and_beyond_its_budgets() -> None:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"budget": 1000, "fidelity": 0.6},
         {"budget": 100, "fidelity": 0.4},
         {"budget": 100, "fidelity": 0.3},
