@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attack_client.adaptive.options import OPTIONS as ADAPTIVE
+from attack_client.adaptive.options import taken
+
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
     from attack_client.report.schema import Labels
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["attack"]
 
 BUILT_IN = {
+    "attribution": "Random images of a pool, asked for with the victim's attribution maps.",
     "distil": "Distillation with the victim's own training data and its labels.",
     "knockoff": "KnockoffNets: random images of an unrelated pool, each asked once.",
 }
@@ -45,6 +49,10 @@ class AttackGroup(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in self.list_commands(ctx):
             return own
+        if cmd_name == "attribution":
+            from attack_client.attacks.attribution_command import attribution_command
+
+            return attribution_command(_attack_command(cmd_name))
         if cmd_name == "distil":
             from attack_client.attacks.distil_command import distil_command
 
@@ -78,6 +86,7 @@ def show(directory: Path) -> None:
                 ("pool", about.pool),
                 ("images", "x".join(map(str, about.shape))),
                 ("classes", about.classes),
+                ("maps", "x".join(map(str, about.maps)) if about.maps else "none"),
                 ("answers on disk", f"{stolen.recorded:,}"),
                 ("usable budget", f"{stolen.complete:,}"),
                 ("samples sent", f"{stolen.sent():,}"),
@@ -195,6 +204,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     click.option(
         "--set", "options", multiple=True, callback=_settings, help="NAME=VALUE of the attack."
     ),
+    *ADAPTIVE,
 )
 
 
@@ -219,6 +229,7 @@ def _attack_command(kind: str) -> click.Command:
             holdout=holdout,
             allow_factories=allow_factory,
         )
+        given |= taken(given)
         _run(Campaign(attack=kind, recipe=recipe, command=sys.argv, **given), study)
 
     for option in reversed(OPTIONS):

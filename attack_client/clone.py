@@ -20,7 +20,7 @@ from models.training.objective import Objective
 from models.training.plan import Adam, Augment, Cosine, Plan, Sgd
 from models.training.progress import Reporter
 
-__all__ = ["CloneRecipe", "build_clone", "default_epochs", "train_clone"]
+__all__ = ["CloneRecipe", "build_clone", "default_epochs", "normalisation_of", "train_clone"]
 
 PRESENTATIONS = 300_000
 """Images shown during training by default: the epochs follow from the budget."""
@@ -130,6 +130,8 @@ def train_clone(
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
     objective: Callable[[nn.Module], Objective] = Imitation,
+    unlabelled: NDArray[np.uint8] | None = None,
+    paired: NDArray[np.uint8] | None = None,
 ) -> nn.Module:
     """Train a clone on what was stolen.
 
@@ -145,6 +147,10 @@ def train_clone(
         device: where to train; the clone stays there.
         reporter: told of every step and epoch.
         objective: what the clone minimises; decides what ``targets`` are.
+        unlabelled: ``(L, C, H, W)`` uint8, images of which the objective sees a batch at every
+            step, where it asks for that.
+        paired: another picture ``(N, C, H, W)`` uint8 beside each image, where the objective wants
+            one.
 
     Returns:
         The clone, in evaluation mode.
@@ -165,20 +171,22 @@ def train_clone(
         targets=answers[held:],
         validation_images=pixels[:held] if held else None,
         validation_targets=answers[:held] if held else None,
+        ood=None if unlabelled is None else torch.from_numpy(np.ascontiguousarray(unlabelled)),
+        paired=None if paired is None else torch.from_numpy(paired[order])[held:],
     )
     channels, height, width = images.shape[1:]
     network = build_clone(
         recipe,
         shape=(channels, height, width),
         classes=classes,
-        normalisation=_normalisation(images),
+        normalisation=normalisation_of(images),
         seed=seed,
     )
     fit(objective(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
     return network.eval()
 
 
-def _normalisation(images: NDArray[np.uint8]) -> Normalisation:
+def normalisation_of(images: NDArray[np.uint8]) -> Normalisation:
     """Mean and deviation per channel of pixels in [0, 1], from counts of the 256 values."""
     mean, std = [], []
     levels = np.arange(256) / 255.0

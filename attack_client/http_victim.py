@@ -103,6 +103,7 @@ class HttpVictim:
             model=self._name,
             shape=signature.shape,
             classes=signature.classes,
+            maps=signature.maps,
         )
 
     async def __aenter__(self) -> Self:

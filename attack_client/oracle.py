@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.contract import BlackBox
-from attack_client.errors import BudgetExhausted, TransferSetError
+from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
+from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
 from attack_client.transfer_set import TransferSet
 
 __all__ = ["BudgetedOracle", "Tally", "Watch"]
@@ -148,17 +148,27 @@ class BudgetedOracle:
                 # kill; asking twice for one image at two positions is two.
                 key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
                 self._transfer_set.note_sent(start, len(images))
-                reply = await self._victim.query(images, key=str(key), resending=resending)
+                reply = await self._answer(images, str(key), resending)
                 while attempts < reply.sends:
                     resending()
+                maps = reply.attributions if isinstance(reply, ExplainedReply) else None
                 await asyncio.to_thread(
-                    self._transfer_set.append, start, images, reply.probabilities
+                    self._transfer_set.append, start, images, reply.probabilities, maps
                 )
             except Exception as error:
                 self._failure = error
                 raise
         self._queries += len(images)
         self._report()
+
+    async def _answer(
+        self, images: NDArray[np.uint8], key: str, resending: Callable[[], None]
+    ) -> Reply | ExplainedReply:
+        if self._transfer_set.provenance.maps is None:
+            return await self._victim.query(images, key=key, resending=resending)
+        if not isinstance(self._victim, Explaining):
+            raise ProtocolError(f"{self._victim!r} cannot be asked for attribution maps")
+        return await self._victim.explain(images, key=key, resending=resending)
 
     def _verify(
         self, start: int, images: NDArray[np.uint8], gaps: tuple[tuple[int, int], ...]
@@ -169,7 +179,8 @@ class BudgetedOracle:
             if not np.array_equal(recorded, images[position - start : gap - start]):
                 raise TransferSetError(
                     f"{self._transfer_set.path} holds answers to other images between positions "
-                    f"{position} and {gap - 1}: it was made from another pool or seed"
+                    f"{position} and {gap - 1}: it was made from another pool or seed, or by an "
+                    "attack that trains a clone on another kind of machine"
                 )
             position = gap + length
 

@@ -1,13 +1,13 @@
 """Budgets under a race, with Redis killed and paused, and with the server killed.
 
-    python -m benchmarks.reliability_budget
+    python -m benchmarks.reliability_budget race|redis|kill
 
 *race*: 200 callers share one key and spend its budget through 4 replicas on one Redis, a quarter of
 the answered requests being sent again under the same idempotency key. *redis*: the same replicas
 with a larger budget while Redis is killed with SIGKILL and started again, and paused with SIGSTOP.
 *kill*: one server with its budgets in a file is killed with SIGKILL under load and started again,
 three times. Every drill ends by comparing what callers were answered, what the ledger says they
-used and what the audit says they were charged; any difference ends the run with an error.
+used and what the audit says they were charged; any difference ends it with an error and no result.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import click
 import httpx
 
 from benchmarks.budget_callers import MODEL, SHAPE, Tally, call_until_told_not_to
@@ -50,24 +51,17 @@ class Mismatch(Exception):
     """Something was lost, or counted twice."""
 
 
-def main() -> None:
-    """Run the three drills, print and keep what they came to."""
-    drills: Sequence[tuple[str, Callable[[Path], list[Row]]]] = (
-        ("race", race),
-        ("redis", redis_drill),
-        ("kill", kill_drill),
-    )
-    wrong: list[str] = []
-    rows: list[Row] = []
-    for name, drill in drills:
-        with tempfile.TemporaryDirectory() as scratch:
-            try:
-                rows += drill(Path(scratch))
-            except Mismatch as error:
-                wrong.append(f"{name}: {error}")
-    write("reliability-budget", ["python", "-m", "benchmarks.reliability_budget"], rows)
-    if wrong:
-        sys.exit("; ".join(wrong))
+@click.command()
+@click.argument("name", type=click.Choice(("race", "redis", "kill")))
+def main(name: str) -> None:
+    """Run one drill, print and keep what it came to."""
+    drill = {"race": race, "redis": redis_drill, "kill": kill_drill}[name]
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            rows = drill(Path(scratch))
+        except Mismatch as error:
+            sys.exit(f"{name}: {error}")
+    write(f"reliability-{name}", ["python", "-m", "benchmarks.reliability_budget", name], rows)
 
 
 def race(scratch: Path) -> list[Row]:
@@ -197,7 +191,7 @@ def checked(rows: list[Row], tally: Tally, used: int, charged: int) -> list[Row]
 
 def row(drill: str, subject: str, metric: str, value: float, unit: str) -> Row:
     """One figure of a drill."""
-    return Row("reliability-budget", drill, subject, metric, value, unit)
+    return Row(f"reliability-{drill}", drill, subject, metric, value, unit)
 
 
 # -- what the drills run on --------------------------------------------------------------------

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
 from attack_client.contract import Pool
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
@@ -36,7 +37,7 @@ from attack_client.report import (
     write_json,
     write_markdown,
 )
-from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.scoring import Examination, train_and_score
 from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet

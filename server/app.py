@@ -105,10 +105,12 @@ def _monitor(
     from server.monitor_metrics import MonitorMetrics
 
     registry = metrics.registry if metrics is not None else CollectorRegistry()
-    tightened = [name for name, model in settings.models.items() if model.tighten is not None]
-    monitor = QueryMonitor(
-        settings.monitor, MonitorMetrics(registry), tightened=tightened, witness=audit
-    )
+    tightened = [
+        name
+        for name, model in settings.models.items()
+        if any(offer.tighten is not None for offer in model.offers.values())
+    ]
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), witness=audit)
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",

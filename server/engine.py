@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from defenses.chain import Outcome
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
-from server.batches import Computed
+from server.batches import Computed, Phases
 from server.errors import ConfigurationError
 from server.evidence import Evidence
 from server.metrics import Metrics
@@ -95,7 +96,7 @@ class Engine:
         for samples in sorted({1, max_batch_size}):
             images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
             explain = np.full(samples, served.explainer is not None)
-            _, outcome, _ = self._compute(served, [images], explain)
+            _, outcome, _, _ = self._compute(served, [images], explain)
             if outcome.failed.all():
                 raise ConfigurationError(
                     f"models.{served.name}: every answer to {samples} images of noise broke an "
@@ -117,8 +118,11 @@ class Engine:
         so the answer to an image does not depend on what it was batched with, except where float
         noise (seen: 2e-8) straddles a step of the grid.
         """
-        victim, outcome, forward_s = self._compute(served, parts, explain)
-        maps = outcome.answers.attributions
+        began = time.perf_counter_ns()
+        victim, outcome, forward_s, staged = self._compute(served, parts, explain)
+        # Whoever times the links has waited for the device by now.
+        inferred = time.perf_counter_ns()
+        maps, links = outcome.answers.attributions, len(served.chain)
         probabilities = outcome.answers.probabilities
         # One transfer back for everything that leaves the device.
         packed = torch.cat(
@@ -129,19 +133,21 @@ class Engine:
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
                 (top1(probabilities) != top1(victim))[:, None].float(),
+                outcome.moved,
             ),
             dim=1,
         ).cpu()
         table = packed.numpy()
+        table, moved = np.split(table, [table.shape[1] - links], axis=1)
         failed = table[:, -3] > 0
         if self._evidence is not None:
             self._evidence.saw(np.concatenate(parts), table[:, -4])
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
-            defenses_s=[
-                (link.kind, seconds)
-                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            defenses=[
+                (link.kind, outcome.seconds[place], np.minimum(moved[~failed, place], 2.0))
+                for place, link in enumerate(served.chain.links)
             ],
             distortion=np.minimum(table[~failed, -2], 2.0),
             top1_changed=int(table[~failed, -1].sum()),
@@ -151,10 +157,12 @@ class Engine:
                 "%d of %d answers of %s broke an invariant of the chain %s",
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
+        phases = Phases(staged - began, inferred - staged, time.perf_counter_ns() - inferred)
         if maps is None:
-            return Computed(table[:, :-4], failed)
+            return Computed(table[:, :-4], failed, phases=phases)
         cells = maps.shape[1] * maps.shape[2]
-        return Computed(table[:, cells:-4], failed, table[:, :cells].reshape(maps.shape))
+        shown = table[:, :cells].reshape(maps.shape)
+        return Computed(table[:, cells:-4], failed, shown, phases)
 
     @torch.no_grad()
     def _compute(
@@ -162,10 +170,12 @@ class Engine:
         served: ServedModel,
         parts: Sequence[NDArray[np.uint8]],
         explain: NDArray[np.bool_] | None,
-    ) -> tuple[Tensor, Outcome, float]:
+    ) -> tuple[Tensor, Outcome, float, int]:
+        """What the victim said, what leaves, the seconds of the forward pass, and when it began."""
         host, batch = self._stage(parts)
         seeds = torch.from_numpy(query_seeds(self._secret, served.weights, host))
         images = batch.to(torch.float32).div_(255.0)
+        staged = time.perf_counter_ns()
         watch = Stopwatch(self._device)
         watch.mark()
         # Not around the chain: a defense may need gradients, which inference tensors cannot have.
@@ -188,8 +198,8 @@ class Engine:
         if explain is None or not explain.any():
             # A link may have made maps all the same; nobody asked for them.
             answers = replace(outcome.answers, attributions=None)
-            return queries.victim, replace(outcome, answers=answers), forward_s
-        return queries.victim, self._explained(served, queries, outcome), forward_s
+            return queries.victim, replace(outcome, answers=answers), forward_s, staged
+        return queries.victim, self._explained(served, queries, outcome), forward_s, staged
 
     def _explained(self, served: ServedModel, queries: Queries, outcome: Outcome) -> Outcome:
         """The outcome with the maps that were asked for; a row whose map is not finite fails."""

@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -182,6 +182,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_WORDS_S,
                 h11_max_incomplete_event_size=64 * 2**10,
+                http=_protocol(),
             )
         )
         self.listening = asyncio.Event()
@@ -237,6 +238,14 @@ def _bound(key: str, host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigurationError(f"{key}: cannot bind {host}:{port}: {error.strerror}") from error
     with bound:
         yield bound
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    try:
+        from server.http_head import BoundedHeadProtocol
+    except ImportError:  # httptools comes with uvicorn[standard], but not for every platform
+        return "auto"
+    return BoundedHeadProtocol
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

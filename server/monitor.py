@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -57,7 +56,6 @@ class QueryMonitor:
     Args:
         settings: threshold and bounds.
         metrics: told of tests and suspects.
-        tightened: models that have a stricter chain for suspects.
         witness: told of every test; None: nobody is.
     """
 
@@ -66,12 +64,10 @@ class QueryMonitor:
         settings: MonitorSettings,
         metrics: MonitorMetrics,
         *,
-        tightened: Collection[str] = (),
         witness: Witness | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._tightened = frozenset(tightened)
         self._witness = witness
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intaglio-monitor")
         # Touched by the executor's thread only; least recently seen first.
@@ -82,8 +78,11 @@ class QueryMonitor:
         self._suspects: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def tightens(self, caller: str, model: str, samples: int) -> bool:
-        """Whether ``samples`` that ``caller`` asks of ``model`` go through the stricter chain."""
-        if not self.suspects(caller, model) or model not in self._tightened:
+        """Whether ``samples`` that ``caller`` asks of ``model`` go through its stricter chain.
+
+        Asked only where there is one.
+        """
+        if not self.suspects(caller, model):
             return False
         self._metrics.tightened(model, samples)
         return True
@@ -181,16 +180,10 @@ class QueryMonitor:
                 self._count(model)
         if known:
             return
-        consequence = (
-            "answered through the stricter chain"
-            if model in self._tightened
-            else "answered as before, for the model has no tighten"
-        )
         logger.warning(
             "monitor: %s asks %s as a thief does (W %.3f of %d distances is below %g, after %d "
-            "queries) and is %s",
+            "queries) and is answered through the stricter chain if there is one",
             *(caller, model, statistic, distances, self._settings.threshold, queries),
-            consequence,
         )
 
     def _acquit(self) -> None:

@@ -32,16 +32,28 @@ from server.settings_callers import (
     IdempotencySettings,
     RedisSettings,
 )
-from server.settings_section import Positive, Seconds
-from server.settings_section import Section as _Section
+from server.settings_sections import (
+    BatchingSettings,
+    CacheSettings,
+    ExplanationSettings,
+    LimitSettings,
+    ModelLimitSettings,
+    ModelSettings,
+    MonitorSettings,
+    Seconds,
+    TierSettings,
+)
 
 __all__ = [
     "BatchingSettings",
+    "CacheSettings",
     "ExplanationSettings",
     "LimitSettings",
+    "ModelLimitSettings",
     "ModelSettings",
     "MonitorSettings",
     "Settings",
+    "TierSettings",
     "load_settings",
 ]
 
@@ -50,103 +62,6 @@ NOT_OURS = frozenset({"API_KEY", "DATA_ROOT", "OPERATOR_KEY"})
 
 INJECTED = re.compile(r"SERVICE_(HOST|PORT).*|PORT_\d+_.*")
 """What Kubernetes puts into the environment for a service that is called ``intaglio``."""
-
-
-class ExplanationSettings(_Section):
-    """Attribution maps: which part of an image spoke for the label that leaves."""
-
-    interpreter: Annotated[str, Field(pattern=r"^(grad-cam|gradient-x-input|relevance-cam)$")]
-    """How maps are made; the operator's choice, never a caller's."""
-
-    layer: str | None = None
-    """Layer whose activations are weighed, as in `features.4`; default: the last before pooling."""
-
-    cost: Positive = 4
-    """Samples that one explained image counts as, wherever samples are limited."""
-
-    unprotected: bool = False
-    """Serve maps although no defense of the chain covers them."""
-
-
-class ModelSettings(_Section):
-    """What is served under one name: a victim and the chain its answers pass through."""
-
-    victim: str | None = None
-    """Bundle whose weights answer: ``NAME`` or ``NAME/VERSION``; default: the served name."""
-
-    defenses: tuple[dict[str, Any], ...] = ()
-    """The chain in order, each a mapping with ``kind`` and that defense's options."""
-
-    roles: dict[str, str] = Field(default_factory=dict)
-    """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
-
-    tighten: tuple[dict[str, Any], ...] | None = None
-    """The whole chain for callers that the monitor suspects; default: the chain of everybody."""
-
-    explanations: ExplanationSettings | None = None
-    """Whether, and how, callers may ask for attribution maps; default: they may not."""
-
-
-class MonitorSettings(_Section):
-    """Whether somebody watches how callers ask, and what the watcher may remember.
-
-    At most ``callers`` times ``images`` pictures of up to 32 by 32 pixels are kept: 800 kB for
-    every 1,024 grey ones, three times that for colours.
-    """
-
-    enabled: bool = False
-    """Whether callers' queries are watched at all."""
-
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
-    """Shapiro-Wilk W of a caller's distances below which the caller is suspected."""
-
-    hold_s: Annotated[float, Field(gt=0.0, le=604_800.0)] = 86_400.0
-    """How long a suspicion lasts after the last test that raised it."""
-
-    callers: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Pairs of caller and model that are followed; beyond that, who asked least recently is
-    forgotten."""
-
-    images: Annotated[int, Field(ge=16, le=100_000)] = 512
-    """Pictures kept for each pair, to measure distances from; the latest ones."""
-
-    window: Annotated[int, Field(ge=101, le=5000)] = 1000
-    """Distances kept for each pair, to test; the latest ones."""
-
-
-class LimitSettings(_Section):
-    """What a single request may ask for, and what all of them together may hold."""
-
-    max_body_bytes: Positive = 16 * 2**20
-    """Body size in bytes, before and after decompression."""
-
-    max_buffered_bytes: Positive = 256 * 2**20
-    """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
-
-    max_image_pixels: Positive = 16_000_000
-    """Width times height of one encoded image; read from its header, before decoding."""
-
-    max_request_samples: Positive = 256
-    """Images in one request. Tensors in JSON are bounded by the bytes that so many can take."""
-
-    body_timeout_s: Seconds = 30.0
-    """How long the body of one request may take to arrive; beyond that it is answered 408."""
-
-
-class BatchingSettings(_Section):
-    """How queries become batches."""
-
-    max_batch_size: Positive = 64
-    """Samples in one forward pass."""
-
-    max_wait_ms: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
-    """How long an idle engine waits, from the first query, for a batch to fill; 0: not at all."""
-
-    queue_samples: Positive = 1024
-    """Samples that may wait; beyond that a request is answered 503."""
-
-    deadline_s: Seconds = 10.0
-    """Deadline of a request that states none, and the longest that one may state."""
 
 
 class Settings(BaseSettings):
@@ -224,6 +139,9 @@ class Settings(BaseSettings):
     monitor: MonitorSettings = MonitorSettings()
     """Whether somebody watches how callers ask, and what the watcher may remember."""
 
+    cache: CacheSettings = CacheSettings()
+    """Answers that are kept for who asks about the same image again."""
+
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
 
@@ -252,16 +170,34 @@ class Settings(BaseSettings):
         if self.callers.store == "redis" and self.redis.url is None:
             raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():
-            if model.tighten is not None and not self.monitor.enabled:
+            self._fits(f"models.{name}", model)
+        return self
+
+    def _fits(self, key: str, model: ModelSettings) -> None:
+        limits, most = model.limits, self.limits.max_request_samples
+        for limit, above in (
+            ("max_request_samples", most),
+            ("queue_samples", self.batching.queue_samples),
+            ("deadline_s", self.batching.deadline_s),
+        ):
+            given = getattr(limits, limit)
+            if given is not None and given > above:
+                raise ValueError(f"{key}.limits.{limit} must be at most the server's own, {above}")
+        most = limits.max_request_samples or most
+        if (limits.queue_samples or self.batching.queue_samples) < most:
+            raise ValueError(
+                f"{key}.limits.queue_samples must be at least the {most} samples of the largest "
+                "request, or that could never be accepted"
+            )
+        for tier, offer in model.offers.items():
+            place = f"{key}.tiers.{tier}" if model.tiers else key
+            if offer.tighten is not None and not self.monitor.enabled:
+                raise ValueError(f"{place}.tighten needs monitor.enabled, or nobody would see it")
+            if offer.explanations and offer.explanations.cost > most:
                 raise ValueError(
-                    f"models.{name}.tighten needs monitor.enabled, or nobody would see it"
-                )
-            if model.explanations and model.explanations.cost > self.limits.max_request_samples:
-                raise ValueError(
-                    f"models.{name}.explanations.cost must be at most limits.max_request_samples, "
+                    f"{place}.explanations.cost must be at most limits.max_request_samples, "
                     "or not one image could be explained"
                 )
-        return self
 
     @property
     def open_to_all(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
-from server.settings_section import Positive, Seconds, Section
+from server.settings_sections import Positive, Seconds, Section
 
 __all__ = ["AuditSettings", "CallerSettings", "IdempotencySettings", "RedisSettings"]
 

@@ -87,17 +87,16 @@ def settings_page() -> str:
         "What is served as `NAME`; [defenses.md](defenses.md) has the chains.\n",
         *_table(model["properties"], "models.NAME", variables=False),
     ]
-    explained = schema["$defs"]["ExplanationSettings"]
-    parts += [
-        "\n## `models.NAME.explanations`\n",
-        f"{explained['description']}\n",
-        *_table(
-            explained["properties"],
-            "models.NAME.explanations",
-            required=explained["required"],
-            variables=False,
-        ),
-    ]
+    for name, place in (
+        ("ModelLimitSettings", "models.NAME.limits"),
+        ("TierSettings", "models.NAME.tiers.TIER"),
+        ("ExplanationSettings", "models.NAME.explanations"),
+    ):
+        part = schema["$defs"][name]
+        required = part.get("required")
+        described = " ".join(part["description"].split())
+        rows = _table(part["properties"], place, required=required, variables=False)
+        parts += [f"\n## `{place}`\n", f"{described}\n", *rows]
     return "\n".join(parts) + "\n"
 
 

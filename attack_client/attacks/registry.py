@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from attack_client.attacks.attribution import Attribution
 from attack_client.attacks.distil import Distil
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Attack
@@ -18,6 +19,7 @@ GROUP = "intaglio.attacks"
 """Entry point group in which a package announces its attacks, by kind."""
 
 BUILT_IN: dict[str, type[Attack]] = {
+    Attribution.kind: Attribution,
     Distil.kind: Distil,
     Knockoff.kind: Knockoff,
 }

@@ -136,7 +136,7 @@ class QueryPath:
         async def from_body_to_answer() -> Answer:
             nonlocal body
             once = await once_of(request, view, body)
-            question = await self._before(began + self._deadline_s, decode(view, body))
+            question = await self._before(began + deadline_s, decode(view, body))
             # Whoever waits for the model waits without its body.
             body = b""
             lease.release()
@@ -144,7 +144,7 @@ class QueryPath:
             entry.explain, entry.images = question.explain, question.images
             caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
-            self.check_samples(entry.samples, cost=cost)
+            self.check_samples(entry.samples, cost=cost, most=view.max_request_samples)
             grant = await self.admission.admit(caller, entry.samples * cost, once)
             entry.replayed = grant.replayed
             try:
@@ -156,12 +156,12 @@ class QueryPath:
 
         async def from_question_to_answer(question: Question) -> Answer:
             nonlocal within_plane
-            wait_s = min(self._deadline_s, question.timeout_s or math.inf)
+            wait_s = min(deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
             if left_s <= 0:
                 raise DeadlinePassed
             within_plane = True
-            answer = await self._asked(view, version, question, left_s, caller)
+            answer = await self._asked(view, question, left_s, caller)
             if self._monitor is not None:
                 self._monitor.observe(
                     caller.identity, name, view.version, question.images, answer.probabilities
@@ -170,10 +170,9 @@ class QueryPath:
 
         try:
             with lease:
-                # What a body asks for is not known yet, but nobody's is read in vain.
-                if explain or "explain" not in caller.scopes:
-                    caller.require("explain" if explain else "infer")
-                view = self.plane.view(name, version)
+                _check_scope(caller, explain)
+                view = self.plane.view(name, version, tier=caller.tier)
+                deadline_s = min(self._deadline_s, view.deadline_s or math.inf)
                 entry.version = view.version
                 if explain and view.maps is None:
                     raise NotFound(f"model {name!r} has no explanations")
@@ -194,36 +193,52 @@ class QueryPath:
     async def _asked(
         self,
         view: ModelView,
-        version: str | None,
         question: Question,
         timeout_s: float,
         caller: Caller,
     ) -> Answer:
-        images, name, tight = question.images, view.name, False
-        if self._monitor is not None:
-            tight = self._monitor.tightens(caller.identity, name, len(images))
+        images, tight = question.images, False
+        if self._monitor is not None and self.plane.tightens(view):
+            tight = self._monitor.tightens(caller.identity, view.name, len(images))
         if question.explain:
             told = await self.plane.explain(
-                name, version, images, timeout_s=timeout_s, tightened=tight
+                view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
             )
             return Answer(view, told.probabilities, told.attributions)
-        said = await self.plane.predict(name, version, images, timeout_s=timeout_s, tightened=tight)
+        said = await self.plane.predict(
+            view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
+        )
         return Answer(view, said)
 
-    def check_samples(self, samples: int, *, cost: int = 1) -> None:
+    def view(self, request: Request, name: str, version: str | None = None) -> ModelView:
+        """One served model, as whoever sent ``request`` sees it.
+
+        Raises:
+            NotFound: no such name or version.
+        """
+        caller: Caller = request.state.caller
+        return self.plane.view(name, version, tier=caller.tier)
+
+    def models(self, request: Request) -> tuple[ModelView, ...]:
+        """Every served model, as whoever sent ``request`` sees it."""
+        caller: Caller = request.state.caller
+        return self.plane.models(caller.tier)
+
+    def check_samples(self, samples: int, *, cost: int = 1, most: int | None = None) -> None:
         """Refuse a request for no image, or for too many, before they are decoded.
 
         Args:
             samples: images in the request.
             cost: samples that each of them counts as.
+            most: a limit of the model, where it is known by now and has one.
 
         Raises:
             BadRequest: none.
-            TooLarge: more than ``limits.max_request_samples``.
+            TooLarge: more than ``limits.max_request_samples``, or than ``most``.
         """
         if samples < 1:
             raise BadRequest("a request must hold at least one image")
-        limit = self.limits.max_request_samples
+        limit = min(self.limits.max_request_samples, most or self.limits.max_request_samples)
         if samples > limit:
             raise TooLarge(
                 f"a request may hold {limit} images, not {samples} (limits.max_request_samples)"
@@ -244,6 +259,12 @@ class QueryPath:
     def _refused(self, reason: str, samples: int) -> None:
         if self._recorder is not None:
             self._recorder.refused(reason, samples)
+
+
+def _check_scope(caller: Caller, explain: bool) -> None:
+    """Refuse whoever may not ask, whatever its body asks for: nobody's is read in vain."""
+    if explain or "explain" not in caller.scopes:
+        caller.require("explain" if explain else "infer")
 
 
 def _request_id(request: Request) -> str:

@@ -39,7 +39,7 @@ def test_the_client_gets_the_maps_that_the_server_makes(tmp_path: Path) -> None:
         async with HttpVictim("http://server", "shown", transport=transport) as victim:
             told = await victim.explain(NOISE)
             said = await victim.query(NOISE)
-        here = await plane.explain("shown", None, NOISE)
+        here = await plane.explain(plane.view("shown"), NOISE)
         np.testing.assert_array_equal(told.attributions, here.attributions)
         np.testing.assert_array_equal(told.probabilities, said.probabilities)
         assert told.attributions.shape == (20, *(plane.view("shown").maps or ()))

@@ -213,22 +213,22 @@ async def test_64_callers_who_mix_predict_and_explain_get_what_they_get_alone(
     load: Load, metrics: Metrics, settings: Build, device: torch.device
 ) -> None:
     plane = await started(load, metrics, settings, batching={"max_batch_size": 32})
-    (served,) = plane._models["m"].values()
+    (served,) = plane.catalogue.models()
     (link,) = served.chain.links
     networks = (served.victim.module(0), link._misinformation)  # type: ignore[attr-defined]
     before = [dict(state_of(network)) for network in networks]
-    alone = [await plane.explain("m", None, row[None]) for row in NOISE]
+    alone = [await plane.explain(plane.view("m"), row[None]) for row in NOISE]
 
     async def caller(index: int) -> list[float]:
         far: list[float] = []
         for turn in range(4):
             row = (index * 7 + turn * 13) % len(NOISE)
             if (index + turn) % 2:
-                answer = await plane.explain("m", None, NOISE[row][None])
+                answer = await plane.explain(plane.view("m"), NOISE[row][None])
                 far.append(float(np.abs(answer.attributions - alone[row].attributions).max()))
                 probabilities = answer.probabilities
             else:
-                probabilities = await plane.predict("m", None, NOISE[row][None])
+                probabilities = await plane.predict(plane.view("m"), NOISE[row][None])
             far.append(float(np.abs(probabilities - alone[row].probabilities).max()))
         return far
 
@@ -251,15 +251,15 @@ async def test_requests_for_maps_of_several_batches_of_none_and_of_too_many(
 ) -> None:
     limits = {"max_request_samples": 100}
     plane = await started(load, metrics, settings, limits=limits, batching={"max_batch_size": 8})
-    answer = await plane.explain("m", None, NOISE[:33])
+    answer = await plane.explain(plane.view("m"), NOISE[:33])
     assert answer.attributions.shape == (33, *(plane.view("m").maps or ()))
     assert answer.attributions.flags.writeable
-    said = await plane.predict("m", None, NOISE[:33])
+    said = await plane.predict(plane.view("m"), NOISE[:33])
     assert (np.abs(said - answer.probabilities).max(axis=1) > 1e-6).mean() <= 0.1
-    none = await plane.explain("m", None, NOISE[:0])
+    none = await plane.explain(plane.view("m"), NOISE[:0])
     assert none.attributions.shape[0] == 0
     with pytest.raises(TooLarge, match=r"counts as 3 samples, .* = 100; this one explains 34"):
-        await plane.explain("m", None, NOISE[:34])
+        await plane.explain(plane.view("m"), NOISE[:34])
     await plane.drain()
 
 
@@ -271,7 +271,7 @@ async def test_who_serves_none_says_so(settings: Build, metrics: Metrics) -> Non
     await plane.start()
     assert plane.view("digits").maps is None
     with pytest.raises(NotFound, match="'digits' has no explanations"):
-        await plane.explain("digits", None, NOISE[:1])
+        await plane.explain(plane.view("digits"), NOISE[:1])
     await plane.drain()
 
 
