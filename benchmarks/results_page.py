@@ -37,6 +37,7 @@ HEADINGS = {
     "ini-share": "InI with its clone's terms estimated on part of each batch",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
+    "reload-soak": "Hot reload: a hundred of them under load",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",

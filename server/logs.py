@@ -7,7 +7,7 @@ import logging
 import logging.config
 import time
 
-__all__ = ["JsonFormatter", "configure_logs"]
+__all__ = ["JsonFormatter", "configure_logs", "current_level", "set_level"]
 
 
 class JsonFormatter(logging.Formatter):
@@ -59,3 +59,14 @@ def configure_logs(level: str, format: str) -> None:
             },
         }
     )
+
+
+def current_level() -> str:
+    """The least severe level that is written: ``debug``, ``info``, ``warning`` or ``error``."""
+    return logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
+
+
+def set_level(level: str) -> None:
+    """Write from ``level`` on, whatever was configured."""
+    logging.getLogger().setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel("DEBUG" if level == "debug" else "WARNING")
