@@ -39,6 +39,7 @@ HEADINGS = {
     "few-labels": "Teachers against students who have few labels",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
+    "reload-soak": "Hot reload: a hundred of them under load",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",

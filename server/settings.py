@@ -172,6 +172,8 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.cache.backend == "redis" and self.redis.url is None:
+            raise ValueError("cache.backend is redis, which needs redis.url")
         if self.callers.store == "redis" and self.redis.url is None:
             raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():
