@@ -19,6 +19,10 @@ COMMANDS = {
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
+    "leakage": (
+        "intaglio.commands.leakage:leakage",
+        "Measure what every defense leaves every attack; a gate for releases.",
+    ),
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }
 
@@ -34,6 +38,8 @@ EXTRAS = {
     "uvicorn": "server",
     "httpx": "attack",
     "matplotlib": "attack",
+    "opentelemetry": "otel",
+    "ray": "ray",
     "sklearn": "data",
     "tensorboard": "tensorboard",
 }

@@ -15,6 +15,7 @@ from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics
 from server.middleware.shed import ShedAtTheDoor
+from server.middleware.traced import Traced
 from server.openapi import Api
 from server.protocol.error_bodies import install_error_bodies
 from server.routes.explain import add_explain_routes
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from server.audit import AuditLog
     from server.metrics import Metrics
     from server.monitor import QueryMonitor
+    from server.tracing import Traces
 
 __all__ = ["create_app"]
 
@@ -42,6 +44,8 @@ def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
     callers: Callers | None = None,
+    *,
+    traces: Traces | None = None,
     audit: AuditLog | None = None,
 ) -> FastAPI:
     """Build the application; starts nothing.
@@ -54,6 +58,7 @@ def create_app(
         metrics: where requests and refusals are counted.
         callers: who decides about callers, started by whoever runs the application; None: made
             here, which will do where nothing has to be started.
+        traces: where traces of requests go; None: nowhere.
         audit: told of every query; None: nobody is.
     """
     if callers is None:
@@ -66,6 +71,8 @@ def create_app(
     ]
     if metrics is not None:
         middleware.append(Middleware(RequestMetrics, recorder=metrics))
+    if traces is not None:
+        middleware.append(Middleware(Traced, traces=traces))
     middleware.append(Middleware(OpaqueFailures))
     app = Api(
         example=example,

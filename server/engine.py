@@ -22,6 +22,7 @@ from server.evidence import Evidence
 from server.metrics import Metrics
 from server.seeds import query_seeds
 from server.served import ServedModel
+from server.tracing import Lap
 
 __all__ = ["Engine", "choose_device"]
 
@@ -158,11 +159,20 @@ class Engine:
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
         phases = Phases(staged - began, inferred - staged, time.perf_counter_ns() - inferred)
+        laps = (
+            Lap("forward", forward_s),
+            *(
+                Lap("defense", seconds, link.kind)
+                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            ),
+        )
         if maps is None:
-            return Computed(table[:, :-4], failed, phases=phases)
+            return Computed(table[:, :-4], failed, None, phases, laps, staged / 1e9)
+        rest = phases.infer / 1e9 - sum(lap.seconds for lap in laps)
+        laps = (*laps, Lap("explanation", max(0.0, rest)))
         cells = maps.shape[1] * maps.shape[2]
         shown = table[:, :cells].reshape(maps.shape)
-        return Computed(table[:, cells:-4], failed, shown, phases)
+        return Computed(table[:, cells:-4], failed, shown, phases, laps, staged / 1e9)
 
     @torch.no_grad()
     def _compute(

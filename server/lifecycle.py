@@ -37,6 +37,7 @@ from server.repository import load_models
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.tracing import Traces
 
 __all__ = ["run"]
 
@@ -86,7 +87,9 @@ def run(settings: Settings) -> int:
         models = load_models(settings, device)
         logger.info("computing on %s", device)
         service = InferenceService(models, engine, settings=settings, metrics=metrics)
-        front = _Server(create_app(service, settings, metrics, who, audit), callers)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        front = _Server(app, callers)
         back = _Server(create_admin_app(metrics), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
@@ -94,6 +97,8 @@ def run(settings: Settings) -> int:
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
             finally:
+                if traces is not None:
+                    traces.close()
                 if audit is not None:
                     audit.close()
             if finished:

@@ -49,7 +49,7 @@ async def audited(
     callers = build_callers(settings)
     await callers.start()
     audit = opened(directory)
-    transport = httpx.ASGITransport(app=create_app(plane, settings, None, callers, audit))
+    transport = httpx.ASGITransport(app=create_app(plane, settings, None, callers, audit=audit))
     async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
         yield client, audit
     await callers.close()
