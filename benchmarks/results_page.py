@@ -152,6 +152,12 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [speed_table(rows)]
 
 
+def _shown(results: Path) -> list[Path]:
+    """Results that this page shows: drills have a page of their own."""
+    drills = ("reliability-", "reload-soak")
+    return [path for path in results.glob("*.json") if not path.name.startswith(drills)]
+
+
 def section(path: Path) -> str:
     """One result as a section: how it was measured, where, and the table."""
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -209,7 +215,7 @@ def main(demo: Path | None, splits: Path | None) -> None:
         take_over(splits, "demo-splits")
     update_readme()
     order = {name: index for index, name in enumerate(HEADINGS)}
-    paths = sorted(RESULTS.glob("*.json"), key=lambda path: (order.get(path.stem, 99), path.stem))
+    paths = sorted(_shown(RESULTS), key=lambda path: (order.get(path.stem, 99), path.stem))
     text = "\n\n".join(
         [
             "# Results",
