@@ -62,7 +62,7 @@ restore() {
     iptables-restore <"$state/rules" 2>/dev/null
     bridges | comm -13 "$state/bridges" - | while read -r bridge; do ip link del "$bridge"; done
     echo "$forwarding" >/proc/sys/net/ipv4/ip_forward
-    find /sys/fs/cgroup -depth -type d -path '*/docker*' -name '[d0-9a-f]*' -exec rmdir {} + 2>/dev/null
+    find /sys/fs/cgroup -depth -type d \( -name docker -o -path '*/docker/*' \) -exec rmdir {} + 2>/dev/null
     rm -rf "$state"
     exit $status
 }
