@@ -25,7 +25,13 @@ from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
-from attack_client.preflight import check_clone, check_epochs, check_holdout, choose_split_seed
+from attack_client.preflight import (
+    check_clone,
+    check_epochs,
+    check_holdout,
+    choose_split_seed,
+    in_epochs,
+)
 from attack_client.progress import progress_of, watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.report import (
@@ -218,12 +224,10 @@ def collect_rows(
             "allow_factories": campaign.recipe.allow_factories,
         },
     )
-    if plainly.per_epoch is not None:
-        campaign = replace(campaign, recipe=replace(campaign.recipe, per_epoch=plainly.per_epoch))
+    campaign = replace(campaign, recipe=in_epochs(campaign.recipe, plainly.per_epoch))
     attack = adaptations.adapt(plainly)
-    architectures.check(
-        campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
-    )
+    for architecture in (campaign.recipe.architecture, *plainly.architectures):
+        architectures.check(architecture, allow_factories=campaign.recipe.allow_factories)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
         raise TransferSetExists(

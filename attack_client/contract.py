@@ -195,6 +195,11 @@ class Attack(ABC):
         )
         return f"{self.kind}({stored})"
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of the clones that the attack trains on its way, if it trains any."""
+        return ()
+
     def published_queries(self, budget: int) -> int | None:
         """What the published code of this attack would be charged for ``budget`` answers.
 

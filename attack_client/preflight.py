@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attack_client.clone import CloneRecipe, build_clone
 from attack_client.errors import AttackError
 from attack_client.reference import split_seed_of
 from models.card import Card, Normalisation
 
-__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed"]
+__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed", "in_epochs"]
+
+
+def in_epochs(recipe: CloneRecipe, per_epoch: int | None) -> CloneRecipe:
+    """``recipe`` for an attack with ``per_epoch`` new images in every epoch.
+
+    Raises:
+        AttackError: it holds out answers to choose an epoch by.
+    """
+    if per_epoch is None:
+        return recipe
+    try:
+        return replace(recipe, per_epoch=per_epoch)
+    except ValueError as error:
+        raise AttackError(str(error)) from error
 
 
 def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool = False) -> None:

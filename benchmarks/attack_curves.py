@@ -28,7 +28,7 @@ from attack_client.report import Row, describe_environment, write_curves
 from attack_client.scoring import Examination
 from attack_client.shown import TestSet
 from benchmarks.attack_clones import PRESENTATIONS, over_http, stolen_rows
-from benchmarks.attack_steps import FRESH, MOST, ONCE, STANDARD, Step, planned
+from benchmarks.attack_steps import FRESH, MOST, ONCE, SMALLER, STANDARD, planned
 from benchmarks.attack_victim import SHAPE, in_process
 from benchmarks.envelope import IMAGES, RESULTS
 from models.bundle import open_bundle
@@ -48,7 +48,7 @@ def cached(path: Path, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def compared(rows: Sequence[Row]) -> dict[str, Any]:
+def compared(rows: Sequence[Row], budget: int) -> dict[str, Any]:
     """Table 4 of the composite paper, at one budget."""
     lines = []
     for title, attack, labels in (
@@ -58,7 +58,7 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
         ("composite, hard, new in every epoch", FRESH, "hard"),
         ("composite, soft, drawn once", ONCE, "soft"),
     ):
-        found = [r for r in rows if (r.attack, r.labels, r.budget) == (attack, labels, MOST)]
+        found = [r for r in rows if (r.attack, r.labels, r.budget) == (attack, labels, budget)]
         if found:
             shares = [100 * row.clone_accuracy for row in found]
             spread = f"{min(shares):.2f} to {max(shares):.2f}" if len(shares) > 1 else "-"
@@ -66,7 +66,7 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
             mean = f"{statistics.fmean(shares):.2f} %"
             lines.append([title, str(len(found)), mean, spread, f"{100 * relative:.2f} %"])
     return {
-        "title": f"Composite images and standard mimicking at {MOST:,} queries each",
+        "title": f"Composite images and standard mimicking at {budget:,} queries each",
         "header": ["mimicking", "seeds", "clone, mean", "range, %", "relative"],
         "rows": lines,
     }
@@ -77,8 +77,17 @@ def compared(rows: Sequence[Row]) -> dict[str, Any]:
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(min=1))
 @click.option("--epochs", default=1, show_default=True, help="Of the victim; the recipe has 8.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs/attack-curves"))
+@click.option("--only", multiple=True, metavar="ATTACK", help="Measure these, write nothing.")
 @click.option("--only-write", is_flag=True, help="Write what is there, measure nothing.")
-def main(data_root: Path | None, seeds: int, epochs: int, out: Path, only_write: bool) -> None:
+def main(
+    *,
+    data_root: Path | None,
+    seeds: int,
+    epochs: int,
+    out: Path,
+    only: tuple[str, ...],
+    only_write: bool,
+) -> None:
     """Train, steal, measure, write."""
     models = out / "models"
     train = ["train", "mnist-lenet", "--out", str(models), "--set", f"plan.epochs={epochs}"]
@@ -94,19 +103,24 @@ def main(data_root: Path | None, seeds: int, epochs: int, out: Path, only_write:
     for step, seed in planned(seeds):
         name = f"{step.name}-{seed}".replace(" ", "-")
         path, theft = out / "rows" / f"{name}.json", out / "thefts" / name
+        if only and step.name not in only:
+            continue
         if path.is_file() or not only_write:
             make = partial(stolen_rows, step, seed, victim, examination, theft)
             rows += ROWS.validate_python(cached(path, make))
         if (step.name, seed) == (STANDARD, 0) and not only_write:
             again = partial(over_http, models, out / "thefts" / "http", theft, examination)
             cached(out / "http.json", again)
+    if only:
+        return
     http = json.loads((out / "http.json").read_text(encoding="utf-8"))
     write_result(rows, http, epochs=epochs, seeds=seeds)
 
 
 def write_result(rows: list[Row], http: dict[str, Any], *, epochs: int, seeds: int) -> None:
     """``attack-curves.json`` and its picture."""
-    missing = [f"{s.name} (seed {n})" for s, n in planned(seeds) if not _has(rows, s, n)]
+    known = {(row.attack, row.seed) for row in rows}
+    missing = [f"{s.name} (seed {n})" for s, n in planned(seeds) if (s.name, n) not in known]
     same = "the same images" if http["same_images"] else "OTHER images"
     first = [row for row in rows if row.seed == 0]
     document = {
@@ -114,29 +128,25 @@ def write_result(rows: list[Row], http: dict[str, Any], *, epochs: int, seeds: i
         "command": ["python", "-m", "benchmarks.attack_curves", "--seeds", str(seeds)],
         "environment": describe_environment(),
         "notes": [
-            f"The victim is the recipe `mnist-lenet` for {epochs} epochs; its answers are rounded "
-            f"to the service's grid. Clones are LeNets shown {PRESENTATIONS:,} images, for at "
-            "least 5 and at most 100 epochs, without augmentation, last epoch. The pool is "
+            f"The victim is the recipe `mnist-lenet`, its epochs set to {epochs}; its answers are "
+            f"rounded to the service's grid. Clones are LeNets shown {PRESENTATIONS:,} images, for "
+            "at least 5 and at most 100 epochs, without augmentation, last epoch. The pool is "
             "Fashion-MNIST, but for `jbda` and `jbda-tr`, which begin with the first 150 training "
             "images of MNIST itself and take steps of 0.1 pixel. Clones of images that are new in "
             "every epoch have 10 epochs of 1,000 images: at this budget that is a fifth of what "
-            "the others are shown. The rows below are of the first seed.",
+            "the others are shown. The rows below the tables are of the first seed.",
             f"Thefts are made in process; `knockoff` was made over HTTP, too: {same}, "
             f"probabilities that differ by {http['largest_difference']:.1g} at most, and a soft "
             f"clone of {http['clone_accuracy']:.2%} at {MOST:,} queries.",
             *([f"Not measured: {', '.join(missing)}."] if missing else []),
         ],
-        "tables": [compared(rows)],
+        "tables": [compared(rows, SMALLER), compared(rows, MOST)],
         "rows": ROWS.dump_python(first, mode="json"),
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(document, indent=2) + "\n"
     (RESULTS / "attack-curves.json").write_text(text, encoding="utf-8")
     write_curves(first, IMAGES / "attack-curves.png")
-
-
-def _has(rows: Sequence[Row], step: Step, seed: int) -> bool:
-    return any((row.attack, row.seed) == (step.name, seed) for row in rows)
 
 
 if __name__ == "__main__":

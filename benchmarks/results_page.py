@@ -35,12 +35,14 @@ HEADINGS = {
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
     "training": "Training: what a step of each objective costs",
-    "ini-share": "InI with its clone's terms estimated on part of each batch",
+    "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
+    "few-labels": "Teachers against students who have few labels",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
+    "map-theft": "Theft with maps: what explanations give away behind each defense",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 

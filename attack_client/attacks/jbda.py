@@ -111,6 +111,11 @@ class Jbda(Attack):
         self.device = device
         self.allow_factories = allow_factories
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of the clone whose gradient is followed."""
+        return (self.clone,)
+
     def sizes(self, budget: int) -> tuple[int, ...]:
         """Images that are known after each round, if every image that is made is a new one."""
         sizes = [min(self.seeds, budget)]

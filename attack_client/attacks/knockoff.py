@@ -69,6 +69,12 @@ class Knockoff(Attack):
             return f"knockoff(seed={self.seed})"
         return super().__repr__()
 
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of the clone whose loss is a reward, where it is."""
+        adaptive = self.strategy == "adaptive" and Rewards(self.reward).needs_clone
+        return (self.clone,) if adaptive else ()
+
     async def run(self, oracle: Oracle, pool: Pool) -> None:
         """Ask about ``oracle.budget`` images of ``pool``.
 
