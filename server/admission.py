@@ -121,8 +121,10 @@ class Grant:
     Attributes:
         replayed: whether this request was charged before, under the same idempotency key.
         stored: what it was answered then, if that was kept: the answer, without asking again.
+        balance: samples by which this request has changed its caller's account, so far.
     """
 
+    balance: int = 0
     replayed: bool = False
     stored: bytes | None = None
 

@@ -27,6 +27,7 @@ from server.routes.v2 import add_v2_routes
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.audit import AuditLog
     from server.metrics import Metrics
     from server.monitor import QueryMonitor
     from server.tracing import Traces
@@ -43,7 +44,9 @@ def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
     callers: Callers | None = None,
+    *,
     traces: Traces | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """Build the application; starts nothing.
 
@@ -56,6 +59,7 @@ def create_app(
         callers: who decides about callers, started by whoever runs the application; None: made
             here, which will do where nothing has to be started.
         traces: where traces of requests go; None: nowhere.
+        audit: told of every query; None: nobody is.
     """
     if callers is None:
         callers = build_callers(settings)
@@ -82,7 +86,8 @@ def create_app(
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, callers.admission, metrics, _monitor(settings, metrics))
+    monitor = _monitor(settings, metrics, audit)
+    path = QueryPath(plane, settings, callers.admission, metrics, monitor, audit=audit)
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
@@ -95,7 +100,9 @@ def create_app(
     return app
 
 
-def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None:
+def _monitor(
+    settings: Settings, metrics: Metrics | None, audit: AuditLog | None
+) -> QueryMonitor | None:
     if not settings.monitor.enabled:
         return None
     # Not before it is wanted: it brings SciPy's statistics along.
@@ -110,7 +117,7 @@ def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None
         for name, model in settings.models.items()
         if any(offer.tighten is not None for offer in model.offers.values())
     ]
-    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry))
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), witness=audit)
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",

@@ -65,7 +65,7 @@ class Arrears(Generic[T]):
         """Tell what there is, if somebody listens within ``LAST_S``."""
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await asyncio.wait({self._task}, timeout=LAST_S)
         until = asyncio.get_running_loop().time() + LAST_S
         while self._waiting and asyncio.get_running_loop().time() < until:
             if not await self._some():

@@ -36,12 +36,14 @@ class Callers:
     Attributes:
         admission: on the callers' port.
         authority: on the operator's.
+        metrics: of what they decide.
         link: to Redis, if there is one.
         ledger: of budgets, if there are any.
     """
 
     admission: Admission
     authority: AdminAuthority
+    metrics: CallerMetrics
     link: RedisLink | None = None
     ledger: Ledger | None = None
 
@@ -77,10 +79,10 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     static = None
     if settings.api_keys:
         static = StaticKeys(key.get_secret_value() for key in settings.api_keys)
-    if settings.open_to_all:
-        return Callers(OpenAdmission(), AdminAuthority(None))
     in_redis = settings.callers.store == "redis"
     metrics = CallerMetrics(registry or CollectorRegistry(), redis=in_redis)
+    if settings.open_to_all:
+        return Callers(OpenAdmission(), AdminAuthority(None), metrics)
     link = RedisLink(settings.redis, metrics) if in_redis else None
     ledger = _ledger(settings, metrics, link)
     kept = settings.callers.store != "open"
@@ -92,7 +94,7 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
         static=static,
         patience_s=settings.batching.deadline_s,
     )
-    return Callers(desk, AdminAuthority(desk if kept else None), link, ledger)
+    return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
 
 
 def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:

@@ -22,6 +22,7 @@ class PaidGrant(Grant):
         self, ledger: Ledger, charge: Charge, *, paid_by: str | None = None, paid: bool = False
     ) -> None:
         self.replayed = paid_by is not None
+        self.balance = 0 if self.replayed else charge.samples
         self._ledger = ledger
         self._charge = charge
         self._paid_by = paid_by or charge.id
@@ -36,6 +37,7 @@ class PaidGrant(Grant):
         if self._paid:
             self._ledger.leave(self._charge, self._paid_by)
         else:
+            self.balance -= self._charge.samples
             await self._ledger.give_back(self._charge, self._paid_by)
 
     def left(self) -> None:

@@ -59,7 +59,7 @@ def traced(
             models = load_models(given, device)
             service = InferenceService(models, engine, settings=given, metrics=metrics)
             await service.start()
-            app = create_app(service, given, metrics, None, traces)
+            app = create_app(service, given, metrics, traces=traces)
             transport = httpx.ASGITransport(app)
             headers = {
                 "authorization": f"Bearer {KEY}",
