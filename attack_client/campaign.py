@@ -18,12 +18,12 @@ from attack_client.adaptive.shadow import ShadowService
 from attack_client.adaptive.spec import Spec
 from attack_client.adaptive.theft import check_adaptations
 from attack_client.attacks.registry import make
+from attack_client.callers import as_caller, as_thief
 from attack_client.clone import CloneRecipe
 from attack_client.clones import Clones
 from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
 from attack_client.honest import measure_honest
-from attack_client.http_victim import HttpVictim
 from attack_client.preflight import check_clone, check_holdout, choose_split_seed
 from attack_client.progress import progress_of, watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
@@ -234,8 +234,8 @@ async def _query(
     """
     operator_key = campaign.operator_key or campaign.api_key
     async with (
-        _victim(campaign, campaign.api_key) as victim,
-        _victim(campaign, operator_key) as operated,
+        as_thief(campaign) as victim,
+        as_caller(campaign, operator_key) as operated,
     ):
         shape, classes = victim.facts.shape, victim.facts.classes
         check_clone(campaign.recipe, shape=shape, classes=classes)
@@ -277,14 +277,4 @@ async def _query(
             raise
     return stolen, Examination(
         test=test, honest=honest, reference=reference, defense=campaign.defense
-    )
-
-
-def _victim(campaign: Campaign, key: str | None) -> HttpVictim:
-    return HttpVictim(
-        campaign.url,
-        campaign.model,
-        api_key=key,
-        shape=campaign.shape,
-        seed=campaign.seed,
     )
