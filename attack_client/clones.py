@@ -9,9 +9,10 @@ from rich.console import Console
 
 from attack_client.adaptive.contract import Seam
 from attack_client.adaptive.theft import gather_knowledge
+from attack_client.clone_cache import CloneCache
 from attack_client.progress import progress_of
 from attack_client.report import Row
-from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.scoring import Examination, train_and_score
 from attack_client.transfer_set import TransferSet
 from models.datasets import Dataset
 
@@ -22,9 +23,16 @@ __all__ = ["Clones"]
 
 
 class Clones:
-    """A clone for each of the budgets and labels."""
+    """A clone for each of the budgets and labels.
+
+    Args:
+        cache: of clones, where one is shared.
+    """
 
     seams = frozenset(Seam)
+
+    def __init__(self, cache: CloneCache | None = None) -> None:
+        self._cache = CloneCache() if cache is None else cache
 
     def check(self, source: Dataset, task: Dataset) -> None:
         """Any pool will do."""
@@ -40,7 +48,7 @@ class Clones:
         console: Console,
     ) -> tuple[Row, ...]:
         """A row per clone, budgets outside and labels inside."""
-        cache, adaptations = CloneCache(), campaign.adaptations
+        adaptations = campaign.adaptations
         knowledge = gather_knowledge(campaign, stolen, source, device=device)
         tuition = adaptations.tuition(knowledge)
         rows = []
@@ -55,7 +63,7 @@ class Clones:
                     examination=examination,
                     seed=campaign.seed,
                     device=device,
-                    cache=cache,
+                    cache=self._cache,
                     reporter=progress_of(f"clone of {budget:,} {labels} labels", console),
                     harvest=harvest,
                     tuition=tuition,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from dataclasses import dataclass
 
@@ -12,7 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attack_client.adaptive.contract import PLAIN, Harvest, Tuition
-from attack_client.clone import CloneRecipe, train_clone
+from attack_client.calibration import accuracy_by_class, calibration_error
+from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
 from attack_client.honest import Honest
 from attack_client.predictions import agreement, predict
 from attack_client.reference import Reference
@@ -21,7 +22,7 @@ from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
 from models.training.progress import Reporter
 
-__all__ = ["CloneCache", "Examination", "clone_seed", "score", "train_and_score"]
+__all__ = ["Examination", "clone_seed", "score", "train_and_score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -33,61 +34,14 @@ class Examination:
         honest: what honest callers are served, where it was measured.
         reference: the plain model, where it is known.
         defense: what the victim is defended by, where it is known.
+        price_per_thousand: of a thousand queries, where it is known.
     """
 
     test: TestSet
     honest: Honest | None = None
     reference: Reference | None = None
     defense: str | None = None
-
-
-class CloneCache:
-    """Clones by what they were trained on, kept in memory: equal answers make equal clones.
-
-    Defenses that keep the top-1 leave the hard labels as they were, so a table of defenses holds
-    many clones that are the same one.
-    """
-
-    def __init__(self) -> None:
-        self._clones: dict[str, nn.Module] = {}
-
-    def __len__(self) -> int:
-        """Distinct clones trained so far."""
-        return len(self._clones)
-
-    def train(
-        self,
-        images: NDArray[np.uint8],
-        targets: NDArray[np.float32] | NDArray[np.int64],
-        *,
-        classes: int,
-        recipe: CloneRecipe,
-        seed: int,
-        device: torch.device | str,
-        reporter: Reporter | None,
-        tuition: Tuition = PLAIN,
-    ) -> nn.Module:
-        """As ``train_clone``, unless that was done already."""
-        about = (recipe, seed, classes, str(device), tuition.name)
-        digest = hashlib.sha256(repr(about).encode())
-        seen = (images, targets, tuition.unlabelled)
-        for array in (array for array in seen if array is not None):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        key = digest.hexdigest()
-        if key not in self._clones:
-            self._clones[key] = train_clone(
-                images,
-                targets,
-                classes=classes,
-                recipe=recipe,
-                seed=seed,
-                device=device,
-                reporter=reporter,
-                objective=tuition.objective,
-                unlabelled=tuition.unlabelled,
-            )
-        return self._clones[key]
+    price_per_thousand: float | None = None
 
 
 def train_and_score(
@@ -128,7 +82,8 @@ def train_and_score(
     """
     images, answers = stolen.prefix(budget)
     harvest = Harvest.of(images, answers) if harvest is None else harvest
-    clone = (CloneCache() if cache is None else cache).train(
+    cache = CloneCache() if cache is None else cache
+    clone = cache.train(
         harvest.images,
         _targets(harvest, labels),
         classes=stolen.provenance.classes,
@@ -148,6 +103,7 @@ def train_and_score(
         seed=seed,
         device=device,
         attack=attack,
+        training_seconds=cache.seconds,
     )
 
 
@@ -167,6 +123,7 @@ def score(
     seed: int,
     device: torch.device | str = "cpu",
     attack: str | None = None,
+    training_seconds: float | None = None,
 ) -> Row:
     """Measure a trained clone.
 
@@ -180,8 +137,10 @@ def score(
         seed: of the attack.
         device: where the clone is.
         attack: what the row calls the attack, where its kind does not say enough.
+        training_seconds: what the clone took to train, where it was trained for this row.
     """
     budget = len(images)
+    price = examination.price_per_thousand
     test, honest, reference = examination.test, examination.honest, examination.reference
     said = predict(clone, test.images, device=device)
     clone_accuracy = agreement(said, test.labels)
@@ -211,6 +170,14 @@ def score(
         relative_accuracy=clone_accuracy / victim_accuracy if victim_accuracy else None,
         fidelity=None if plain is None else agreement(said, hard_labels(plain)),
         fidelity_served=None if served is None else agreement(said, hard_labels(served)),
+        class_accuracy=accuracy_by_class(said, test.labels),
+        victim_class_accuracy=None if plain is None else accuracy_by_class(plain, test.labels),
+        clone_ece=calibration_error(said, test.labels),
+        victim_ece=None if plain is None else calibration_error(plain, test.labels),
+        served_ece=None if served is None else calibration_error(served, test.labels),
+        theft_seconds=stolen.seconds(budget),
+        training_seconds=training_seconds,
+        cost=None if price is None else price * stolen.paid(budget) / 1000,
     )
 
 

@@ -4,7 +4,7 @@ A directory of three files::
 
     meta.json     what this theft is; written once, checked whenever it goes on
     records.bin   the answers, one checked record per request (see ``records``)
-    sent.log      one line ``start count`` per request, written before it is sent
+    sent.log      one line per request, written before it is sent (see ``journal``)
 
 An answer counts as had once its record is on disk. Whatever ``sent.log`` holds beyond
 ``records.bin`` was sent again, or in flight at a kill: it may have been charged for nothing.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,6 +33,8 @@ __all__ = ["TransferSet", "hard_labels"]
 META = "meta.json"
 RECORDS = "records.bin"
 SENT = "sent.log"
+
+_Record = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]
 
 
 def hard_labels(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -55,7 +58,9 @@ class TransferSet:
         self.path = path
         self.provenance = provenance
         self.repaired = 0
-        self._layout = records.Layout(shape=provenance.shape, classes=provenance.classes)
+        self._layout = records.Layout(
+            shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
+        )
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
@@ -165,15 +170,21 @@ class TransferSet:
         return transfer_set
 
     def append(
-        self, start: int, images: NDArray[np.uint8], probabilities: NDArray[np.float32]
+        self,
+        start: int,
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+        maps: NDArray[np.float32] | None = None,
     ) -> None:
         """Record the answers to ``images`` at positions ``start ..``; returns once on disk.
+
+        Maps ``(n, h, w)`` go with them where this set keeps maps, and only there.
 
         Raises:
             TransferSetError: something is recorded there already, the shapes are wrong, or the
                 disk refuses.
         """
-        record = records.encode(self._layout, start, images, probabilities)
+        record = records.encode(self._layout, start, images, probabilities, maps)
         with self._lock:
             if self._journal < 0:
                 raise TransferSetError(f"{self.path} is not open for writing")
@@ -195,6 +206,11 @@ class TransferSet:
         with self._lock:
             self._sent.add(self._journal, start, count)
 
+    def note_copied(self, start: int, count: int) -> None:
+        """Journal that positions ``start .. start + count`` are answered from disk."""
+        with self._lock:
+            self._sent.add(self._journal, start, count, copied=True)
+
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` within a range that have no answer yet, in order."""
         absent = np.ones(count, dtype=np.int8)
@@ -204,28 +220,37 @@ class TransferSet:
         runs = edges.reshape(-1, 2)
         return tuple((start + int(first), int(last - first)) for first, last in runs)
 
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The runs ``(start, count)`` of positions that have answers, in order."""
+        there = np.concatenate([[0], (self._where >= 0).astype(np.int8), [0]])
+        edges = np.flatnonzero(np.diff(there)).reshape(-1, 2)
+        return tuple((int(first), int(last - first)) for first, last in edges)
+
     def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
 
         Raises:
             TransferSetError: some of them have no answer.
         """
-        gaps = self.missing(start, count)
-        if gaps:
-            raise TransferSetError(
-                f"{self.path} has no answer at position {gaps[0][0]}: "
-                f"{start + count} were asked for, {self.recorded} are there"
-            )
         images = np.empty((count, *self._layout.shape), dtype=np.uint8)
         probabilities = np.empty((count, self._layout.classes), dtype=np.float32)
-        for number in np.unique(self._where[start : start + count]):
-            entry = self._entries[number]
-            asked, said = records.read(self._layout, self._descriptor, entry)
-            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
-            here = slice(first - entry.start, last - entry.start)
-            images[first - start : last - start] = asked[here]
-            probabilities[first - start : last - start] = said[here]
+        for there, here, (asked, said, _) in self._parts(start, count):
+            images[there], probabilities[there] = asked[here], said[here]
         return images, probabilities
+
+    def maps(self, start: int, count: int) -> NDArray[np.float32]:
+        """Attribution maps ``(count, h, w)`` in order of position.
+
+        Raises:
+            TransferSetError: some of them have no answer, or this set keeps no maps.
+        """
+        if self._layout.maps is None:
+            raise TransferSetError(f"{self.path} keeps no attribution maps")
+        found = np.empty((count, *self._layout.maps), dtype=np.float32)
+        for there, here, (_, _, maps) in self._parts(start, count):
+            assert maps is not None
+            found[there] = maps[here]
+        return found
 
     def prefix(self, budget: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The first ``budget`` images and answers: what a smaller theft would have had."""
@@ -245,7 +270,21 @@ class TransferSet:
     def sent(self, budget: int | None = None) -> int:
         """Samples sent for the first ``budget`` positions, again and in vain included."""
         end = len(self._where) if budget is None else budget
-        return max(self._sent.samples(end), int((self._where[:end] >= 0).sum()))
+        answered = int((self._where[:end] >= 0).sum())
+        return max(self._sent.samples(end), answered - self._sent.copied(end))
+
+    def paid(self, budget: int) -> int:
+        """Of the first ``budget`` answers, those that were asked for and not copied."""
+        return budget - min(budget, self._sent.copied(budget))
+
+    def seconds(self, budget: int) -> float | None:
+        """How long the first ``budget`` positions took to ask, pauses left out, if it is known."""
+        return self._sent.seconds(budget)
+
+    def asked_at(self) -> tuple[float, float] | None:
+        """When the first and the last request were sent, Unix seconds, if it is known."""
+        times = self._sent.times(len(self._where))
+        return (times[0], times[-1]) if times else None
 
     def close(self) -> None:
         """Release the files and the lock; does nothing the second time."""
@@ -265,6 +304,21 @@ class TransferSet:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _parts(self, start: int, count: int) -> Iterator[tuple[slice, slice, _Record]]:
+        """The records that hold a range: where each lies in it, which part of it, and itself."""
+        gaps = self.missing(start, count)
+        if gaps:
+            raise TransferSetError(
+                f"{self.path} has no answer at position {gaps[0][0]}: "
+                f"{start + count} were asked for, {self.recorded} are there"
+            )
+        for number in np.unique(self._where[start : start + count]):
+            entry = self._entries[number]
+            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
+            here = slice(first - entry.start, last - entry.start)
+            record = records.read(self._layout, self._descriptor, entry)
+            yield slice(first - start, last - start), here, record
 
     @staticmethod
     def _open(path: Path) -> tuple[int, int]:

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-__all__ = ["serve"]
+__all__ = ["assignment", "serve"]
 
 
-def _assignment(
+def assignment(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, Any]:
     """``batching.max_batch_size=32`` as nested mappings; values are YAML."""
@@ -71,7 +71,7 @@ def _assignment(
     "assignments",
     multiple=True,
     metavar="KEY=VALUE",
-    callback=_assignment,
+    callback=assignment,
     help="Any other setting, for instance batching.max_batch_size=32. Repeatable.",
 )
 @click.help_option("-h", "--help")

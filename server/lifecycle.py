@@ -19,21 +19,25 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
 from server.admin import create_admin_app
 from server.app import create_app
+from server.audit import AuditLog
+from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
 from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.repository import load_models
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.tracing import Traces
 
 __all__ = ["run"]
 
@@ -61,9 +65,9 @@ def run(settings: Settings) -> int:
         ConfigurationError: this configuration cannot be served; one sentence.
     """
     configure_logs(settings.log_level, settings.log_format)
-    if not settings.api_keys and not _loopback(settings.host):
+    if settings.open_to_all and not _loopback(settings.host):
         where = settings.host or "any address"
-        logger.warning("anybody who reaches %s may ask: there are no api_keys", where)
+        logger.warning("anybody who reaches %s may ask: there are no API keys", where)
     sys.setswitchinterval(SWITCH_S)
     with (
         _bound("port", settings.host, settings.port) as callers,
@@ -72,28 +76,49 @@ def run(settings: Settings) -> int:
         # They double the page, and say what process_start_time_seconds says.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         metrics = Metrics()
+        who = build_callers(settings, metrics.registry)
         device = choose_device(settings.device)
+        secret = load_secret(settings)
+        audit = _audit(settings, secret, who)
+        evidence = None if audit is None else audit.evidence
         engine = Engine(
-            device, secret=load_secret(settings), metrics=metrics, threads=settings.threads
+            device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
         )
         models = load_models(settings, device)
         logger.info("computing on %s", device)
         service = InferenceService(models, engine, settings=settings, metrics=metrics)
-        front = _Server(create_app(service, settings, metrics), callers)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        front = _Server(app, callers)
         back = _Server(create_admin_app(metrics), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
-                finished = runner.run(_serve(service, front, back))
+                finished = runner.run(_serve(service, front, back, who))
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
+            finally:
+                if traces is not None:
+                    traces.close()
+                if audit is not None:
+                    audit.close()
             if finished:
                 return 0
             logging.shutdown()
             os._exit(1)
 
 
-async def _serve(service: InferenceService, front: _Server, back: _Server) -> bool:
+async def _serve(
+    service: InferenceService, front: _Server, back: _Server, callers: Callers
+) -> bool:
     """Serve both ports until the first signal; whether everything accepted was answered."""
+    await callers.start()
+    try:
+        return await _serve_both(service, front, back)
+    finally:
+        await callers.close()
+
+
+async def _serve_both(service: InferenceService, front: _Server, back: _Server) -> bool:
     await service.start()
     signals = _Signals()
     with signals.handled():
@@ -162,6 +187,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_WORDS_S,
                 h11_max_incomplete_event_size=64 * 2**10,
+                http=_protocol(),
             )
         )
         self.listening = asyncio.Event()
@@ -191,6 +217,12 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _audit(settings: Settings, secret: bytes, callers: Callers) -> AuditLog | None:
+    if settings.audit.directory is None:
+        return None
+    return AuditLog(settings.audit, Evidence(secret), callers.metrics)
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -211,6 +243,14 @@ def _bound(key: str, host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigurationError(f"{key}: cannot bind {host}:{port}: {error.strerror}") from error
     with bound:
         yield bound
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    try:
+        from server.http_head import BoundedHeadProtocol
+    except ImportError:  # httptools comes with uvicorn[standard], but not for every platform
+        return "auto"
+    return BoundedHeadProtocol
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

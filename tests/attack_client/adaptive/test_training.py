@@ -151,6 +151,6 @@ def test_what_it_learns_from_must_be_there() -> None:
         SemiSupervised().teach(PLAIN, Knowledge(classes=2, unasked=oblong))
     for options in ({"method": "jigsaw"}, {"weight": 0.0}, {"threshold": 1.0}):
         with pytest.raises(ValueError, match="must be"):
-            SemiSupervised(**options)  # type: ignore[arg-type]
+            SemiSupervised(**options)
     with pytest.raises(ValueError, match="mass"):
         SparseRepair(mass=1.5)

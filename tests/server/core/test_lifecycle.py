@@ -214,7 +214,7 @@ def test_a_server_that_is_open_to_others_says_so(
     with caplog.at_level("WARNING"), pytest.raises(BoundError):
         lifecycle.run(Settings(model_dir=Path("unused"), host=host, api_keys=keys))
     assert [record.getMessage() for record in caplog.records] == (
-        [f"anybody who reaches {host or 'any address'} may ask: there are no api_keys"]
+        [f"anybody who reaches {host or 'any address'} may ask: there are no API keys"]
         if warned
         else []
     )
