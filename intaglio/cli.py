@@ -14,6 +14,7 @@ COMMANDS = {
     # name: (where it lives, what --help says of it)
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
     "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
+    "audit": ("intaglio.commands.audit:audit", "Summarise who asked how much, and how it looked."),
     "models": ("intaglio.commands.models:models", "List and show bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
@@ -37,6 +38,7 @@ EXTRAS = {
     "uvicorn": "server",
     "httpx": "attack",
     "matplotlib": "attack",
+    "opentelemetry": "otel",
     "ray": "ray",
     "sklearn": "data",
     "tensorboard": "tensorboard",

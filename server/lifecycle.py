@@ -26,15 +26,18 @@ from prometheus_client import disable_created_metrics
 
 from server.admin import create_admin_app
 from server.app import create_app
+from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
 from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.repository import load_models
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.tracing import Traces
 
 __all__ = ["run"]
 
@@ -75,19 +78,29 @@ def run(settings: Settings) -> int:
         metrics = Metrics()
         who = build_callers(settings, metrics.registry)
         device = choose_device(settings.device)
+        secret = load_secret(settings)
+        audit = _audit(settings, secret, who)
+        evidence = None if audit is None else audit.evidence
         engine = Engine(
-            device, secret=load_secret(settings), metrics=metrics, threads=settings.threads
+            device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
         )
         models = load_models(settings, device)
         logger.info("computing on %s", device)
         service = InferenceService(models, engine, settings=settings, metrics=metrics)
-        front = _Server(create_app(service, settings, metrics, who), callers)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        front = _Server(app, callers)
         back = _Server(create_admin_app(metrics), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
                 finished = runner.run(_serve(service, front, back, who))
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
+            finally:
+                if traces is not None:
+                    traces.close()
+                if audit is not None:
+                    audit.close()
             if finished:
                 return 0
             logging.shutdown()
@@ -202,6 +215,12 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone: a stop begins with a drain, which is not uvicorn's business."""
         yield
+
+
+def _audit(settings: Settings, secret: bytes, callers: Callers) -> AuditLog | None:
+    if settings.audit.directory is None:
+        return None
+    return AuditLog(settings.audit, Evidence(secret), callers.metrics)
 
 
 def _loopback(host: str) -> bool:

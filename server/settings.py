@@ -42,6 +42,7 @@ from server.settings_sections import (
     MonitorSettings,
     Seconds,
     TierSettings,
+    TracingSettings,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "MonitorSettings",
     "Settings",
     "TierSettings",
+    "TracingSettings",
     "load_settings",
 ]
 
@@ -144,6 +146,9 @@ class Settings(BaseSettings):
 
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
+
+    tracing: TracingSettings = TracingSettings()
+    """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
 
     docs: bool = True
     """Whether the callers' port has the OpenAPI page under /docs."""
