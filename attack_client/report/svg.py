@@ -107,28 +107,37 @@ def dots(
         title: above the chart.
         across: what x is.
     """
-    xs = [x for _, x, _ in points]
+    xs, ys = [x for _, x, _ in points], [y for *_, y in points]
     span = (max(xs) - min(xs)) or 1.0
-    low, high = min(xs) - 0.08 * span, max(xs) + 0.3 * span
-    drawn = [_grid()]
+    left, right = min(xs) - 0.12 * span, max(xs) + 0.12 * span
+    low, high = 10.0 * math.floor(min(ys) / 10 - 0.3), min(100.0, 10.0 * math.ceil(max(ys) / 10))
+    high = max(high, low + 20.0)
+    step = 5.0 if high - low <= 30 else 10.0 if high - low <= 60 else 20.0
+    drawn = []
+    for number in range(int((high - low) / step) + 1):
+        drawn.append(_rule(low + number * step, number * step / (high - low)))
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         value = min(xs) + share * (max(xs) - min(xs))
-        px, _ = _place((value - low) / (high - low), 0)
-        drawn.append(_text(px, HEIGHT - BOTTOM + 14, f"{value:.2g}", "middle"))
+        px, _ = _place((value - left) / (right - left), 0)
+        if share == 0 or span > 0:
+            drawn.append(_text(px, HEIGHT - BOTTOM + 14, f"{value:.2g}", "middle"))
     taken: list[Point] = []
     for name, x, y in sorted(points, key=lambda point: -point[2]):
-        px, py = _place((x - low) / (high - low), y / 100)
+        px, py = _place((x - left) / (right - left), (y - low) / (high - low))
         fill = "#2f8fd0" if name in full else "none"
         drawn.append(
             f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.6" fill="{fill}" stroke="#2f8fd0" '
             f'stroke-width="1.5"><title>{escape(name)}: {x:.3g}, {y:.1f} %</title></circle>'
         )
-        # Names of dots that lie together go below each other.
+        # Names of dots that lie together go below each other; to the left of dots on the right.
         height = py
-        while any(abs(height - other) < 9 and abs(px - beside) < 80 for beside, other in taken):
-            height += 4.5
+        while any(abs(height - other) < 9 and abs(px - beside) < 90 for beside, other in taken):
+            height += 3.0
         taken.append((px, height))
-        drawn.append(_text(px + 6, height + 3, name, "start"))
+        ends = px > LEFT + 0.55 * (WIDTH - LEFT - RIGHT)
+        drawn.append(
+            _text(px - 6 if ends else px + 6, height + 3, name, "end" if ends else "start")
+        )
     return _figure(drawn, title, across)
 
 
@@ -142,12 +151,13 @@ def _figure(drawn: Sequence[str], title: str, across: str) -> str:
 
 
 def _grid() -> str:
-    parts = []
-    for percent in (0, 25, 50, 75, 100):
-        (x1, y), (x2, _) = _place(0, percent / 100), _place(1, percent / 100)
-        parts.append(f'<line class="grid" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(LEFT - 5, y + 3, f"{percent} %", "end"))
-    return "".join(parts)
+    return "".join(_rule(percent, percent / 100) for percent in (0, 25, 50, 75, 100))
+
+
+def _rule(percent: float, up: float) -> str:
+    (x1, y), (x2, _) = _place(0, up), _place(1, up)
+    line = f'<line class="grid" x1="{x1:.1f}" x2="{x2:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return line + _text(LEFT - 5, y + 3, f"{percent:.0f} %", "end")
 
 
 def _place(across: float, up: float) -> Point:

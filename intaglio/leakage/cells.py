@@ -104,25 +104,34 @@ def theft_digest(matrix: Matrix, cell: Cell) -> str:
         {
             "target": target_digest(matrix, cell.defense, cell.seed),
             # Add-ons that only learn otherwise share the theft of the bare attack.
-            "attack": repr(attack_of(matrix, cell.attack, cell.seed)),
+            "attack": repr(attack_of(matrix, cell)),
             "pool": entry.pool or matrix.pool,
             "seed": cell.seed,
         }
     )
 
 
-def attack_of(matrix: Matrix, name: str, seed: int) -> Attack:
+def attack_of(matrix: Matrix, cell: Cell) -> Attack:
     """What chooses the images, its add-ons included.
+
+    It depends on the labels only for attacks that train as they ask.
 
     Raises:
         MatrixError: there is no such attack or add-on, or it refuses an option.
     """
-    entry = matrix.attacks[name]
+    entry = matrix.attacks[cell.attack]
     try:
-        add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=seed)
-        return add_ons.adapt(make(entry.attack or name, seed=seed, options=entry.options))
+        add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=cell.seed)
+        return add_ons.adapt(
+            make(
+                entry.attack or cell.attack,
+                seed=cell.seed,
+                options=entry.options,
+                surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
+            )
+        )
     except AttackError as error:
-        raise MatrixError(f"attacks.{name}: {error}") from error
+        raise MatrixError(f"attacks.{cell.attack}: {error}") from error
 
 
 def target_digest(matrix: Matrix, defense: str, seed: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,11 @@ def estimate_of(
         for name in needed_victims(matrix, defense)
         if not bundle_of(matrix, name, seed, kept).is_dir()
     }
-    costs = [_victim(matrix, name, seed, data_root) for name, seed in absent]
-    costs += [_clone(matrix, cell, data_root) for cell in left]
+    # A seed changes nothing about a cost.
+    victims = {name: _victim(matrix, name, data_root) for name in {name for name, _ in absent}}
+    inputs = {name: _input(matrix, name, data_root) for name in _served_by(matrix, left)}
+    costs = [victims[name] for name, _ in absent]
+    costs += [_clone(matrix, cell, inputs) for cell in left]
     known = [cost for cost in costs if cost is not None]
     return Estimate(
         cells=len(left),
@@ -89,23 +92,33 @@ def estimate_of(
     )
 
 
-def _victim(matrix: Matrix, name: str, seed: int, data_root: Path | None) -> float | None:
-    return outlook_of(recipe_of(matrix, name, seed), data_root=data_root).flops
+def _victim(matrix: Matrix, name: str, data_root: Path | None) -> float | None:
+    return outlook_of(recipe_of(matrix, name, matrix.seeds[0]), data_root=data_root).flops
 
 
-def _clone(matrix: Matrix, cell: Cell, data_root: Path | None) -> float | None:
-    """Three forward passes' worth for each image that is shown."""
-    defense = matrix.defenses[cell.defense]
-    known = defense.victim or matrix.reference
-    if known is None:
-        return None
-    entry = matrix.victims[known]
+def _served_by(matrix: Matrix, cells: Sequence[Cell]) -> set[str]:
+    known = {matrix.defenses[cell.defense].victim or matrix.reference for cell in cells}
+    return {name for name in known if name is not None}
+
+
+def _input(matrix: Matrix, name: str, data_root: Path | None) -> tuple[tuple[int, int, int], int]:
+    """Shape of the images that a victim is shown, and its classes."""
+    entry = matrix.victims[name]
     if entry.bundle is not None:
         card = read_card(entry.bundle)
-        shape, classes = card.input.shape, card.classes
-    else:
-        outlook = outlook_of(recipe_of(matrix, known, cell.seed), data_root=data_root)
-        shape, classes = outlook.shape, outlook.classes
+        return card.input.shape, card.classes
+    outlook = outlook_of(recipe_of(matrix, name, matrix.seeds[0]), data_root=data_root)
+    return outlook.shape, outlook.classes
+
+
+def _clone(
+    matrix: Matrix, cell: Cell, inputs: Mapping[str, tuple[tuple[int, int, int], int]]
+) -> float | None:
+    """Three forward passes' worth for each image that is shown."""
+    known = matrix.defenses[cell.defense].victim or matrix.reference
+    if known is None:
+        return None
+    shape, classes = inputs[known]
     recipe = matrix.clone.recipe()
     network = Recipe(
         name="clone",

@@ -77,6 +77,7 @@ class Line(_Record):
         latency_p99_ms: median over seeds of the 99th percentiles.
         strongest: by budget; None where no cell of that budget, or a smaller one, is done.
         reach: the most queries of any of its finished cells.
+        untried: attacks, each with one kind of labels, of which no cell is done.
         done: cells that were had.
         cells: cells that there are.
     """
@@ -89,6 +90,7 @@ class Line(_Record):
     latency_p99_ms: float | None
     strongest: dict[int, Strongest | None]
     reach: int
+    untried: int
     done: int
     cells: int
 
@@ -151,11 +153,17 @@ def lines_of(
             latency_p99_ms=_median(own, lambda row: row.latency_p99_ms),
             strongest={budget: strongest_of(own, budget) for budget in sorted(set(budgets))},
             reach=max((row.budget for row in own), default=0),
+            untried=_untried([s for s in statuses if s.defense == defense]),
             done=sum(s.state == "done" for s in statuses if s.defense == defense),
             cells=sum(s.defense == defense for s in statuses),
         )
         for defense, own in by_defense.items()
     )
+
+
+def _untried(statuses: Sequence[Status]) -> int:
+    ways = {(status.attack, status.labels) for status in statuses}
+    return len(ways - {(s.attack, s.labels) for s in statuses if s.state == "done"})
 
 
 def _mean_accuracy(rows: Sequence[Row]) -> float:

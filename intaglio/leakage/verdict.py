@@ -21,6 +21,13 @@ YARDSTICKS = (NONE, LABEL_ONLY)
 
 Finding = Literal["beats label-only", "too close to call", "does not beat label-only", "unknown"]
 
+_WORDS = {
+    "beats label-only": "beats label-only",
+    "too close to call": "is too close to label-only to call",
+    "does not beat label-only": "does not beat label-only",
+    "unknown": "is not measured enough",
+}
+
 
 class Verdict(BaseModel):
     """What is to be said of one defense.
@@ -59,14 +66,16 @@ def _verdict(line: Line, plain: Sequence[Row]) -> Verdict:
         return Verdict(
             defense=name,
             finding="unknown",
-            sentence=f"{name}: its strongest attack, {_told(strongest)}; there is no label-only "
-            "output at that budget to compare it with.",
+            sentence=f"{name} leaves {_told(strongest)}; there is no label-only output at that "
+            "budget to compare it with.",
         )
     finding = _finding(strongest, yardstick)
-    sentence = (
-        f"{name} {finding}: its strongest attack, {_told(strongest)}, against "
-        f"{_told(yardstick)} behind label-only output."
-    )
+    if finding == "beats label-only" and line.untried:
+        finding = "unknown"
+    said = f"leaves {_told(strongest)}; label-only output leaves {_told(yardstick)}."
+    sentence = f"{name} {_WORDS[finding]}: it {said}"
+    if finding == "unknown":
+        sentence += f" {line.untried} of its attacks were not tried, which may leave more."
     if line.done < line.cells:
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."
     if min(strongest.seeds, yardstick.seeds) == 1:
@@ -85,6 +94,6 @@ def _told(found: Strongest) -> str:
     if found.seeds > 1:
         spread = f" ({100 * found.low:.1f} to {100 * found.high:.1f} over {found.seeds} seeds)"
     return (
-        f"{found.attack} with {found.labels} labels and {found.budget:,} queries, makes clones of "
-        f"{100 * found.accuracy:.1f} %{spread}"
+        f"clones of {100 * found.accuracy:.1f} %{spread} to {found.attack} with {found.labels} "
+        f"labels and {found.budget:,} queries"
     )

@@ -168,4 +168,4 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
     asked = {key: len(digests) for key, digests in stub.requests if key is not None}
     assert sum(asked.values()) == 2 * 200, "no query of a theft was paid for twice"
     for name in ("report.json", "report.md", "report.html", "heat-map.png"):
-        assert (out / name).stat().st_size > 1000
+        assert (out / name).stat().st_size > 500

@@ -76,7 +76,7 @@ def test_words_say_what_does_not_beat_plain_labels() -> None:
         "weak": "does not beat label-only",
         "close": "too close to call",
     }
-    assert "weak does not beat label-only: its strongest attack" in found["weak"].sentence
+    assert "weak does not beat label-only: it leaves clones of" in found["weak"].sentence
     assert "87.0 % (86.0 to 88.0 over 2 seeds)" in found["weak"].sentence
 
 
@@ -92,6 +92,18 @@ def test_a_defense_is_compared_at_the_budget_that_it_was_asked() -> None:
     assert "100 queries" in verdict.sentence
     assert "60.0 %" in verdict.sentence
     assert "One seed" in verdict.sentence
+
+
+def test_nothing_is_beaten_by_a_defense_that_was_not_attacked_in_every_way() -> None:
+    rows = (row("label-only", 0.9), row("grad2", 0.5))
+    untried = Status(
+        defense="grad2", attack="knockoff", labels="hard", budget=9, seed=0, state="missing"
+    )
+    for more, finding in (((), "beats label-only"), ((untried,), "unknown")):
+        lines = lines_of(rows, (*statuses(rows), *more), [1000])
+        (verdict,) = verdicts_of(lines, rows)
+        assert verdict.finding == finding
+    assert "1 of its attacks were not tried" in verdict.sentence
 
 
 def test_without_a_yardstick_nothing_is_claimed() -> None:
