@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     """The callers' port; 0 takes a free one."""
 
     admin_host: str = "127.0.0.1"
-    """Address of the operator's port: metrics for all who reach it, the rest for the scope admin."""
+    """Address of the operator's port: metrics for all, the rest for keys with the scope admin."""
 
     admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
     """The operator's port; 0 takes a free one."""
