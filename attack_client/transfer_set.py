@@ -51,6 +51,7 @@ class TransferSet:
         path: the directory.
         provenance: what this theft is.
         repaired: bytes of a torn last record that ``resume`` cut off.
+        torn: bytes of a torn last record that are still there, or are being written just now.
     """
 
     def __init__(self, path: Path, provenance: Provenance, descriptor: int, journal: int) -> None:
@@ -58,6 +59,7 @@ class TransferSet:
         self.path = path
         self.provenance = provenance
         self.repaired = 0
+        self.torn = 0
         self._layout = records.Layout(
             shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
         )
@@ -336,7 +338,9 @@ class TransferSet:
         for entry in entries:
             self._refuse_overlap(entry)
             self._index(entry)
+        self.torn = max(0, os.fstat(self._descriptor).st_size - end)
         if repair:
+            self.torn = 0
             self.repaired = os.fstat(self._descriptor).st_size - end
             os.ftruncate(self._descriptor, end)
             os.ftruncate(self._journal, self._sent.size)
