@@ -137,11 +137,11 @@ def run_benches(
             shown = "; ".join(f"{bench}: {stage}" for bench, stage in stages.items())
             bar.update(task, completed=had, status=shown)
             if not console.is_terminal:
-                for bench, stage in stages.items():
-                    if told.get(bench) != stage:
+                for name, stage in stages.items():
+                    if told.get(name) != stage:
                         console.print(
                             f"{time.monotonic() - began:6.0f} s  {had} of {len(files)} cells  "
-                            f"{bench}: {stage}",
+                            f"{name}: {stage}",
                             highlight=False,
                         )
                 told = stages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import MagicMock
 from typing import Any
 
 import httpx
@@ -65,7 +66,7 @@ async def test_three_keys_are_answered_by_three_tiers_and_see_one_model(
         for tier in (None, "public", "partner", "internal", "unheard-of"):
             made = new_key(tier=tier)
             keys[tier] = made.secret
-            await store.change(made.record.id, lambda _, record=made.record: record)
+            await store.change(made.record.id, MagicMock(return_value=made.record))
     plane = service(given, metrics)
     await plane.start()
     callers = build_callers(given)
