@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import MagicMock
 from typing import Any
+from unittest.mock import MagicMock
 
 import httpx
 import numpy as np
