@@ -27,10 +27,14 @@ if TYPE_CHECKING:
     from attack_client.attacks.attribution import Attribution
     from attack_client.attacks.attribution_clone import train_attribution_clone
     from attack_client.attacks.attribution_objective import Mirror
+    from attack_client.attacks.composite import Composite
+    from attack_client.attacks.jbda import Jbda
+    from attack_client.attacks.jbda_targeted import JbdaTargeted
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.callable_victim import CallableVictim
     from attack_client.clone import CloneRecipe, train_clone
     from attack_client.clone_cache import CloneCache, CloneShelf
+    from attack_client.clone_recipes import clone_recipe
     from attack_client.contract import (
         Attack,
         BlackBox,
@@ -60,11 +64,14 @@ __all__ = [
     "CloneCache",
     "CloneRecipe",
     "CloneShelf",
+    "Composite",
     "Examination",
     "ExplainedReply",
     "Explaining",
     "Honest",
     "HttpVictim",
+    "Jbda",
+    "JbdaTargeted",
     "Knockoff",
     "Mirror",
     "Oracle",
@@ -77,6 +84,7 @@ __all__ = [
     "TransferSet",
     "VictimFacts",
     "as_pool",
+    "clone_recipe",
     "measure_honest",
     "steal",
     "train_and_score",
@@ -88,10 +96,14 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "attacks.attribution": ("Attribution",),
     "attacks.attribution_clone": ("train_attribution_clone",),
     "attacks.attribution_objective": ("Mirror",),
+    "attacks.composite": ("Composite",),
+    "attacks.jbda": ("Jbda",),
+    "attacks.jbda_targeted": ("JbdaTargeted",),
     "attacks.knockoff": ("Knockoff",),
     "callable_victim": ("CallableVictim",),
     "clone": ("CloneRecipe", "train_clone"),
     "clone_cache": ("CloneCache", "CloneShelf"),
+    "clone_recipes": ("clone_recipe",),
     "contract": (
         "Attack",
         "BlackBox",

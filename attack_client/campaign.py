@@ -25,7 +25,13 @@ from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
-from attack_client.preflight import check_clone, check_holdout, choose_split_seed
+from attack_client.preflight import (
+    check_clone,
+    check_epochs,
+    check_holdout,
+    choose_split_seed,
+    in_epochs,
+)
 from attack_client.progress import progress_of, watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.report import (
@@ -206,11 +212,22 @@ def collect_rows(
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
     adaptations = campaign.adaptations
-    attack = adaptations.adapt(make(campaign.attack, seed=campaign.seed, options=campaign.options))
-    architectures.check(
-        campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
-    )
     device = choose_device(campaign.device)
+    plainly = make(
+        campaign.attack,
+        seed=campaign.seed,
+        options=campaign.options,
+        surroundings={
+            "clone": campaign.recipe.architecture,
+            "labels": "hard" if campaign.labels == ("hard",) else "soft",
+            "device": str(device),
+            "allow_factories": campaign.recipe.allow_factories,
+        },
+    )
+    campaign = replace(campaign, recipe=in_epochs(campaign.recipe, plainly.per_epoch))
+    attack = adaptations.adapt(plainly)
+    for architecture in (campaign.recipe.architecture, *plainly.architectures):
+        architectures.check(architecture, allow_factories=campaign.recipe.allow_factories)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
         raise TransferSetExists(
@@ -227,6 +244,7 @@ def collect_rows(
     everything = len(source.train_images) * adaptations.per_image
     campaign = replace(campaign, budgets=campaign.budgets or (everything,))
     check_holdout(campaign.recipe, campaign.budgets)
+    check_epochs(campaign.recipe, campaign.budgets, adapted=bool(adaptations))
     study = study or Clones(cache)
     check_adaptations(campaign, study, pool=len(source.train_images))
     study.check(source, task)
@@ -243,7 +261,11 @@ def collect_rows(
         )
     )
     with stolen:
-        return study.rows(campaign, stolen, source, examination, device=device, console=console)
+        rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
+    return tuple(
+        row.model_copy(update={"published_queries": plainly.published_queries(row.budget)})
+        for row in rows
+    )
 
 
 async def _query(

@@ -168,8 +168,19 @@ class Attack(ABC):
     kind: ClassVar[str]
     """Name on the command line and in reports."""
 
+    unstated: ClassVar[frozenset[str]] = frozenset({"allow_factories", "device"})
+    """What a constructor may store that is no part of the configuration: a theft goes on without
+    it."""
+
+    per_epoch: int | None = None
+    """Images that a clone is to be shown in one epoch and never again, for an attack that makes new
+    ones for every epoch; None: all of them in every epoch."""
+
     explains: ClassVar[bool] = False
     """Whether every answer is asked for with its attribution map, which the transfer set keeps."""
+
+    repeats: bool = False
+    """Whether it asks for the same image again on purpose; otherwise that is answered from disk."""
 
     @abstractmethod
     async def run(self, oracle: Oracle, pool: Pool) -> None:
@@ -177,5 +188,22 @@ class Attack(ABC):
 
     def __repr__(self) -> str:
         """``kind(name=value, ...)`` of what the constructor stored."""
-        stored = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())
+        stored = ", ".join(
+            f"{name.lstrip('_')}={value!r}"
+            for name, value in vars(self).items()
+            if name not in self.unstated
+        )
         return f"{self.kind}({stored})"
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of the clones that the attack trains on its way, if it trains any."""
+        return ()
+
+    def published_queries(self, budget: int) -> int | None:
+        """What the published code of this attack would be charged for ``budget`` answers.
+
+        None where that is as much as here: no answer is asked for twice.
+        """
+        del budget
+        return None

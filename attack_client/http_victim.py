@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client import v2
+from attack_client.allowance import Allowance
 from attack_client.contract import ExplainedReply, Reply, VictimFacts
 from attack_client.errors import (
     AttackError,
@@ -226,6 +227,19 @@ class HttpVictim:
         return await self._send(
             "POST", path, parse, headers=headers, body=body, resending=resending
         )
+
+    async def allowance(self) -> Allowance | None:
+        """What this key may still ask; None where the server does not tell, or does not count.
+
+        Raises:
+            Unreachable: no connection, or none that lasted.
+        """
+        try:
+            usage, _ = await self._send("GET", "v1/usage", _object("the caller's usage"))
+        except (Refused, ProtocolError):
+            # It is no part of the protocol: most servers have none.
+            return None
+        return Allowance.read(usage)
 
     async def _speaks_binary(self) -> bool:
         try:

@@ -77,6 +77,8 @@ def _sentence(tally: Tally) -> str:
     parts = [f"{tally.queries:,} queries in {tally.seconds:.1f} s ({_rate(tally)}/s)"]
     if tally.replayed:
         parts.append(f"{tally.replayed:,} answers were on disk already")
+    if tally.copied:
+        parts.append(f"{tally.copied:,} images were asked about before")
     if tally.resent:
         parts.append(f"{tally.resent:,} samples were sent again")
     return ", ".join(parts)

@@ -220,6 +220,12 @@ class TransferSet:
         runs = edges.reshape(-1, 2)
         return tuple((start + int(first), int(last - first)) for first, last in runs)
 
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The runs ``(start, count)`` of positions that have answers, in order."""
+        there = np.concatenate([[0], (self._where >= 0).astype(np.int8), [0]])
+        edges = np.flatnonzero(np.diff(there)).reshape(-1, 2)
+        return tuple((int(first), int(last - first)) for first, last in edges)
+
     def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
 

@@ -31,16 +31,19 @@ SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
 HEADINGS = {
     "demo": "The demo: digits stolen with letters",
     "demo-splits": "The demo on five splits of the digits",
+    "attack-curves": "Every attack against a victim without a defense",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
     "training": "Training: what a step of each objective costs",
-    "ini-share": "InI with its clone's terms estimated on part of each batch",
+    "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
+    "few-labels": "Teachers against students who have few labels",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
     "reload-soak": "Hot reload: a hundred of them under load",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
+    "map-theft": "Theft with maps: what explanations give away behind each defense",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 
@@ -83,9 +86,12 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a leakage report, columns that vary only."""
+    columns = list(LEAKAGE)
+    if len({row["attack"] for row in rows}) > 1:
+        columns.insert(1, ("attack", "attack"))
     return table(
-        [title for _, title in LEAKAGE],
-        [[cell(key, row[key]) for key, _ in LEAKAGE] for row in rows],
+        [title for _, title in columns],
+        [[cell(key, row[key]) for key, _ in columns] for row in rows],
     )
 
 

@@ -116,18 +116,10 @@ class Step:
         self._optimiser.step()
 
 
-def _ini(
-    *, second_order: bool = False, clone_share: float = 1.0
-) -> Callable[[Sequence[nn.Module]], Objective]:
+def _ini(*, second_order: bool = False) -> Callable[[Sequence[nn.Module]], Objective]:
     def build_objective(networks: Sequence[nn.Module]) -> Objective:
         # What a term weighs does not change what it costs; 1000 would lose random weights.
-        return IsolationInduction(
-            networks[0],
-            networks[1],
-            epsilon=1.0,
-            second_order=second_order,
-            clone_share=clone_share,
-        )
+        return IsolationInduction(networks[0], networks[1], epsilon=1.0, second_order=second_order)
 
     return build_objective
 
@@ -145,7 +137,5 @@ SUBJECTS: Mapping[str, Subject] = {
     "ini": Subject(2, _ini()),
     "ini, pcgrad": Subject(2, _ini(), "pcgrad"),
     "ini, double backward": Subject(2, _ini(second_order=True)),
-    "ini, share 0.25": Subject(2, _ini(clone_share=0.25)),
-    "ini, share 0.25, pcgrad": Subject(2, _ini(clone_share=0.25), "pcgrad"),
 }
 """Objectives by their name in the table; ``plain`` is what the others are compared with."""

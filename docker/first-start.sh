@@ -26,4 +26,4 @@ for card in "$models"/*/*/card.json; do
     fi
 done
 echo "$models: no models yet, training digits-plain"
-exec intaglio train digits-plain --device cpu --out "$models"
+exec intaglio train digits-plain --set plan.epochs=10 --device cpu --out "$models"

@@ -38,10 +38,9 @@ def _ini(recipe: Recipe) -> tuple[float, float]:
     options = recipe.objective.options
     weights = {"gamma": 0.3, "delta": 1.0, "epsilon": 1000.0}
     induction, isolation, norm = (bool(options.get(name, weights[name])) for name in weights)
-    share = float(options.get("clone_share", 1.0))  # type: ignore[arg-type]
     # What the clone says, a pass back for the theft (and one for the truth), and one along.
-    clone = share * ((FORWARD + 3.0 * BACKWARD) * isolation + (FORWARD + 2.0 * BACKWARD) * norm)
-    clone += FORWARD * (1.0 - share * norm) * induction
+    clone = (FORWARD + 3.0 * BACKWARD) * isolation + (FORWARD + 2.0 * BACKWARD) * norm
+    clone += FORWARD * (not norm) * induction
     if options.get("ood_bn") == "concatenated":
         return 2.0 + clone, 2.0 * BACKWARD * (induction + isolation + norm)
     return 2.0 + clone, BACKWARD * (isolation + (induction and norm))

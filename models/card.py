@@ -6,19 +6,12 @@ operator's own registry resolves, and a file is named, sized and hashed.
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    PositiveInt,
-    StringConstraints,
-    model_validator,
-)
+from pydantic import Field, JsonValue, PositiveInt, StringConstraints, model_validator
+
+from models.card_tables import LARGEST_CODEBOOK, Calibration, CodebookCard, Sensitivity
+from models.record import Name, Record, Role, Sha256, Share
 
 __all__ = [
     "LARGEST_CODEBOOK",
@@ -38,33 +31,8 @@ __all__ = [
 LARGEST_ENSEMBLE = 64
 """Members that a bundle may hold."""
 
-LARGEST_CODEBOOK = 65_536
-"""Words that a codebook may hold."""
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-ROLE = re.compile(r"[a-z][a-z0-9-]{0,31}")
-
-
-def _matches(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(value: str) -> str:
-        if not pattern.fullmatch(value):
-            raise ValueError(f"{value!r} is not a {what}: it must match {pattern.pattern}")
-        return value
-
-    return AfterValidator(check)
-
-
-Name = Annotated[str, _matches(NAME, "name")]
-Role = Annotated[str, _matches(ROLE, "role")]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InputSpec(_Record):
+class InputSpec(Record):
     """What a model is shown, and how any image becomes that.
 
     Attributes:
@@ -90,7 +58,7 @@ class InputSpec(_Record):
         return (self.channels, self.height, self.width)
 
 
-class Normalisation(_Record):
+class Normalisation(Record):
     """Per-channel ``(x - mean) / std``, applied inside the network to pixels in [0, 1]."""
 
     mean: tuple[float, ...] = Field(min_length=1, max_length=3)
@@ -103,7 +71,7 @@ class Normalisation(_Record):
         return self
 
 
-class TrainingCard(_Record):
+class TrainingCard(Record):
     """How a network came to be.
 
     Attributes:
@@ -127,7 +95,7 @@ class TrainingCard(_Record):
     recipe: dict[str, JsonValue]
 
 
-class Measurement(_Record):
+class Measurement(Record):
     """One measured figure: accuracy on one split of one dataset."""
 
     dataset: str
@@ -136,75 +104,7 @@ class Measurement(_Record):
     accuracy: Share
 
 
-class Calibration(_Record):
-    """What a threshold costs, measured on validation data: the table a threshold is chosen from.
-
-    Row ``i`` says: at ``thresholds[i]`` the served answers have accuracy ``accuracies[i]`` and a
-    share ``rejected[i]`` of honest queries is answered by the other network.
-
-    Attributes:
-        dataset: where it was measured.
-        samples: how many validation images: one of them is the resolution of every figure here.
-        reference: accuracy of the plain model on the same images; benign cost is measured from it.
-        thresholds: increasing, each in [0, 1].
-        accuracies: served accuracy at each threshold.
-        rejected: share of validation images that fall below each threshold.
-    """
-
-    dataset: str
-    samples: PositiveInt
-    reference: Share
-    thresholds: tuple[Share, ...] = Field(min_length=1, max_length=4096)
-    accuracies: tuple[Share, ...]
-    rejected: tuple[Share, ...]
-
-    @model_validator(mode="after")
-    def _aligned(self) -> Calibration:
-        if not len(self.thresholds) == len(self.accuracies) == len(self.rejected):
-            raise ValueError("thresholds, accuracies and rejected must have the same length")
-        if any(b <= a for a, b in zip(self.thresholds, self.thresholds[1:], strict=False)):
-            raise ValueError("thresholds must increase")
-        return self
-
-
-class CodebookCard(_Record):
-    """Words that a quantising defense answers with, found on calibration images.
-
-    Attributes:
-        datasets: what the images are from, in the order in which they were asked about.
-        samples: how many images.
-        epsilon: the L1 distance within which an answer shares a word.
-        words: how many there are.
-        file: inside the bundle, always ``codebook.<kind>.safetensors``.
-        sha256: of that file.
-    """
-
-    datasets: tuple[str, ...] = Field(min_length=1)
-    samples: PositiveInt
-    epsilon: Annotated[float, Field(ge=0.0, le=2.0)]
-    words: Annotated[int, Field(ge=1, le=LARGEST_CODEBOOK)]
-    file: Annotated[
-        str, StringConstraints(pattern=r"^codebook\.[a-z][a-z0-9-]{0,31}\.safetensors$")
-    ]
-    sha256: Sha256
-
-
-class Sensitivity(_Record):
-    """How much an answer depends on each layer: by this a defense chooses those that it changes.
-
-    Attributes:
-        dataset: where it was measured.
-        samples: on how many validation images.
-        layers: of each weight of the victim that can be changed, by name, the mean over the images
-            of the summed magnitudes of the gradient of the predicted class's probability.
-    """
-
-    dataset: str
-    samples: PositiveInt
-    layers: dict[str, Annotated[float, Field(ge=0.0)]] = Field(min_length=1)
-
-
-class NetworkCard(_Record):
+class NetworkCard(Record):
     """One network of a bundle.
 
     Attributes:
@@ -231,7 +131,7 @@ class NetworkCard(_Record):
     measured: tuple[Measurement, ...] = ()
 
 
-class Card(_Record):
+class Card(Record):
     """``card.json``: everything about a bundle but the weights.
 
     Attributes:

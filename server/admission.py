@@ -23,9 +23,10 @@ __all__ = [
     "Allowance",
     "Caller",
     "Grant",
-    "KeyAdmission",
     "Once",
     "OpenAdmission",
+    "StaticKeys",
+    "Usage",
     "key_digest",
     "presented_key",
 ]
@@ -97,6 +98,21 @@ class Once:
     print: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a caller has been charged, in samples.
+
+    Attributes:
+        today: since midnight UTC.
+        lifetime: ever; where nothing outlives the server, since it started.
+        resets_at: the next midnight.
+    """
+
+    today: int
+    lifetime: int
+    resets_at: datetime
+
+
 class Grant:
     """Samples that were counted, until it is known whether they are answered.
 
@@ -105,8 +121,10 @@ class Grant:
     Attributes:
         replayed: whether this request was charged before, under the same idempotency key.
         stored: what it was answered then, if that was kept: the answer, without asking again.
+        balance: samples by which this request has changed its caller's account, so far.
     """
 
+    balance: int = 0
     replayed: bool = False
     stored: bytes | None = None
 
@@ -144,6 +162,14 @@ class Admission(Protocol):
         """
         ...
 
+    async def usage(self, caller: Caller) -> Usage | None:
+        """What ``caller`` has been charged; None where nothing is counted.
+
+        Raises:
+            StoreAway: it cannot be told now.
+        """
+        ...
+
 
 class OpenAdmission:
     """Anybody may ask, and nobody is told apart."""
@@ -158,9 +184,16 @@ class OpenAdmission:
         del caller, samples, once
         return Grant()
 
+    async def usage(self, caller: Caller) -> Usage | None:
+        """Nothing is counted."""
+        del caller
+        return None
 
-class KeyAdmission:
-    """Whoever has one of ``keys`` may ask, as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
+
+class StaticKeys:
+    """Keys of the configuration, without limits.
+
+    They are presented as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
 
     Keys are kept as SHA-256 digests; a presented key is compared with every one of them in
     constant time, so that neither a match nor its position shows in the time taken.
@@ -183,11 +216,6 @@ class KeyAdmission:
         if not any(matches):
             raise Unauthorized
         return Caller(f"key-{digest.hex()[:12]}")
-
-    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
-        """Admit: a key without limits."""
-        del caller, samples, once
-        return Grant()
 
 
 def key_digest(key: str) -> bytes:

@@ -16,18 +16,22 @@ from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics
 from server.middleware.shed import ShedAtTheDoor
+from server.middleware.traced import Traced
 from server.openapi import Api
 from server.protocol.error_bodies import install_error_bodies
 from server.routes.explain import add_explain_routes
 from server.routes.health import add_health_routes
 from server.routes.query import QueryPath
+from server.routes.usage import add_usage_route
 from server.routes.v1 import add_v1_routes
 from server.routes.v2 import add_v2_routes
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.audit import AuditLog
     from server.metrics import Metrics
     from server.monitor import QueryMonitor
+    from server.tracing import Traces
 
 __all__ = ["create_app"]
 
@@ -41,6 +45,9 @@ def create_app(
     settings: Settings,
     metrics: Metrics | None = None,
     callers: Callers | None = None,
+    *,
+    traces: Traces | None = None,
+    audit: AuditLog | None = None,
 ) -> FastAPI:
     """Build the application; starts nothing.
 
@@ -52,6 +59,8 @@ def create_app(
         metrics: where requests and refusals are counted.
         callers: who decides about callers, started by whoever runs the application; None: made
             here, which will do where nothing has to be started.
+        traces: where traces of requests go; None: nowhere.
+        audit: told of every query; None: nobody is.
     """
     if callers is None:
         callers = build_callers(settings)
@@ -66,6 +75,8 @@ def create_app(
     ]
     if metrics is not None:
         middleware.append(Middleware(RequestMetrics, recorder=metrics))
+    if traces is not None:
+        middleware.append(Middleware(Traced, traces=traces))
     middleware.append(Middleware(OpaqueFailures))
     app = Api(
         example=example,
@@ -79,7 +90,8 @@ def create_app(
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, callers.admission, metrics, _monitor(settings, metrics))
+    monitor = _monitor(settings, metrics, audit)
+    path = QueryPath(plane, settings, callers.admission, metrics, monitor, audit=audit)
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
@@ -87,11 +99,14 @@ def create_app(
     add_health_routes(app, plane)
     add_v1_routes(app, path, decoder)
     add_explain_routes(app, path, decoder)
+    add_usage_route(app, path)
     add_v2_routes(app, path)
     return app
 
 
-def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None:
+def _monitor(
+    settings: Settings, metrics: Metrics | None, audit: AuditLog | None
+) -> QueryMonitor | None:
     if not settings.monitor.enabled:
         return None
     # Not before it is wanted: it brings SciPy's statistics along.
@@ -106,7 +121,7 @@ def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None
         for name, model in settings.models.items()
         if any(offer.tighten is not None for offer in model.offers.values())
     ]
-    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry))
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), witness=audit)
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",

@@ -9,6 +9,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from server.tracing import Lap
 from server.waiting import Item
 
 __all__ = ["Batch", "Batches", "Computed", "Group", "Phases", "checked"]
@@ -40,12 +41,16 @@ class Computed:
         attributions: ``(B, h, w)`` float32, rows meaningful where a map was asked for; None where
             none was.
         phases: what it took; None where nobody measured.
+        laps: what of that was the forward pass, each link of the chain, and the maps.
+        laps_began: when the first of them began, by ``time.perf_counter``.
     """
 
     probabilities: NDArray[np.float32]
     failed: NDArray[np.bool_]
     attributions: NDArray[np.float32] | None = None
     phases: Phases | None = None
+    laps: tuple[Lap, ...] = ()
+    laps_began: float = 0.0
 
 
 @dataclass(eq=False, slots=True)

@@ -284,6 +284,14 @@ class Batcher(Generic[Group]):
 
     def _deliver(self, batch: Batch[Group], computed: Computed) -> None:
         for item, rows in batch.rows():
+            if item.ticket.trace is not None:
+                item.ticket.trace.computed(
+                    accepted=item.accepted,
+                    began=batch.began,
+                    samples=batch.samples,
+                    laps=computed.laps,
+                    laps_began=computed.laps_began,
+                )
             if computed.failed[rows].any():
                 self._fail(item.ticket, InternalFailure())
             else:

@@ -18,9 +18,11 @@ from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
 from server.batches import Computed, Phases
 from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.metrics import Metrics
 from server.seeds import query_seeds
 from server.served import ServedModel
+from server.tracing import Lap
 
 __all__ = ["Engine", "choose_device"]
 
@@ -54,15 +56,23 @@ class Engine:
         secret: keys the seeds.
         metrics: told how long each part took, and how far the answers moved.
         threads: CPU threads of one forward pass; 0 leaves it to PyTorch.
+        evidence: told how sure the victims were, for the audit; None: nobody is.
     """
 
     def __init__(
-        self, device: torch.device, *, secret: bytes, metrics: Metrics, threads: int = 0
+        self,
+        device: torch.device,
+        *,
+        secret: bytes,
+        metrics: Metrics,
+        threads: int = 0,
+        evidence: Evidence | None = None,
     ) -> None:
         self._device = device
         self._secret = secret
         self._metrics = metrics
         self._threads = threads
+        self._evidence = evidence
         self._staging: dict[tuple[int, ...], Tensor] = {}
 
     def prepare(self) -> None:
@@ -120,6 +130,7 @@ class Engine:
             (
                 *(() if maps is None else (maps.flatten(1),)),
                 probabilities,
+                victim.amax(dim=1, keepdim=True),
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
                 (top1(probabilities) != top1(victim))[:, None].float(),
@@ -130,6 +141,8 @@ class Engine:
         table = packed.numpy()
         table, moved = np.split(table, [table.shape[1] - links], axis=1)
         failed = table[:, -3] > 0
+        if self._evidence is not None:
+            self._evidence.saw(np.concatenate(parts), table[:, -4])
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
@@ -146,11 +159,20 @@ class Engine:
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
         phases = Phases(staged - began, inferred - staged, time.perf_counter_ns() - inferred)
+        laps = (
+            Lap("forward", forward_s),
+            *(
+                Lap("defense", seconds, link.kind)
+                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            ),
+        )
         if maps is None:
-            return Computed(table[:, :-3], failed, phases=phases)
+            return Computed(table[:, :-4], failed, None, phases, laps, staged / 1e9)
+        rest = phases.infer / 1e9 - sum(lap.seconds for lap in laps)
+        laps = (*laps, Lap("explanation", max(0.0, rest)))
         cells = maps.shape[1] * maps.shape[2]
         shown = table[:, :cells].reshape(maps.shape)
-        return Computed(table[:, cells:-3], failed, shown, phases)
+        return Computed(table[:, cells:-4], failed, shown, phases, laps, staged / 1e9)
 
     @torch.no_grad()
     def _compute(

@@ -17,11 +17,10 @@ import gc
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import uvicorn
 from prometheus_client import disable_created_metrics
@@ -30,9 +29,11 @@ from server.admin import create_admin_app
 from server.answer_cache import AnswerCache
 from server.answer_cache_setup import build_answer_cache
 from server.app import create_app
+from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
-from server.errors import ConfigurationError, ServiceError
+from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.hot_reload import HotReload
 from server.logs import configure_logs
 from server.metrics import Metrics
@@ -41,6 +42,8 @@ from server.repository_metrics import RepositoryMetrics
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.signals import Signals, reloading
+from server.tracing import Traces
 from server.weights import Weights
 
 __all__ = ["run"]
@@ -87,7 +90,11 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
         who = build_callers(settings, metrics.registry)
         device = choose_device(settings.device)
         secret = load_secret(settings)
-        engine = Engine(device, secret=secret, metrics=metrics, threads=settings.threads)
+        audit = _audit(settings, secret, who)
+        evidence = None if audit is None else audit.evidence
+        engine = Engine(
+            device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
+        )
         cache = build_answer_cache(settings, secret=secret, registry=metrics.registry)
         # What is imported by now stays: a collection after a reload need not look at it.
         gc.freeze()
@@ -98,7 +105,9 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
         del models
         told = RepositoryMetrics(metrics.registry)
         reloads = HotReload(service, weights, settings, read or (lambda: settings), told)
-        front = _Server(create_app(service, settings, metrics, who), callers)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        front = _Server(app, callers)
         back = _Server(create_admin_app(metrics, who.authority, service, reloads), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
@@ -107,6 +116,11 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
                 )
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
+            finally:
+                if traces is not None:
+                    traces.close()
+                if audit is not None:
+                    audit.close()
             if finished:
                 return 0
             logging.shutdown()
@@ -136,7 +150,7 @@ async def _serve_both(
     service: InferenceService, front: _Server, back: _Server, reloads: HotReload
 ) -> bool:
     await service.start()
-    signals = _Signals()
+    signals = Signals()
     with signals.handled():
         async with asyncio.TaskGroup() as servers:
             servers.create_task(front.serve())
@@ -145,7 +159,7 @@ async def _serve_both(
             await back.listening.wait()
             sys.stdout.write(f"Intaglio is ready at {front.url} (metrics at {back.url}/metrics)\n")
             sys.stdout.flush()
-            async with _reloading(reloads, signals.hangup):
+            async with reloading(reloads, signals.hangup):
                 await signals.first.wait()
             logger.info("stopping: what was accepted is finished, what comes is refused")
             finished = await _drain(service, signals.second)
@@ -154,30 +168,6 @@ async def _serve_both(
             front.should_exit = back.should_exit = True
     logger.info("stopped" if finished else "stopped before everything accepted was answered")
     return finished
-
-
-@contextlib.asynccontextmanager
-async def _reloading(reloads: HotReload, wanted: asyncio.Event) -> AsyncIterator[None]:
-    """Reload whenever that is ``wanted``; what comes during a reload is one more reload."""
-
-    async def watch() -> None:
-        while True:
-            await wanted.wait()
-            wanted.clear()
-            try:
-                await reloads.reload()
-            except (ConfigurationError, ServiceError):
-                logger.error("what was served before is served on")  # the reason is logged there
-            except Exception:
-                logger.exception("the reload failed; what was served before is served on")
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
-        reloads.close()
 
 
 async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
@@ -189,31 +179,6 @@ async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
         return draining.result()
     draining.cancel()
     return False
-
-
-class _Signals:
-    """SIGTERM and SIGINT as events: the first, and every further one; and SIGHUP as another."""
-
-    def __init__(self) -> None:
-        self.hangup = asyncio.Event()
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._arrived)
-        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-            loop.remove_signal_handler(signal.SIGHUP)
-
-    def _arrived(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
 
 
 class _Server(uvicorn.Server):
@@ -231,6 +196,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_WORDS_S,
                 h11_max_incomplete_event_size=64 * 2**10,
+                http=_protocol(),
             )
         )
         self.listening = asyncio.Event()
@@ -260,6 +226,12 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _audit(settings: Settings, secret: bytes, callers: Callers) -> AuditLog | None:
+    if settings.audit.directory is None:
+        return None
+    return AuditLog(settings.audit, Evidence(secret), callers.metrics)
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -280,6 +252,14 @@ def _bound(key: str, host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigurationError(f"{key}: cannot bind {host}:{port}: {error.strerror}") from error
     with bound:
         yield bound
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    try:
+        from server.http_head import BoundedHeadProtocol
+    except ImportError:  # httptools comes with uvicorn[standard], but not for every platform
+        return "auto"
+    return BoundedHeadProtocol
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,12 +6,19 @@ import json
 import logging
 import logging.config
 import time
+from contextvars import ContextVar
 
-__all__ = ["JsonFormatter", "configure_logs", "current_level", "set_level"]
+__all__ = ["REQUEST", "JsonFormatter", "configure_logs", "current_level", "set_level"]
+
+REQUEST: ContextVar[str | None] = ContextVar("intaglio-request", default=None)
+"""The id of the request that this task serves."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message``, ``exception``."""
+    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message``.
+
+    Where there is one, ``request_id`` says for which request, and ``exception`` what was raised.
+    """
 
     converter = staticmethod(time.gmtime)
 
@@ -23,6 +30,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (request := REQUEST.get()) is not None:
+            line["request_id"] = request
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,23 @@ AT_ONCE = 256
 """Samples that are compared at once."""
 
 
+class Witness(Protocol):
+    """Whoever writes down what is found of callers."""
+
+    def tested(
+        self,
+        caller: str,
+        model: str,
+        version: str,
+        *,
+        statistic: float,
+        distances: int,
+        natural: bool,
+    ) -> None:
+        """Record one test of a caller's distances, and whether it passed."""
+        ...
+
+
 class QueryMonitor:
     """Follows every caller's queries to every model, and suspects those that look made.
 
@@ -38,11 +56,19 @@ class QueryMonitor:
     Args:
         settings: threshold and bounds.
         metrics: told of tests and suspects.
+        witness: told of every test; None: nobody is.
     """
 
-    def __init__(self, settings: MonitorSettings, metrics: MonitorMetrics) -> None:
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        metrics: MonitorMetrics,
+        *,
+        witness: Witness | None = None,
+    ) -> None:
         self._settings = settings
         self._metrics = metrics
+        self._witness = witness
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intaglio-monitor")
         # Touched by the executor's thread only; least recently seen first.
         self._records: OrderedDict[tuple[str, str, str], DistanceRecord] = OrderedDict()
@@ -112,6 +138,13 @@ class QueryMonitor:
                     continue
                 natural = test.statistic >= self._settings.threshold
                 self._metrics.tested(model, statistic=test.statistic, natural=natural)
+                if self._witness is not None:
+                    self._witness.tested(
+                        *(caller, model, version),
+                        statistic=test.statistic,
+                        distances=test.distances,
+                        natural=natural,
+                    )
                 if not natural:
                     self._suspect(caller, model, test.statistic, test.distances, record.queries)
         except Exception:

@@ -42,6 +42,7 @@ from server.settings_sections import (
     MonitorSettings,
     Seconds,
     TierSettings,
+    TracingSettings,
 )
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "MonitorSettings",
     "Settings",
     "TierSettings",
+    "TracingSettings",
     "load_settings",
 ]
 
@@ -90,7 +92,7 @@ class Settings(BaseSettings):
     """The callers' port; 0 takes a free one."""
 
     admin_host: str = "127.0.0.1"
-    """Address of the operator's port: metrics for all who reach it, the rest for the scope admin."""
+    """Address of the operator's port: metrics for all who reach it, else scope admin."""
 
     admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
     """The operator's port; 0 takes a free one."""
@@ -144,6 +146,9 @@ class Settings(BaseSettings):
 
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
+
+    tracing: TracingSettings = TracingSettings()
+    """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
 
     docs: bool = True
     """Whether the callers' port has the OpenAPI page under /docs."""

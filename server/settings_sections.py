@@ -21,6 +21,7 @@ __all__ = [
     "Seconds",
     "Section",
     "TierSettings",
+    "TracingSettings",
 ]
 
 PUBLIC = "public"
@@ -210,6 +211,16 @@ class LimitSettings(Section):
 
     body_timeout_s: Seconds = 30.0
     """How long the body of one request may take to arrive; beyond that it is answered 408."""
+
+
+class TracingSettings(Section):
+    """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
+
+    endpoint: str | None = None
+    """The collector, as in ``http://collector:4318/v1/traces``; default: nothing is traced."""
+
+    share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Share of the requests that are traced."""
 
 
 class BatchingSettings(Section):

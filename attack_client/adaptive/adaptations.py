@@ -148,6 +148,8 @@ class Adaptations:
             """An attack of the same kind; its configuration names the add-ons, too."""
 
             kind: ClassVar[str] = attack.kind
+            # Whoever asks several times for an image wants several answers to it.
+            repeats = attack.repeats or any(add_on.per_image > 1 for add_on in asking)
 
             async def run(self, oracle: Oracle, pool: Pool) -> None:
                 run: Run = attack.run

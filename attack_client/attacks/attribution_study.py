@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from attack_client.adaptive.contract import Seam
 from attack_client.attacks.attribution_clone import train_attribution_clone
 from attack_client.attacks.attribution_objective import Mirror
+from attack_client.progress import progress_of
 from attack_client.report.schema import Row
 from attack_client.scoring import Examination, score
 from attack_client.transfer_set import TransferSet
@@ -27,6 +29,9 @@ class AttributionStudy:
     Args:
         mirrors: what to try, in any order; lambda 0 is always tried.
     """
+
+    # Add-ons know nothing of maps, and would part them from their answers.
+    seams: frozenset[Seam] = frozenset()
 
     def __init__(self, mirrors: Iterable[Mirror]) -> None:
         told = sorted({mirror for mirror in mirrors if mirror.weight > 0.0})
@@ -46,8 +51,6 @@ class AttributionStudy:
         console: Console,
     ) -> tuple[Row, ...]:
         """A row per clone, under the name of its lambda."""
-        from attack_client.campaign import progress_of
-
         rows = []
         for budget in campaign.budgets:
             images, _ = stolen.prefix(budget)

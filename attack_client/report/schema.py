@@ -38,6 +38,8 @@ class Row(_Record):
             the attack asks for it again on purpose.
         sent: samples sent for them, retries and what a kill cut off included: the most that a
             victim which ignores idempotency keys can have charged.
+        published_queries: what the published code of the attack would have been charged for the
+            same answers, where it asks again for what it knows; null where it does not.
         seed: of the choice of images; the clone's own seed is derived from it.
         victim_accuracy: of the plain model (same architecture and recipe, no defense).
         benign_accuracy: what an honest caller is served, through the API.
@@ -72,6 +74,7 @@ class Row(_Record):
     queries: NonNegativeInt
     unique_queries: NonNegativeInt
     sent: NonNegativeInt
+    published_queries: NonNegativeInt | None = None
     seed: int
     victim_accuracy: Share | None
     benign_accuracy: Share | None
@@ -108,6 +111,7 @@ class Report(_Record):
         command: what was run, secrets left out.
         environment: what it ran on.
         rows: one per clone.
+        leakage: of a leakage matrix, what its cells come to; left out of other reports.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -116,3 +120,4 @@ class Report(_Record):
     command: tuple[str, ...]
     environment: dict[str, JsonValue]
     rows: tuple[Row, ...]
+    leakage: dict[str, JsonValue] | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attack_client.report.curves import write_curves
 from attack_client.report.files import write_json, write_markdown
+from attack_client.report.html import write_html
 from attack_client.report.schema import Report
 
 __all__ = ["CURVES", "write_report"]
@@ -27,3 +28,4 @@ def write_report(report: Report, out: Path, *, title: str) -> None:
     write_json(report, out / "report.json")
     write_curves(report.rows, out / CURVES)
     write_markdown(report, out / "report.md", picture=CURVES)
+    write_html(report, out / "report.html", title=title)

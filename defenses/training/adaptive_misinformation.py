@@ -6,7 +6,6 @@ CVPR 2020, section 4; terms and reductions as in their published training step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.errors import OptionError
+from defenses.training.option_ranges import weight
 from models.training.objective import Batch, Objective
 
 __all__ = ["AdaptiveMisinformation", "reverse_cross_entropy", "uniform_cross_entropy"]
@@ -83,11 +82,9 @@ class AdaptiveMisinformation(Objective):
     def __init__(
         self, victim: nn.Module, misinformation: nn.Module, *, lambda_oe: float = 1.0
     ) -> None:
-        if not (math.isfinite(lambda_oe) and lambda_oe >= 0.0):
-            raise OptionError("lambda_oe", f"must be a finite number >= 0, not {lambda_oe!r}")
         self._victim = victim
         self._misinformation = misinformation
-        self._lambda_oe = float(lambda_oe)
+        self._lambda_oe = weight("lambda_oe", lambda_oe)
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:

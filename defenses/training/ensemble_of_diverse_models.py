@@ -7,7 +7,6 @@ thief learns is inconsistent from one image to the next.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.errors import OptionError
+from defenses.training.option_ranges import weight
 from defenses.training.two_streams import OodBatchNorm, check_ood_bn, logits_of_both
 from models.ensemble import RoutedEnsemble
 from models.training.objective import Batch, Objective
@@ -79,11 +78,9 @@ class EnsembleOfDiverseModels(Objective):
     ) -> None:
         if len(members) < 2:
             raise ValueError(f"an ensemble that is to be diverse has 2 members, not {len(members)}")
-        if not (math.isfinite(lambda_d) and lambda_d >= 0.0):
-            raise OptionError("lambda_d", f"must be a finite number >= 0, not {lambda_d!r}")
         self._hashing = hashing
         self._members = members
-        self._lambda_d = float(lambda_d)
+        self._lambda_d = weight("lambda_d", lambda_d)
         self._ood_bn = check_ood_bn(ood_bn)
         self._ensemble = RoutedEnsemble(hashing, members)
 

@@ -7,7 +7,6 @@ and the paper's form an option.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
@@ -15,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.errors import OptionError
 from defenses.training.clone_gradients import ClonePass, Theft, of_gradient
 from defenses.training.gradient_measures import CosineTo, EuclideanNorm, MeanAbsolute, Measure
+from defenses.training.option_ranges import one_of, weight
 from defenses.training.two_streams import OodBatchNorm, check_ood_bn, logits_of_both
 from models.training.objective import Batch, Objective
 
@@ -103,19 +102,11 @@ class IsolationInduction(Objective):
         gradient_norm: ``mean_abs``, the mean of absolute values over all parameters, the code's;
             or ``l2``, the paper's. Of the gradient of KL(C || V) in either case.
         ood_bn: ``separate`` (the code's), ``concatenated`` or ``frozen``; see ``OodBatchNorm``.
-        clone_share: s, above 0 and at most 1: isolation and gradient norm are taken on the first
-            ``max(1, round(s B))`` of the B images and strangers only, for about the s-th part of
-            what they cost. The loop shuffles every epoch, so that these are random images, and
-            the same again when a run is resumed. The induction stays on the whole batch. An
-            estimate of ours, in no paper, and biased, since both terms bend what they average:
-            fewer images make a noisier mean gradient, which is longer in expectation, so that the
-            gradient norm comes out up to ``s ** -0.5`` times too large; and the cosine is that of
-            two noisier means over the same images, of which no direction of bias is known.
         second_order: differentiate twice through the clone instead of using a forward-mode pass;
             the same gradient.
 
     Raises:
-        OptionError: a weight or the share is out of range, or a form does not exist; names it.
+        OptionError: a weight is out of range, or a form does not exist; names it.
     """
 
     kind: ClassVar[str] = "ini"
@@ -133,27 +124,20 @@ class IsolationInduction(Objective):
         induction: Induction = "l1",
         gradient_norm: GradientNorm = "mean_abs",
         ood_bn: OodBatchNorm = "separate",
-        clone_share: float = 1.0,
         second_order: bool = False,
     ) -> None:
-        for name, weight in (("gamma", gamma), ("delta", delta), ("epsilon", epsilon)):
-            if not (math.isfinite(weight) and weight >= 0.0):
-                raise OptionError(name, f"must be a finite number >= 0, not {weight!r}")
-        if not 0.0 < clone_share <= 1.0:
-            raise OptionError("clone_share", f"must be above 0 and at most 1, not {clone_share!r}")
-        _check_form("isolation", isolation, get_args(Isolation))
-        _check_form("induction", induction, get_args(Induction))
-        _check_form("gradient_norm", gradient_norm, get_args(GradientNorm))
+        one_of("isolation", isolation, get_args(Isolation))
+        one_of("induction", induction, get_args(Induction))
+        one_of("gradient_norm", gradient_norm, get_args(GradientNorm))
         self._victim = victim
         self._clone = clone.eval().requires_grad_(False)
-        self._gamma = float(gamma)
-        self._delta = float(delta)
-        self._epsilon = float(epsilon)
+        self._gamma = weight("gamma", gamma)
+        self._delta = weight("delta", delta)
+        self._epsilon = weight("epsilon", epsilon)
         self._isolation = isolation
         self._induction = induction
         self._gradient_norm = gradient_norm
         self._ood_bn = check_ood_bn(ood_bn)
-        self._clone_share = float(clone_share)
         self._second_order = second_order
 
     @property
@@ -167,7 +151,7 @@ class IsolationInduction(Objective):
         return {"clone": self._clone}
 
     def options(self) -> Mapping[str, bool | int | float | str]:
-        """The weights, the forms and the share."""
+        """The weights and the forms."""
         return {
             "gamma": self._gamma,
             "delta": self._delta,
@@ -176,7 +160,6 @@ class IsolationInduction(Objective):
             "induction": self._induction,
             "gradient_norm": self._gradient_norm,
             "ood_bn": self._ood_bn,
-            "clone_share": self._clone_share,
             "second_order": self._second_order,
         }
 
@@ -187,16 +170,15 @@ class IsolationInduction(Objective):
         losses = {"cross_entropy": functional.cross_entropy(known, batch.targets)}
         if self._delta:
             losses["isolation"] = self._delta * self._cosine(batch, known)
-        part = self._part(batch.ood)
-        clone = ClonePass(self._clone, batch.ood[:part]) if self._epsilon else None
+        clone = ClonePass(self._clone, batch.ood) if self._epsilon else None
         if self._gamma:
-            said = self._said_by_clone(batch.ood, None if clone is None else clone.logits)
+            said = self._said_by_clone(batch.ood) if clone is None else clone.logits
             losses["induction"] = self._gamma * INDUCTION[self._induction](said, strange)
         if clone is not None:
             size = of_gradient(
                 GRADIENT_NORM[self._gradient_norm],
                 clone,
-                strange[:part],
+                strange,
                 victim_from_clone,
                 second_order=self._second_order,
             )
@@ -204,31 +186,19 @@ class IsolationInduction(Objective):
         return losses
 
     def _cosine(self, batch: Batch, known: Tensor) -> Tensor:
-        part = self._part(known)
-        clone = ClonePass(self._clone, batch.images[:part])
+        clone = ClonePass(self._clone, batch.images)
         logits = clone.logits.detach().requires_grad_()
-        truth = functional.cross_entropy(logits, batch.targets[:part])
+        truth = functional.cross_entropy(logits, batch.targets)
         (pull,) = torch.autograd.grad(truth, logits)
         return of_gradient(
             CosineTo(clone.pulled_back(pull)),
             clone,
-            known[:part],
+            known,
             ISOLATION[self._isolation],
             second_order=self._second_order,
         )
 
-    def _part(self, of: Tensor) -> int:
-        return max(1, round(self._clone_share * len(of)))
-
-    def _said_by_clone(self, strangers: Tensor, told: Tensor | None) -> Tensor:
-        """The clone's logits of ``strangers``, those of the first of which may be known."""
-        if told is not None and len(told) == len(strangers):
-            return told
+    def _said_by_clone(self, strangers: Tensor) -> Tensor:
         with torch.no_grad():
-            rest: Tensor = self._clone(strangers[0 if told is None else len(told) :])
-        return rest if told is None else torch.cat([told, rest])
-
-
-def _check_form(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise OptionError(option, f"must be {' or '.join(known)}, not {value!r}")
+            logits: Tensor = self._clone(strangers)
+        return logits

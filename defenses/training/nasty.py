@@ -6,15 +6,14 @@ section 3; the direction of the divergence and the weights are those of the publ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.errors import OptionError
 from defenses.training.against_base import AgainstBase
+from defenses.training.option_ranges import above_zero, one_of, weight
 from models.training.objective import Batch
 
 __all__ = ["Direction", "Nasty", "divergence"]
@@ -78,19 +77,11 @@ class Nasty(AgainstBase):
         ramp_epochs: float = 0.0,
         direction: Direction = "teacher-base",
     ) -> None:
-        for option, value in (("omega", omega), ("ramp_epochs", ramp_epochs)):
-            if not (math.isfinite(value) and value >= 0.0):
-                raise OptionError(option, f"must be a finite number >= 0, not {value!r}")
-        if not (math.isfinite(tau) and tau > 0.0):
-            raise OptionError("tau", f"must be a finite number above 0, not {tau!r}")
-        if direction not in get_args(Direction):
-            raise OptionError(
-                "direction", f"must be teacher-base or base-teacher, not {direction!r}"
-            )
+        one_of("direction", direction, get_args(Direction))
         super().__init__(victim, base)
-        self._omega = float(omega)
-        self._tau = float(tau)
-        self._ramp_epochs = float(ramp_epochs)
+        self._omega = weight("omega", omega)
+        self._tau = above_zero("tau", tau)
+        self._ramp_epochs = weight("ramp_epochs", ramp_epochs)
         self._direction: Direction = direction
 
     def options(self) -> Mapping[str, bool | int | float | str]:
@@ -108,8 +99,8 @@ class Nasty(AgainstBase):
         base = self.said_by_base(batch.images)
         distance = divergence(logits, base, self._tau, self._direction)
         ramped = batch.done < self._ramp_epochs
-        weight = self._omega * (batch.done / self._ramp_epochs if ramped else 1.0)
+        omega = self._omega * (batch.done / self._ramp_epochs if ramped else 1.0)
         return {
             "cross_entropy": functional.cross_entropy(logits, batch.targets),
-            "divergence": -weight * distance,
+            "divergence": -omega * distance,
         }

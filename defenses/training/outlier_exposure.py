@@ -5,15 +5,14 @@ Hendrycks, Mazeika and Dietterich, "Deep Anomaly Detection with Outlier Exposure
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from defenses.errors import OptionError
 from defenses.training.adaptive_misinformation import uniform_cross_entropy
+from defenses.training.option_ranges import weight
 from defenses.training.two_streams import OodBatchNorm, check_ood_bn, logits_of_both
 from models.training.objective import Batch, Objective
 
@@ -49,10 +48,8 @@ class OutlierExposure(Objective):
         lambda_oe: float = 1.0,
         ood_bn: OodBatchNorm = "concatenated",
     ) -> None:
-        if not (math.isfinite(lambda_oe) and lambda_oe >= 0.0):
-            raise OptionError("lambda_oe", f"must be a finite number >= 0, not {lambda_oe!r}")
         self._victim = victim
-        self._lambda_oe = float(lambda_oe)
+        self._lambda_oe = weight("lambda_oe", lambda_oe)
         self._ood_bn = check_ood_bn(ood_bn)
 
     @property

@@ -6,7 +6,6 @@ distils such a teacher is taught a few wrong classes along with the right one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal, get_args
 
@@ -17,6 +16,7 @@ from torch.nn import functional
 from defenses.errors import OptionError
 from defenses.training.against_base import AgainstBase
 from defenses.training.epd import epd
+from defenses.training.option_ranges import above_zero, one_of
 from defenses.training.sparse import sparse
 from models.training.objective import Batch
 
@@ -60,15 +60,12 @@ class SparseTeacher(AgainstBase):
     ) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise OptionError("alpha", f"must be in [0, 1], not {alpha!r}")
-        if not (math.isfinite(tau) and tau > 0.0):
-            raise OptionError("tau", f"must be a finite number above 0, not {tau!r}")
         if not 0.0 < sparsity <= 1.0:
             raise OptionError("sparsity", f"must be above 0 and at most 1, not {sparsity!r}")
-        if loss not in get_args(SparseLoss):
-            raise OptionError("loss", f"must be epd or kl, not {loss!r}")
+        one_of("loss", loss, get_args(SparseLoss))
         super().__init__(victim, base)
         self._alpha = float(alpha)
-        self._tau = float(tau)
+        self._tau = above_zero("tau", tau)
         self._sparsity = float(sparsity)
         self._loss = loss
 
@@ -136,8 +133,7 @@ class AdversarialSparseTeacher(SparseTeacher):
         target: Target = "base",
     ) -> None:
         super().__init__(victim, base, alpha=alpha, tau=tau, sparsity=sparsity, loss=loss)
-        if target not in get_args(Target):
-            raise OptionError("target", f"must be base or self, not {target!r}")
+        one_of("target", target, get_args(Target))
         self._target = target
 
     def options(self) -> Mapping[str, bool | int | float | str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from defenses.errors import OptionError
+from defenses.training.option_ranges import one_of
 from models.training.objective import Batch
 
 __all__ = ["OodBatchNorm", "check_ood_bn", "logits_of_both"]
@@ -31,10 +31,8 @@ def check_ood_bn(value: str) -> OodBatchNorm:
     Raises:
         OptionError: there is not; names the option ``ood_bn``.
     """
-    for known in get_args(OodBatchNorm):
-        if value == known:
-            return known  # type: ignore[no-any-return]
-    raise OptionError("ood_bn", f"must be separate, concatenated or frozen, not {value!r}")
+    one_of("ood_bn", value, get_args(OodBatchNorm))
+    return cast(OodBatchNorm, value)
 
 
 def logits_of_both(victim: nn.Module, batch: Batch, ood_bn: OodBatchNorm) -> tuple[Tensor, Tensor]:

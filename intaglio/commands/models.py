@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from models.card import Card
 
 __all__ = ["models"]
@@ -81,6 +79,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     """
     from rich.console import Console
 
+    from intaglio.commands.card_page import print_card
     from models.bundle import open_bundle, read_card, resolve_bundle
     from models.errors import BundleError
 
@@ -95,68 +94,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(card.model_dump_json(indent=2))
     else:
-        _print_card(Console(), card)
-
-
-def _print_card(console: Console, card: Card) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    console.print(Text(f"{card.name}/{card.version}", style="bold"))
-    if card.description:
-        console.print(card.description, markup=False)
-    shown = card.labels if len(card.labels) <= 20 else (*card.labels[:20], "…")
-    facts = Table.grid(padding=(0, 2))
-    facts.add_row(
-        "input",
-        f"{'x'.join(map(str, card.input.shape))}, {card.input.resize} {card.input.fit}, "
-        f"background {card.input.background}",
-    )
-    facts.add_row(f"labels ({card.classes})", Text(", ".join(shown)))
-    for kind, calibration in card.calibrations.items():
-        facts.add_row(
-            f"calibration {kind}",
-            f"{len(calibration.thresholds)} thresholds on {calibration.samples} validation images "
-            f"of {calibration.dataset}, reference accuracy {calibration.reference:.2%}",
-        )
-    for kind, codebook in card.codebooks.items():
-        facts.add_row(
-            f"codebook {kind}",
-            f"{codebook.words:,} words within {codebook.epsilon:g} of {codebook.samples:,} answers "
-            f"to images of {', '.join(codebook.datasets)}",
-        )
-    if card.measured:
-        facts.add_row(
-            f"ensemble of {len(card.members)}",
-            ", ".join(
-                f"{figure.dataset} {figure.split} {figure.accuracy:.2%} of {figure.samples:,}"
-                for figure in card.measured
-            ),
-        )
-    console.print(facts)
-    networks = Table(
-        "role", "architecture", "parameters", "trained", "measured", box=box.SIMPLE_HEAD
-    )
-    for role, network in card.networks.items():
-        arguments = ", ".join(f"{key}={value}" for key, value in network.arguments.items())
-        training = network.training
-        networks.add_row(
-            role,
-            Text(network.architecture + (f"({arguments})" if arguments else "")),
-            f"{network.parameters:,}",
-            "elsewhere"
-            if training is None
-            else f"{training.objective} on {training.data}"
-            + (f" against {training.ood}" if training.ood else "")
-            + f", {training.epochs} epochs, seed {training.seed}, {training.selection}"
-            + (", deterministic" if training.deterministic else ""),
-            "\n".join(
-                f"{figure.dataset} {figure.split} {figure.accuracy:.2%} of {figure.samples:,}"
-                for figure in network.measured
-            ),
-        )
-    console.print(networks)
+        print_card(Console(), card)
 
 
 def _test_accuracy(card: Card) -> str:

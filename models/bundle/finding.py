@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from models.card import NAME
 from models.errors import BundleNotFound
+from models.record import NAME
 
 __all__ = ["CARD", "find_bundles", "next_version", "resolve_bundle", "version_key"]
 

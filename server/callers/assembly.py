@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
-from server.admission import Admission, KeyAdmission, OpenAdmission
+from server.admission import Admission, OpenAdmission, StaticKeys
 from server.callers.authority import AdminAuthority
 from server.callers.desk import Desk
 from server.callers.key_file import KeyFile
 from server.callers.key_redis import RedisKeys
 from server.callers.key_store import KeyStore
+from server.callers.ledger import Ledger
+from server.callers.ledger_file import FileLedger
+from server.callers.ledger_memory import MemoryLedger
+from server.callers.ledger_redis import RedisLedger
 from server.callers.metrics import CallerMetrics
 from server.callers.rates import Rates
 from server.callers.redis_link import RedisLink
@@ -21,6 +25,8 @@ from server.errors import ConfigurationError
 from server.settings import Settings
 
 __all__ = ["Callers", "build_callers", "open_key_store"]
+
+LEASE_MARGIN_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +36,16 @@ class Callers:
     Attributes:
         admission: on the callers' port.
         authority: on the operator's.
+        metrics: of what they decide.
         link: to Redis, if there is one.
+        ledger: of budgets, if there are any.
     """
 
     admission: Admission
     authority: AdminAuthority
+    metrics: CallerMetrics
     link: RedisLink | None = None
+    ledger: Ledger | None = None
 
     async def start(self) -> None:
         """Open what is kept elsewhere.
@@ -45,9 +55,13 @@ class Callers:
         """
         if self.link is not None:
             await self.link.start()
+        if self.ledger is not None:
+            await self.ledger.start()
 
     async def close(self) -> None:
         """Close it again."""
+        if self.ledger is not None:
+            await self.ledger.close()
         if self.link is not None:
             await self.link.close()
 
@@ -64,14 +78,34 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     """
     static = None
     if settings.api_keys:
-        static = KeyAdmission(key.get_secret_value() for key in settings.api_keys)
-    if settings.callers.store == "open":
-        return Callers(static or OpenAdmission(), AdminAuthority(None))
+        static = StaticKeys(key.get_secret_value() for key in settings.api_keys)
     in_redis = settings.callers.store == "redis"
     metrics = CallerMetrics(registry or CollectorRegistry(), redis=in_redis)
+    if settings.open_to_all:
+        return Callers(OpenAdmission(), AdminAuthority(None), metrics)
     link = RedisLink(settings.redis, metrics) if in_redis else None
-    desk = Desk(_key_store(settings, link), Rates(link), metrics, static=static)
-    return Callers(desk, AdminAuthority(desk), link)
+    ledger = _ledger(settings, metrics, link)
+    kept = settings.callers.store != "open"
+    desk = Desk(
+        Rates(link),
+        ledger,
+        metrics,
+        store=_key_store(settings, link) if kept else None,
+        static=static,
+        patience_s=settings.batching.deadline_s,
+    )
+    return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
+
+
+def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:
+    if link is not None:
+        # Whoever has not answered by then never will: its deadline has passed.
+        lease_s = settings.batching.deadline_s + LEASE_MARGIN_S
+        return RedisLedger(link, settings.idempotency, metrics, lease_s=lease_s)
+    if settings.callers.store == "file":
+        path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+        return FileLedger(path, settings.idempotency, metrics)
+    return MemoryLedger(settings.idempotency)
 
 
 @asynccontextmanager

@@ -148,6 +148,7 @@ class RedisLink:
         """Close every connection."""
         if self._pinger is not None:
             self._pinger.cancel()
-            await asyncio.gather(self._pinger, return_exceptions=True)
+            # Bounded: no client library may keep a server from stopping.
+            await asyncio.wait({self._pinger}, timeout=LOOKED_AFTER_S)
         await self.client.aclose()
         await self.pool.disconnect()

@@ -17,8 +17,9 @@ from server.images import ImageDecoder
 from server.protocol.accept import prefers
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_explanations
+from server.routes.answer import Answer, Question
 from server.routes.pictures import read_pictures
-from server.routes.query import Answer, QueryPath, Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_explain_routes"]
 

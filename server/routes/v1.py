@@ -12,8 +12,9 @@ from server.dataplane import ModelView
 from server.images import ImageDecoder
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_predictions
+from server.routes.answer import Question
 from server.routes.pictures import read_pictures
-from server.routes.query import QueryPath, Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_v1_routes"]
 

@@ -26,7 +26,8 @@ from server.protocol.v2 import (
     encode_response,
     json_part,
 )
-from server.routes.query import QueryPath, Question
+from server.routes.answer import Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_v2_routes"]
 

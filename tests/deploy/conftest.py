@@ -22,7 +22,7 @@ def stack() -> Iterator[Stack]:
     stack = Stack("intaglio-test")
     try:
         stack.compose("up", "-d", "--no-build")
-        stack.healthy("server", "redis", "prometheus", "alertmanager", within_s=240)
+        stack.healthy("server", "redis", "prometheus", "alertmanager")
         yield stack
     finally:
         # pytest shows this where a test failed.

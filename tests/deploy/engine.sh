@@ -69,8 +69,10 @@ restore() {
 trap restore EXIT
 trap 'exit 130' INT TERM HUP
 
+# A shell in front, since the first process of a namespace inherits, and must bury, all orphans.
 unshare --mount --pid --fork --kill-child --mount-proc \
-    dockerd --data-root "$state/data" --exec-root "$state/run" --pidfile "$state/dockerd.pid" \
+    bash -c 'dockerd "$@" & engine=$!; trap "kill $engine" TERM; wait $engine; wait $engine' - \
+    --data-root "$state/data" --exec-root "$state/run" --pidfile "$state/dockerd.pid" \
     --host "$DOCKER_HOST" --storage-driver overlay2 >"$state/dockerd.log" 2>&1 </dev/null &
 namespace=$!
 for _ in $(seq 120); do

@@ -25,6 +25,6 @@ docker build --quiet --file docker/Dockerfile --target server --tag intaglio-ser
 say "building the attacker"
 docker build --quiet --file docker/Dockerfile --target attack --tag intaglio-attack:test .
 say "starting the stack"
-INTAGLIO_TEST_STACK=1 "$PYTHON" -m pytest tests/deploy -p no:cacheprovider -p no:xdist --timeout=300 \
+INTAGLIO_TEST_STACK=1 "$PYTHON" -m pytest tests/deploy -p no:cacheprovider -p no:xdist --timeout=400 \
     --maxfail=3 --durations=8 --no-cov
 say "done"

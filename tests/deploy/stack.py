@@ -20,7 +20,8 @@ __all__ = ["Stack", "eventually"]
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
 
-PUBLISHED = {
+ENVIRONMENT = {
+    "INTAGLIO_CALLERS": "open",
     "INTAGLIO_PUBLISH": "127.0.0.1:",  # a free port each
     "PROMETHEUS_PUBLISH": "127.0.0.1:",
     "ALERTMANAGER_PUBLISH": "127.0.0.1:",
@@ -55,7 +56,7 @@ class Stack:
     def __init__(self, project: str, files: tuple[str, ...] = ("docker-compose.yml",)) -> None:
         self.project = project
         self._files = [word for name in files for word in ("-f", name)]
-        self.environment: dict[str, str] = dict(PUBLISHED)
+        self.environment: dict[str, str] = dict(ENVIRONMENT)
 
     def docker(self, *words: str, check: bool = True) -> str:
         """The output of ``docker`` with these arguments."""
@@ -104,7 +105,7 @@ class Stack:
         *,
         service: str = "server",
         timeout_s: float = 30,
-        **headers: str,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         """Send ``images`` ``(n, C, H, W)`` to the model ``digits``."""
         body = {

@@ -56,7 +56,7 @@ def test_a_container_may_do_no_more_than_it_must(stack: Stack, service: str) -> 
 
 
 def test_what_is_published_is_published_on_this_machine_only(stack: Stack) -> None:
-    published = {}
+    published: dict[str, set[str]] = {}
     for service in SERVICES:
         ports = stack.inspect(stack.container(service))["NetworkSettings"]["Ports"]
         for port, places in ports.items():
@@ -87,7 +87,7 @@ def test_passwords_are_in_files_and_in_nothing_that_can_be_listed(stack: Stack) 
         container = stack.container(service)
         assert password not in json.dumps(stack.inspect(container))
         assert password not in stack.docker("logs", container)
-        assert password not in stack.docker("top", container, "-eo", "args")
+        assert password not in stack.docker("top", container, "-eo", "pid,args")
     modes = stack.docker(
         "exec", stack.container("server"), "stat", "-c", "%a", "/state/seed-secret"
     )
@@ -99,6 +99,23 @@ def test_logs_are_json(stack: Stack) -> None:
     for line in done.splitlines():
         if not line.startswith("Intaglio is ready"):
             assert {"time", "level", "message"} <= json.loads(line).keys()
+
+
+def test_a_bundle_of_ones_own_is_copied_into_the_volume(stack: Stack, tmp_path: Path) -> None:
+    """The command of docs/operations.md, "Models of your own"."""
+    card = tmp_path / "mine" / "1" / "card.json"
+    card.parent.mkdir(parents=True)
+    card.write_text("{}")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    stack.compose(
+        *("run", "--rm", "--no-deps", "--volume", f"{tmp_path}:/from:ro", "--entrypoint", "cp"),
+        *("first-start", "-r", "/from/.", "/models"),
+    )
+    server = stack.container("server")
+    assert stack.docker("exec", server, "cat", "/models/mine/1/card.json") == "{}"
+    refused = stack.docker("exec", server, "sh", "-c", "rm -r /models/mine || echo no", check=False)
+    assert refused.strip() == "no"
 
 
 def test_the_attackers_image_has_nothing_of_the_server(stack: Stack) -> None:

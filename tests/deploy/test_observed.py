@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+
 import httpx
 import numpy as np
 import pytest
@@ -15,20 +18,28 @@ ONLY_WITH_MAPS = ("intaglio_explanation_seconds",)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def asked(stack: Stack, images: NDArray[np.uint8]) -> int:
-    """Queries, over longer than the shortest rate that a panel shows."""
-    before = sum(float(row["value"][1]) for row in stack.measure("sum(intaglio_samples_total)"))
-    for start in range(0, 120, 12):
-        stack.probabilities(images[start : start + 12])
+def traffic(stack: Stack, images: NDArray[np.uint8]) -> Iterator[None]:
+    """Somebody who asks all the time: a rate over a minute is empty where nobody does."""
+    stop = threading.Event()
+    failures: list[str] = []
 
-    def counted() -> bool:
-        return stack.value("sum(intaglio_samples_total)") >= before + 120
+    def ask() -> None:
+        start = 0
+        while not stop.wait(0.5):
+            answer = stack.ask(images[start : start + 12])
+            if answer.status_code != 200:
+                failures.append(answer.text)
+            start = (start + 12) % 360
 
-    eventually(counted, within_s=60)
-    # A rate needs two scrapes with a difference between them.
-    stack.probabilities(images[:10])
-    eventually(lambda: stack.value("sum(rate(intaglio_samples_total[1m]))") > 0, within_s=60)
-    return 130
+    caller = threading.Thread(target=ask)
+    caller.start()
+    try:
+        eventually(lambda: stack.value("sum(rate(intaglio_samples_total[1m]))") > 0, within_s=90)
+        yield
+    finally:
+        stop.set()
+        caller.join()
+    assert not failures
 
 
 def test_every_target_is_up(stack: Stack) -> None:
@@ -45,6 +56,16 @@ def test_every_rule_is_evaluated_without_an_error(stack: Stack) -> None:
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
     firing = {rule["name"] for rule in rules if rule.get("state") == "firing"}
     assert firing == {"IntaglioWatchdog"}
+
+
+def test_counters_add_up_to_what_was_answered(stack: Stack) -> None:
+    def equal() -> bool:
+        rows = stack.measure(
+            "sum(intaglio_samples_total) == sum(intaglio_served_distortion_l1_count)"
+        )
+        return bool(rows)
+
+    eventually(equal, within_s=60)
 
 
 def test_alerts_reach_alertmanager(stack: Stack) -> None:

@@ -30,14 +30,6 @@ def test_costs_are_those_of_the_passes_that_are_taken() -> None:
     assert steps("digits-ini", *plain) == pytest.approx(2)
 
 
-def test_a_share_of_the_clone_costs_a_share_of_its_passes() -> None:
-    whole = steps("digits-ini")
-    quarter = steps("digits-ini", "objective.options.clone_share=0.25")
-    # The induction still asks the clone about every stranger.
-    assert quarter == pytest.approx(2 + 4 * 0.25 + 0.75 / 3)
-    assert quarter < whole
-
-
 @pytest.mark.parametrize("combiner", ["pcgrad", "pcgrad-sum"])
 def test_surgery_costs_a_backward_pass_for_each_loss_beyond_the_first(combiner: str) -> None:
     chosen = f"plan.combiner={combiner}"

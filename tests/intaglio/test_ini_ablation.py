@@ -27,7 +27,6 @@ ABLATION: dict[str, tuple[dict[str, Any], set[str]]] = {
     "separate": ({"ood_bn": "separate"}, ALL),
     "concatenated": ({"ood_bn": "concatenated"}, ALL),
     "frozen": ({"ood_bn": "frozen"}, ALL),
-    "part of the batch": ({"clone_share": 0.25}, ALL),
     "second order": ({"second_order": True}, ALL),
 }  # fmt: skip
 

@@ -83,11 +83,6 @@ def test_an_interrupted_run_goes_on_to_the_same_bundle_of_one_network(
         ("ini", "objective.options.beta=1", "objective.options.beta: ini has no such option"),
         ("ini", "objective.options.gamma=-1", "objective.options.gamma: must be a finite number"),
         ("ini", "objective.options.isolation=kl", "objective.options.isolation: "),
-        (
-            "ini",
-            "objective.options.clone_share=0",
-            "objective.options.clone_share: must be above 0",
-        ),
         ("ini", "objective.options.second_order=maybe", "objective.options.second_order: "),
         ("ini", "plan.combiner=mgda", "plan.combiner: input should be 'sum', 'pcgrad' or"),
         ("outlier-exposure", "objective.options.ood_bn=both", "objective.options.ood_bn: "),

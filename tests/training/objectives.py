@@ -26,7 +26,7 @@ OBJECTIVES: Mapping[str, Callable[[], Objective]] = {
     "nasty": lambda: Nasty(trained(), network(2), omega=0.3, ramp_epochs=2.5),
     "stt": lambda: SparseTeacher(trained(), network(2), alpha=0.3),
     "ast": lambda: AdversarialSparseTeacher(trained(), network(2), alpha=0.3),
-    "ini": lambda: IsolationInduction(trained(), network(2), epsilon=20.0, clone_share=0.5),
+    "ini": lambda: IsolationInduction(trained(), network(2), epsilon=20.0),
     "outlier-exposure": lambda: OutlierExposure(trained()),
 }
 

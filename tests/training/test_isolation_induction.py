@@ -107,9 +107,6 @@ def test_an_infinite_gradient_stops_the_run_at_the_term_it_comes_from() -> None:
         ({"gamma": -0.1}, "gamma: must be a finite number >= 0, not -0.1"),
         ({"delta": math.nan}, "delta: must be a finite number >= 0"),
         ({"epsilon": math.inf}, "epsilon: must be a finite number >= 0"),
-        ({"clone_share": 0.0}, "clone_share: must be above 0 and at most 1, not 0.0"),
-        ({"clone_share": 1.01}, "clone_share: must be above 0 and at most 1"),
-        ({"clone_share": math.nan}, "clone_share: must be above 0 and at most 1"),
         ({"isolation": "kl"}, "isolation: must be kl_cv or ce_vc, not 'kl'"),
         ({"induction": "l2"}, "induction: must be l1 or kl, not 'l2'"),
         ({"gradient_norm": "l1"}, "gradient_norm: must be mean_abs or l2, not 'l1'"),
@@ -131,7 +128,6 @@ def test_options_tell_the_effective_weights_and_forms() -> None:
         "induction": "l1",
         "gradient_norm": "mean_abs",
         "ood_bn": "separate",
-        "clone_share": 1.0,
         "second_order": False,
     }
 

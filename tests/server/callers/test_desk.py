@@ -2,64 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import httpx
 import pytest
 
 from benchmarks.redis_server import RedisServer
-from server.app import create_app
-from server.callers.assembly import Callers, build_callers, open_key_store
+from server.callers.assembly import build_callers
 from server.callers.authority import AdminAuthority
 from server.callers.keys import new_key
 from server.errors import Forbidden, Unauthorized
 from server.settings import Settings
 from tests.server.callers.conftest import in_redis
-from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, encoded, error_of, picture
+from tests.server.callers.serving import ask, changed, made, served
+from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, error_of, picture
 
 pytestmark = pytest.mark.anyio
-
-PNG = encoded(picture(DIGITS))
-
-
-@asynccontextmanager
-async def served(
-    settings: Settings, plane: FakePlane | None = None
-) -> AsyncIterator[tuple[httpx.AsyncClient, Callers]]:
-    callers = build_callers(settings)
-    await callers.start()
-    app = create_app(plane or FakePlane(EXPLAINED), settings, None, callers)
-    transport = httpx.ASGITransport(app=app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
-        yield client, callers
-    await callers.close()
-
-
-async def made(settings: Settings, **fields: Any) -> str:
-    key = new_key(**fields)
-    async with open_key_store(settings) as store:
-        await store.change(key.record.id, lambda _: key.record)
-    return key.secret
-
-
-async def changed(settings: Settings, secret: str, **fields: Any) -> None:
-    async with open_key_store(settings) as store:
-        (record,) = (r for r in await store.records() if r.matches(secret, datetime.now(UTC)))
-        await store.change(record.id, lambda _: record.model_copy(update=fields))
-
-
-async def ask(
-    client: httpx.AsyncClient, key: str, path: str = "predict", **headers: str
-) -> httpx.Response:
-    return await client.post(
-        f"/v1/models/digits/{path}",
-        content=PNG,
-        headers={"content-type": "image/png", "x-api-key": key, **headers},
-    )
 
 
 async def test_a_key_opens_what_its_scopes_say(stored: Settings) -> None:
@@ -117,15 +76,21 @@ async def test_strangers_and_keys_that_ended_are_all_alike(stored: Settings) -> 
 
 async def test_changes_count_at_the_next_request(stored: Settings) -> None:
     key = await made(stored)
-    async with served(stored) as (one, _), served(stored) as (other, _):
-        for client in (one, other):
-            assert (await ask(client, key)).status_code == 200
+    async with served(stored) as (client, _):
+        assert (await ask(client, key)).status_code == 200
         await changed(stored, key, scopes=("explain",))
-        for client in (one, other):
-            assert (await ask(client, key)).status_code == 403
+        assert (await ask(client, key)).status_code == 403
         await changed(stored, key, revoked=datetime.now(UTC))
-        for client in (one, other):
-            assert (await ask(client, key)).status_code == 401
+        assert (await ask(client, key)).status_code == 401
+
+
+async def test_changes_count_on_every_replica_at_once(redis_server: RedisServer) -> None:
+    stored = in_redis(redis_server)
+    key = await made(stored)
+    async with served(stored) as (one, _), served(stored) as (other, _):
+        for fields, status in (({}, 200), ({"scopes": ("explain",)}, 403), ({}, 403)):
+            await changed(stored, key, **fields)
+            assert [(await ask(client, key)).status_code for client in (one, other)] == [status] * 2
 
 
 async def test_a_rate_is_kept_by_all_replicas_together(redis_server: RedisServer) -> None:

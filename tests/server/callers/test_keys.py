@@ -47,11 +47,12 @@ def test_a_rotated_key_keeps_its_name_and_the_old_secret_lasts_as_long_as_said()
     again = rotated(made.record, grace_s=60)
     assert again.record.id == made.record.id
     assert again.record.per_day == 10
-    assert again.record.matches(again.secret, NOW)
-    assert again.record.matches(made.secret, NOW)
-    assert not again.record.matches(made.secret, NOW + timedelta(minutes=2))
+    now = datetime.now(UTC)
+    assert again.record.matches(again.secret, now)
+    assert again.record.matches(made.secret, now)
+    assert not again.record.matches(made.secret, now + timedelta(minutes=2))
     at_once = rotated(made.record, grace_s=0)
-    assert not at_once.record.matches(made.secret, NOW)
+    assert not at_once.record.matches(made.secret, now)
 
 
 def test_both_digests_are_compared_in_constant_time_whatever_matches(

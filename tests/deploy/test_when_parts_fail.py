@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
+from collections.abc import Iterator
 
 import httpx
 import numpy as np
@@ -38,14 +40,14 @@ def test_a_server_that_is_stopped_answers_what_it_accepted_and_exits_with_0(
     callers = [threading.Thread(target=ask) for _ in range(4)]
     for caller in callers:
         caller.start()
-    time.sleep(2)
+    eventually(lambda: len(statuses) > 5, within_s=30)
     container = stack.container("server")
     stack.compose("stop", "--timeout", "45", "server")
     stop.set()
     for caller in callers:
         caller.join()
     assert set(statuses) <= {200, 503}
-    assert statuses.count(200) > 4
+    assert 200 in statuses
     assert stack.inspect(container)["State"]["ExitCode"] == 0
     stack.compose("start", "server")
     stack.healthy("server")
@@ -122,14 +124,99 @@ def test_replicas_behind_a_balancer(
     callers = [threading.Thread(target=ask) for _ in range(2)]
     for caller in callers:
         caller.start()
-    time.sleep(2)
+    eventually(lambda: len(statuses) > 5, within_s=30)
     stack.docker("stop", "--time", "45", replicas.containers("server")[-1])
-    time.sleep(3)
+    asked = len(statuses)
+    eventually(lambda: len(statuses) > asked + 5, within_s=30)
     stop.set()
     for caller in callers:
         caller.join()
-    assert len(statuses) > 10
     # What it accepted it answered; until the balancer looks again it refuses with 503.
     assert set(statuses) <= {200, 503}
     assert statuses[-1] == 200
     assert statuses.count(200) > 0.5 * len(statuses)
+
+
+@pytest.fixture(scope="module")
+def key(stack: Stack) -> Iterator[dict[str, str]]:
+    """The server asks for keys, which are in Redis; the headers of a caller who has one."""
+    stack.environment["INTAGLIO_CALLERS"] = "redis"
+    stack.compose("up", "-d", "--no-build", "server")
+    stack.healthy("server")
+    made = stack.compose(
+        *("exec", "-T", "server", "intaglio", "keys", "create", "--name", "drill", "--json"),
+        *("--per-day", "5000", "--lifetime", "5000"),
+    )
+    yield {"authorization": f"Bearer {json.loads(made)['key']}"}
+    stack.environment["INTAGLIO_CALLERS"] = "open"
+    stack.compose("up", "-d", "--no-build", "server")
+    stack.healthy("server")
+
+
+def test_redis_is_killed_and_comes_back(
+    stack: Stack, images: NDArray[np.uint8], key: dict[str, str]
+) -> None:
+    settings = stack.docker("exec", stack.container("redis"), "sh", "-c", SETTINGS).split()
+    assert settings[1::2] == ["yes", "always", "noeviction"]
+    assert stack.ask(images[:1]).status_code == 401
+    assert stack.ask(images[:1], headers=key).status_code == 200
+    eventually(lambda: stack.value("min(intaglio_redis_up)") == 1, within_s=60)
+    assert stack.ask(images[:37], headers=key).status_code == 200
+    before = used(stack, key)
+    assert before[0] == before[1] >= 38
+    stack.compose("kill", "-s", "KILL", "redis")
+
+    def refused() -> bool:
+        started = time.monotonic()
+        answer = stack.ask(images[:1], headers=key)
+        assert time.monotonic() - started < 5
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        return True
+
+    eventually(refused, within_s=10)
+    eventually(lambda: stack.value("min(intaglio_redis_up)") == 0, within_s=60)
+    eventually(lambda: firing(stack, "IntaglioRedisAway"), within_s=120)
+    stack.compose("start", "redis")
+    stack.healthy("redis")
+    # The key is known and its budget as it was, since what Redis acknowledged was on disk; what was
+    # refused meanwhile cost nothing. Nothing else was restarted.
+    eventually(lambda: used(stack, key) == before, within_s=15)
+    assert stack.ask(images[:1], headers=key).status_code == 200
+    assert used(stack, key) == (before[0] + 1, before[1] + 1)
+    eventually(lambda: stack.value("min(intaglio_redis_up)") == 1, within_s=60)
+
+
+def test_a_paused_redis_costs_a_moment_and_no_hang(
+    stack: Stack, images: NDArray[np.uint8], key: dict[str, str]
+) -> None:
+    assert stack.ask(images[:1], headers=key).status_code == 200
+    stack.compose("pause", "redis")
+    try:
+        for _ in range(5):
+            started = time.monotonic()
+            assert stack.ask(images[:1], headers=key).status_code == 503
+            # 250 ms of redis.timeout_ms, and what a busy machine adds.
+            assert time.monotonic() - started < 3
+    finally:
+        stack.compose("unpause", "redis")
+    eventually(lambda: stack.ask(images[:1], headers=key).status_code == 200, within_s=15)
+
+
+def used(stack: Stack, key: dict[str, str]) -> tuple[int, int]:
+    """What a caller has used of its budgets, today and ever."""
+    answer = httpx.get(f"{stack.url('server', 8000)}/v1/usage", headers=key, timeout=30)
+    answer.raise_for_status()
+    usage = answer.json()
+    return usage["today"]["used"], usage["lifetime"]["used"]
+
+
+SETTINGS = """
+export REDISCLI_AUTH=$(cat /secrets/redis/password)
+for name in appendonly appendfsync maxmemory-policy; do redis-cli config get $name; done
+"""
+
+
+def firing(stack: Stack, name: str) -> bool:
+    """Whether the alert ``name`` fires, by Prometheus' own series of alerts."""
+    return bool(stack.measure(f'ALERTS{{alertname="{name}", alertstate="firing"}}'))
