@@ -6,12 +6,13 @@ OUT    ?= runs
 MODELS ?= $(OUT)/demo/models
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu lint format bench bench-overload bench-mnist bench-training \
+.PHONY: help demo test test-gpu test-deploy lint format bench bench-overload bench-mnist bench-training \
         bench-defenses serve clean
 
 help:
 	@echo "make demo   train a small model, serve it, steal it over HTTP, print what leaked (3 minutes)"
 	@echo "make test   run the tests"
+	@echo "make test-deploy  start the containers of docker-compose.yml, break them, look at them (root)"
 	@echo "make serve  serve the models of the last demo on http://127.0.0.1:8000"
 	@echo "make lint   formatting, types, import rules"
 	@echo "make bench  measure serving speed; bench-overload, bench-training, bench-mnist: see docs/results.md"
@@ -43,6 +44,10 @@ test: $(VENV)/.dev
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu
+
+# The real stack, with an engine of its own where none runs; bounded to 15 minutes.
+test-deploy: $(VENV)/.dev
+	PYTHON=$(BIN)/python tests/deploy/run.sh
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -24,12 +24,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attack_client.attacks.attribution import Attribution
+    from attack_client.attacks.attribution_clone import train_attribution_clone
+    from attack_client.attacks.attribution_objective import Mirror
+    from attack_client.attacks.composite import Composite
+    from attack_client.attacks.jbda import Jbda
+    from attack_client.attacks.jbda_targeted import JbdaTargeted
     from attack_client.attacks.knockoff import Knockoff
+    from attack_client.callable_victim import CallableVictim
     from attack_client.clone import CloneRecipe, train_clone
+    from attack_client.clone_cache import CloneCache, CloneShelf
+    from attack_client.clone_recipes import clone_recipe
     from attack_client.contract import (
         Attack,
         BlackBox,
         ExplainedReply,
+        Explaining,
         Oracle,
         Pool,
         Reply,
@@ -40,7 +50,7 @@ if TYPE_CHECKING:
     from attack_client.http_victim import HttpVictim
     from attack_client.reference import Reference
     from attack_client.report import Report, Row
-    from attack_client.scoring import CloneCache, Examination, train_and_score
+    from attack_client.scoring import Examination, train_and_score
     from attack_client.shown import TestSet, as_pool
     from attack_client.theft import steal
     from attack_client.transfer_set import TransferSet
@@ -48,14 +58,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Attack",
     "AttackError",
+    "Attribution",
     "BlackBox",
+    "CallableVictim",
     "CloneCache",
     "CloneRecipe",
+    "CloneShelf",
+    "Composite",
     "Examination",
     "ExplainedReply",
+    "Explaining",
     "Honest",
     "HttpVictim",
+    "Jbda",
+    "JbdaTargeted",
     "Knockoff",
+    "Mirror",
     "Oracle",
     "Pool",
     "Reference",
@@ -66,19 +84,31 @@ __all__ = [
     "TransferSet",
     "VictimFacts",
     "as_pool",
+    "clone_recipe",
     "measure_honest",
     "steal",
     "train_and_score",
+    "train_attribution_clone",
     "train_clone",
 ]
 
 HOMES: Mapping[str, tuple[str, ...]] = {
+    "attacks.attribution": ("Attribution",),
+    "attacks.attribution_clone": ("train_attribution_clone",),
+    "attacks.attribution_objective": ("Mirror",),
+    "attacks.composite": ("Composite",),
+    "attacks.jbda": ("Jbda",),
+    "attacks.jbda_targeted": ("JbdaTargeted",),
     "attacks.knockoff": ("Knockoff",),
+    "callable_victim": ("CallableVictim",),
     "clone": ("CloneRecipe", "train_clone"),
+    "clone_cache": ("CloneCache", "CloneShelf"),
+    "clone_recipes": ("clone_recipe",),
     "contract": (
         "Attack",
         "BlackBox",
         "ExplainedReply",
+        "Explaining",
         "Oracle",
         "Pool",
         "Reply",
@@ -89,7 +119,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "http_victim": ("HttpVictim",),
     "reference": ("Reference",),
     "report": ("Report", "Row"),
-    "scoring": ("CloneCache", "Examination", "train_and_score"),
+    "scoring": ("Examination", "train_and_score"),
     "shown": ("TestSet", "as_pool"),
     "theft": ("steal",),
     "transfer_set": ("TransferSet",),

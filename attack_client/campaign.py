@@ -11,14 +11,29 @@ from typing import Any, Protocol
 import torch
 from rich.console import Console
 
+from attack_client.adaptive.adaptations import Adaptations
+from attack_client.adaptive.contract import Seam
+from attack_client.adaptive.known import KnownDefense
+from attack_client.adaptive.shadow import ShadowService
+from attack_client.adaptive.spec import Spec
+from attack_client.adaptive.theft import check_adaptations
 from attack_client.attacks.registry import make
+from attack_client.callers import as_caller, as_thief
 from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
+from attack_client.clones import Clones
 from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
-from attack_client.honest import measure_honest
+from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
-from attack_client.preflight import check_clone, check_holdout, choose_split_seed
-from attack_client.progress import watch_queries, watch_theft
+from attack_client.preflight import (
+    check_clone,
+    check_epochs,
+    check_holdout,
+    choose_split_seed,
+    in_epochs,
+)
+from attack_client.progress import progress_of, watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.report import (
     Labels,
@@ -27,11 +42,9 @@ from attack_client.report import (
     describe_command,
     describe_environment,
     render_table,
-    write_curves,
-    write_json,
-    write_markdown,
+    write_report,
 )
-from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.scoring import Examination
 from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
@@ -40,14 +53,11 @@ from models.bundle import Bundle, open_bundle
 from models.datasets import Dataset
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
-from models.training.progress import Reporter, RichReporter
 
-__all__ = ["CURVES", "TRANSFER", "Campaign", "Study", "progress_of", "run_campaign"]
+__all__ = ["TRANSFER", "Campaign", "Study", "collect_rows", "progress_of", "run_campaign"]
 
 TRANSFER = "transfer"
 """Directory of the transfer set below ``out``."""
-
-CURVES = "curves.png"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +89,12 @@ class Campaign:
         defense: what the report calls the victim's defense.
         shape: input shape, where the model leaves it open.
         latency_requests: single-image requests to time.
+        price_per_thousand: of a thousand queries, for the report.
         device: where clones are trained: ``auto``, ``cpu`` or ``cuda:N``.
         command: for the report.
+        adapt: add-ons, in order.
+        known: the victim's defense as a function, for add-ons that invert it.
+        shadow: the attacker's own copy of the service, for the same.
     """
 
     url: str
@@ -106,12 +120,30 @@ class Campaign:
     defense: str | None = None
     shape: tuple[int, int, int] | None = None
     latency_requests: int = 200
+    price_per_thousand: float | None = None
     device: str = "auto"
     command: Sequence[str] = ()
+    adapt: tuple[Spec, ...] = ()
+    known: KnownDefense | None = None
+    shadow: ShadowService | None = None
+
+    @property
+    def adaptations(self) -> Adaptations:
+        """The add-ons, made.
+
+        Raises:
+            AdaptationError: one is unknown or refuses an option, or they do not go together.
+        """
+        return Adaptations.of(self.adapt, seed=self.seed)
 
 
 class Study(Protocol):
     """What is learnt from a transfer set, where it is more than a clone per budget and labels."""
+
+    @property
+    def seams(self) -> frozenset[Seam]:
+        """Which add-ons it honours: with others, nothing is asked."""
+        ...
 
     def check(self, source: Dataset, task: Dataset) -> None:
         """Refuse what cannot be studied, before the first query.
@@ -136,7 +168,7 @@ class Study(Protocol):
 
 
 def run_campaign(campaign: Campaign, console: Console, study: Study | None = None) -> Report:
-    """Do all of it; returns what was also written to ``report.json``, ``.md`` and the curves.
+    """Do all of it; returns what was also written to ``report.json``, ``.md``, ``.html``.
 
     Args:
         campaign: what to do.
@@ -147,11 +179,56 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
         AttackError: the theft or the measurement cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
-    attack = make(campaign.attack, seed=campaign.seed, options=campaign.options)
-    architectures.check(
-        campaign.recipe.architecture, allow_factories=campaign.recipe.allow_factories
+    rows = collect_rows(campaign, console, study)
+    report = Report(
+        command=describe_command(campaign.command),
+        environment=describe_environment(str(choose_device(campaign.device))),
+        rows=rows,
     )
+    title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
+    write_report(report, campaign.out, title=title)
+    console.print(render_table(report.rows, title=title))
+    return report
+
+
+def collect_rows(
+    campaign: Campaign,
+    console: Console,
+    study: Study | None = None,
+    *,
+    honest: Honest | None = None,
+    cache: CloneCache | None = None,
+) -> tuple[Row, ...]:
+    """Steal, measure and learn: a row per clone, and nothing written but the transfer set.
+
+    Args:
+        campaign: what to do.
+        console: told how far it is.
+        study: what is learnt; by default a clone for each of the budgets and labels.
+        honest: what honest callers are served, where it was measured already.
+        cache: of clones, where one is shared.
+
+    Raises:
+        AttackError: the theft or the measurement cannot go on.
+        ModelsError: a dataset, a bundle or an architecture is not what it should be.
+    """
+    adaptations = campaign.adaptations
     device = choose_device(campaign.device)
+    plainly = make(
+        campaign.attack,
+        seed=campaign.seed,
+        options=campaign.options,
+        surroundings={
+            "clone": campaign.recipe.architecture,
+            "labels": "hard" if campaign.labels == ("hard",) else "soft",
+            "device": str(device),
+            "allow_factories": campaign.recipe.allow_factories,
+        },
+    )
+    campaign = replace(campaign, recipe=in_epochs(campaign.recipe, plainly.per_epoch))
+    attack = adaptations.adapt(plainly)
+    for architecture in (campaign.recipe.architecture, *plainly.architectures):
+        architectures.check(architecture, allow_factories=campaign.recipe.allow_factories)
     out = campaign.out / TRANSFER
     if not campaign.resume and TransferSet.begun(out):
         raise TransferSetExists(
@@ -165,25 +242,31 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
     )
     source = load_dataset(campaign.pool, root=campaign.data_root, split_seed=split_seed)
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
-    campaign = replace(campaign, budgets=campaign.budgets or (len(source.train_images),))
+    everything = len(source.train_images) * adaptations.per_image
+    campaign = replace(campaign, budgets=campaign.budgets or (everything,))
     check_holdout(campaign.recipe, campaign.budgets)
-    study = study or _Clones()
+    check_epochs(campaign.recipe, campaign.budgets, adapted=bool(adaptations))
+    study = study or Clones(cache)
+    check_adaptations(campaign, study, pool=len(source.train_images))
     study.check(source, task)
     stolen, examination = asyncio.run(
-        _query(campaign, attack, source, task, plain, device=device, console=console)
+        _query(
+            campaign,
+            attack,
+            source,
+            task,
+            plain,
+            honest=honest,
+            device=device,
+            console=console,
+        )
     )
     with stolen:
         rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
-    report = Report(
-        command=describe_command(campaign.command),
-        environment=describe_environment(str(device)),
-        rows=rows,
+    return tuple(
+        row.model_copy(update={"published_queries": plainly.published_queries(row.budget)})
+        for row in rows
     )
-    write_json(report, campaign.out / "report.json")
-    write_curves(report.rows, campaign.out / CURVES)
-    write_markdown(report, campaign.out / "report.md", picture=CURVES)
-    console.print(render_table(report.rows, title=f"{campaign.model}: {campaign.attack}"))
-    return report
 
 
 async def _query(
@@ -193,6 +276,7 @@ async def _query(
     task: Dataset,
     plain: Bundle | None,
     *,
+    honest: Honest | None,
     device: torch.device,
     console: Console,
 ) -> tuple[TransferSet, Examination]:
@@ -203,11 +287,15 @@ async def _query(
     """
     operator_key = campaign.operator_key or campaign.api_key
     async with (
-        _victim(campaign, campaign.api_key) as victim,
-        _victim(campaign, operator_key) as operated,
+        as_thief(campaign) as victim,
+        as_caller(campaign, operator_key) as operated,
     ):
         shape, classes = victim.facts.shape, victim.facts.classes
         check_clone(campaign.recipe, shape=shape, classes=classes)
+        if campaign.known is not None:
+            campaign.known.load(classes)
+        if campaign.shadow is not None:
+            await campaign.shadow.check(victim.facts)
         if plain is None:
             test, reference = TestSet.of(task, shape=shape, classes=classes), None
         else:
@@ -228,70 +316,28 @@ async def _query(
                 watch=watch,
             )
         try:
-            with watch_queries(console, "honest queries") as advance:
-                honest = await measure_honest(
-                    operated,
-                    test,
-                    latency_requests=campaign.latency_requests,
-                    batch=campaign.batch,
-                    concurrency=campaign.concurrency,
-                    watch=advance,
-                )
+            honest = honest or await _honest(campaign, operated, test, console)
         except BaseException:
             stolen.close()
             raise
     return stolen, Examination(
-        test=test, honest=honest, reference=reference, defense=campaign.defense
+        test=test,
+        honest=honest,
+        reference=reference,
+        defense=campaign.defense,
+        price_per_thousand=campaign.price_per_thousand,
     )
 
 
-class _Clones:
-    """A clone for each of the budgets and labels."""
-
-    def check(self, source: Dataset, task: Dataset) -> None:
-        """Any pool will do."""
-
-    def rows(
-        self,
-        campaign: Campaign,
-        stolen: TransferSet,
-        source: Dataset,
-        examination: Examination,
-        *,
-        device: torch.device,
-        console: Console,
-    ) -> tuple[Row, ...]:
-        cache = CloneCache()
-        return tuple(
-            train_and_score(
-                stolen,
-                budget=budget,
-                labels=labels,
-                recipe=campaign.recipe,
-                examination=examination,
-                seed=campaign.seed,
-                device=device,
-                cache=cache,
-                reporter=progress_of(f"clone of {budget:,} {labels} labels", console),
-            )
-            for budget in campaign.budgets
-            for labels in campaign.labels
+async def _honest(
+    campaign: Campaign, operated: HttpVictim, test: TestSet, console: Console
+) -> Honest:
+    with watch_queries(console, "honest queries") as advance:
+        return await measure_honest(
+            operated,
+            test,
+            latency_requests=campaign.latency_requests,
+            batch=campaign.batch,
+            concurrency=campaign.concurrency,
+            watch=advance,
         )
-
-
-def progress_of(description: str, console: Console) -> Reporter | None:
-    """A live bar; a log file is spared a line per epoch of every clone."""
-    if console.is_terminal:
-        return RichReporter(description, console=console)
-    console.print(description)
-    return None
-
-
-def _victim(campaign: Campaign, key: str | None) -> HttpVictim:
-    return HttpVictim(
-        campaign.url,
-        campaign.model,
-        api_key=key,
-        shape=campaign.shape,
-        seed=campaign.seed,
-    )

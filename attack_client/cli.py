@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from attack_client.adaptive.options import OPTIONS as ADAPTIVE
+from attack_client.adaptive.options import taken
+
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
     from attack_client.report.schema import Labels
@@ -19,8 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["attack"]
 
 BUILT_IN = {
+    "attribution": "Random images of a pool, asked for with the victim's attribution maps.",
+    "composite": "Composite images: blends of a pool's images. "
+    "Options: parts (2), concentration (1), per_epoch (none: drawn once).",
     "distil": "Distillation with the victim's own training data and its labels.",
-    "knockoff": "KnockoffNets: random images of an unrelated pool, each asked once.",
+    "jbda": "Jacobian-based augmentation; the pool are seeds of the victim's own kind. "
+    "Options: seeds (150), choose (first, random), step (ini, strong, or pixels in [0, 1]), "
+    "epochs (10), labels (soft, hard), flip_every, reservoir, reservoir_after (3).",
+    "jbda-tr": "As jbda, towards a random class in small steps. Options: those, and steps (5).",
+    "knockoff": "KnockoffNets: images of an unrelated pool, each asked once. "
+    "Options: strategy (random, adaptive), reward (cert, div, loss, all), stride (64).",
 }
 
 
@@ -45,6 +56,10 @@ class AttackGroup(click.Group):
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in self.list_commands(ctx):
             return own
+        if cmd_name == "attribution":
+            from attack_client.attacks.attribution_command import attribution_command
+
+            return attribution_command(_attack_command(cmd_name))
         if cmd_name == "distil":
             from attack_client.attacks.distil_command import distil_command
 
@@ -66,23 +81,12 @@ def show(directory: Path) -> None:
     """Print what the transfer set in DIRECTORY holds."""
     from attack_client.campaign import TRANSFER
     from attack_client.errors import AttackError
-    from attack_client.transfer_set import TransferSet
+    from attack_client.inspection import inspect_transfer_set
 
     nested = directory / TRANSFER
     try:
-        with TransferSet.read(nested if nested.is_dir() else directory) as stolen:
-            about = stolen.provenance
-            for name, value in (
-                ("victim", f"{about.model} at {about.url}"),
-                ("attack", about.configuration),
-                ("pool", about.pool),
-                ("images", "x".join(map(str, about.shape))),
-                ("classes", about.classes),
-                ("answers on disk", f"{stolen.recorded:,}"),
-                ("usable budget", f"{stolen.complete:,}"),
-                ("samples sent", f"{stolen.sent():,}"),
-            ):
-                click.echo(f"{name:16} {value}")
+        for name, value in inspect_transfer_set(nested if nested.is_dir() else directory):
+            click.echo(f"{name:16} {value}")
     except AttackError as error:
         raise Sentence(str(error)) from error
 
@@ -185,16 +189,32 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         type=click.IntRange(0, 2**32 - 1),
         help="Of datasets that come without a split; default: the reference's, else 0.",
     ),
-    click.option("--epochs", type=click.IntRange(min=1), help="Of a clone; default by budget."),
-    click.option("--augment", default="none", type=click.Choice(["none", "shift", "crop-flip"])),
+    click.option("--epochs", type=click.IntRange(min=1), help="Of a clone; default: the recipe's."),
+    click.option(
+        "--recipe",
+        default="default",
+        show_default=True,
+        metavar="NAME|FILE.yaml",
+        help="How clones are trained: default, am-mnist, grad2, ini-knockoff, knockoffnets, "
+        "modelguard, or a file.",
+    ),
+    click.option(
+        "--augment",
+        type=click.Choice(["none", "shift", "crop-flip"]),
+        help="Of the clones' images; default: the recipe's.",
+    ),
     click.option("--holdout", default=0.0, type=click.FloatRange(0, 0.5), help="Choose the epoch."),
     click.option("--allow-factory", multiple=True, metavar="package.module:name"),
     click.option("--shape", callback=_shape, metavar="CxHxW", help="If the model leaves it open."),
     click.option("--latency-requests", default=200, show_default=True, type=click.IntRange(min=0)),
+    click.option(
+        "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
     click.option(
         "--set", "options", multiple=True, callback=_settings, help="NAME=VALUE of the attack."
     ),
+    *ADAPTIVE,
 )
 
 
@@ -202,6 +222,7 @@ def _attack_command(kind: str) -> click.Command:
     def run(
         *,
         clone: str,
+        recipe: str,
         epochs: int | None,
         augment: Any,
         holdout: float,
@@ -210,16 +231,22 @@ def _attack_command(kind: str) -> click.Command:
         **given: Any,
     ) -> None:
         from attack_client.campaign import Campaign
-        from attack_client.clone import CloneRecipe
+        from attack_client.clone_recipes import clone_recipe
+        from attack_client.errors import AttackError
 
-        recipe = CloneRecipe(
-            architecture=clone,
-            epochs=epochs,
-            augment=augment,
-            holdout=holdout,
-            allow_factories=allow_factory,
-        )
-        _run(Campaign(attack=kind, recipe=recipe, command=sys.argv, **given), study)
+        try:
+            trained = clone_recipe(
+                recipe,
+                architecture=clone,
+                epochs=epochs,
+                augment=augment,
+                holdout=holdout,
+                allow_factories=allow_factory,
+            )
+        except AttackError as error:
+            raise Sentence(str(error)) from error
+        given |= taken(given)
+        _run(Campaign(attack=kind, recipe=trained, command=sys.argv, **given), study)
 
     for option in reversed(OPTIONS):
         run = option(run)

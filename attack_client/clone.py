@@ -17,13 +17,15 @@ from models.card import Normalisation
 from models.training.data import TrainingData
 from models.training.loop import fit
 from models.training.objective import Objective
-from models.training.plan import Adam, Augment, Cosine, Plan, Sgd
+from models.training.plan import Adam, Augment, Cosine, Plan, Schedule, Sgd
 from models.training.progress import Reporter
 
-__all__ = ["CloneRecipe", "build_clone", "default_epochs", "train_clone"]
+__all__ = ["CloneRecipe", "build_clone", "default_epochs", "normalisation_of", "train_clone"]
 
 PRESENTATIONS = 300_000
 """Images shown during training by default: the epochs follow from the budget."""
+
+SCHEDULE = Cosine()
 
 OPTIMISER = Sgd(lr=0.1, nesterov=True, weight_decay=5e-4)
 """Of four candidates the one whose clones agree best with held-out answers."""
@@ -47,8 +49,15 @@ class CloneRecipe:
         epochs: passes over the transfer set; None for ``default_epochs``.
         presentations: images shown in all, where ``epochs`` is None.
         batch_size: samples per step.
-        optimiser: its learning rate falls to zero along a cosine. The default was chosen by
-            agreement with held-out answers, see ``benchmarks/clone_optimiser.py``.
+        least_steps: steps per epoch below which a small transfer set gets smaller batches, down to
+            16; 1 leaves ``batch_size`` alone.
+        clip_norm: bound on a gradient's norm; one wild batch must not cost a whole table its row.
+        per_epoch: answers of one epoch, for an attack that makes new images for every epoch: in
+            the order in which they were asked, each is shown in one epoch only. The number of
+            epochs follows from the budget.
+        optimiser: the default was chosen by agreement with held-out answers, see
+            ``benchmarks/clone_optimiser.py``.
+        schedule: of its learning rate; a cosine to zero by default.
         augment: as in ``models.training.plan.Plan``; InI's attacker uses none.
         holdout: share of the transfer set held out to choose the best epoch by, in [0, 0.5]; 0
             takes the last epoch. The test set never chooses.
@@ -59,7 +68,11 @@ class CloneRecipe:
     epochs: int | None = None
     presentations: int = PRESENTATIONS
     batch_size: int = 128
+    least_steps: int = 8
+    clip_norm: float | None = 5.0
+    per_epoch: int | None = None
     optimiser: Sgd | Adam = OPTIMISER
+    schedule: Schedule = SCHEDULE
     augment: Augment = "none"
     holdout: float = 0.0
     allow_factories: Collection[str] = ()
@@ -67,6 +80,11 @@ class CloneRecipe:
     def __post_init__(self) -> None:
         if not 0.0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout must be in [0, 0.5], not {self.holdout}")
+        if self.per_epoch is not None and (self.per_epoch < 1 or self.holdout):
+            raise ValueError(
+                "per_epoch must be at least 1 and goes without a holdout: epochs of different "
+                "images cannot be chosen among"
+            )
 
     def held(self, answers: int) -> int:
         """How many of ``answers`` are held out."""
@@ -74,15 +92,16 @@ class CloneRecipe:
 
     def plan(self, samples: int, seed: int) -> Plan:
         """The plan for a transfer set of ``samples`` answers."""
+        shown = samples if self.per_epoch is None else self.per_epoch
+        epochs = self.epochs or default_epochs(samples, self.presentations)
         return Plan(
-            epochs=self.epochs or default_epochs(samples, self.presentations),
-            batch_size=min(self.batch_size, max(16, samples // 8)),
+            epochs=epochs if self.per_epoch is None else samples // shown,
+            batch_size=min(self.batch_size, max(16, shown // self.least_steps)),
             seed=seed,
             optimiser=self.optimiser,
-            schedule=Cosine(),
+            schedule=self.schedule,
             augment=self.augment,
-            # One wild batch must not cost a whole table its row.
-            clip_norm=5.0,
+            clip_norm=self.clip_norm,
             selection="best-on-validation" if self.holdout else "last",
         )
 
@@ -130,6 +149,8 @@ def train_clone(
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
     objective: Callable[[nn.Module], Objective] = Imitation,
+    unlabelled: NDArray[np.uint8] | None = None,
+    paired: NDArray[np.uint8] | None = None,
 ) -> nn.Module:
     """Train a clone on what was stolen.
 
@@ -145,13 +166,17 @@ def train_clone(
         device: where to train; the clone stays there.
         reporter: told of every step and epoch.
         objective: what the clone minimises; decides what ``targets`` are.
+        unlabelled: ``(L, C, H, W)`` uint8, images of which the objective sees a batch at every
+            step, where it asks for that.
+        paired: another picture ``(N, C, H, W)`` uint8 beside each image, where the objective wants
+            one.
 
     Returns:
         The clone, in evaluation mode.
 
     Raises:
         ModelsError: an unknown architecture, or one that does not fit the images.
-        TrainingError: training diverged.
+        TrainingError: training diverged, or the answers do not fill the recipe's epochs.
     """
     count = len(images)
     held = recipe.held(count)
@@ -165,20 +190,23 @@ def train_clone(
         targets=answers[held:],
         validation_images=pixels[:held] if held else None,
         validation_targets=answers[:held] if held else None,
+        per_epoch=recipe.per_epoch,
+        ood=None if unlabelled is None else torch.from_numpy(np.ascontiguousarray(unlabelled)),
+        paired=None if paired is None else torch.from_numpy(paired[order])[held:],
     )
     channels, height, width = images.shape[1:]
     network = build_clone(
         recipe,
         shape=(channels, height, width),
         classes=classes,
-        normalisation=_normalisation(images),
+        normalisation=normalisation_of(images),
         seed=seed,
     )
     fit(objective(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
     return network.eval()
 
 
-def _normalisation(images: NDArray[np.uint8]) -> Normalisation:
+def normalisation_of(images: NDArray[np.uint8]) -> Normalisation:
     """Mean and deviation per channel of pixels in [0, 1], from counts of the 256 values."""
     mean, std = [], []
     levels = np.arange(256) / 255.0

@@ -5,12 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Attack", "BlackBox", "ExplainedReply", "Oracle", "Pool", "Reply", "VictimFacts"]
+__all__ = [
+    "Attack",
+    "BlackBox",
+    "ExplainedReply",
+    "Explaining",
+    "Oracle",
+    "Pool",
+    "Reply",
+    "VictimFacts",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +59,14 @@ class VictimFacts:
         model: its name there, with ``/VERSION`` where one version is asked for.
         shape: ``(C, H, W)`` of the images it is shown.
         classes: number of probabilities K.
+        maps: ``(h, w)`` of its attribution maps; None for a victim that explains nothing.
     """
 
     url: str
     model: str
     shape: tuple[int, int, int]
     classes: int
+    maps: tuple[int, int] | None = None
 
 
 class BlackBox(Protocol):
@@ -82,6 +93,25 @@ class BlackBox(Protocol):
             resending: called before every attempt but the first, so that what was sent is known
                 even if no answer ever comes. A victim that sends once may ignore it; one that
                 sends more often and ignores it is counted by ``Reply.sends``.
+
+        Raises:
+            VictimError: there is no answer, and asking again now would not help.
+        """
+        ...
+
+
+@runtime_checkable
+class Explaining(BlackBox, Protocol):
+    """A victim that can be asked for attribution maps, too."""
+
+    async def explain(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> ExplainedReply:
+        """As ``query``, with a map for each image; a victim may charge more for it.
 
         Raises:
             VictimError: there is no answer, and asking again now would not help.
@@ -138,11 +168,42 @@ class Attack(ABC):
     kind: ClassVar[str]
     """Name on the command line and in reports."""
 
+    unstated: ClassVar[frozenset[str]] = frozenset({"allow_factories", "device"})
+    """What a constructor may store that is no part of the configuration: a theft goes on without
+    it."""
+
+    per_epoch: int | None = None
+    """Images that a clone is to be shown in one epoch and never again, for an attack that makes new
+    ones for every epoch; None: all of them in every epoch."""
+
+    explains: ClassVar[bool] = False
+    """Whether every answer is asked for with its attribution map, which the transfer set keeps."""
+
+    repeats: bool = False
+    """Whether it asks for the same image again on purpose; otherwise that is answered from disk."""
+
     @abstractmethod
     async def run(self, oracle: Oracle, pool: Pool) -> None:
         """Ask ``oracle`` until its budget is spent; deterministic given pool, seed and answers."""
 
     def __repr__(self) -> str:
         """``kind(name=value, ...)`` of what the constructor stored."""
-        stored = ", ".join(f"{name.lstrip('_')}={value!r}" for name, value in vars(self).items())
+        stored = ", ".join(
+            f"{name.lstrip('_')}={value!r}"
+            for name, value in vars(self).items()
+            if name not in self.unstated
+        )
         return f"{self.kind}({stored})"
+
+    @property
+    def architectures(self) -> tuple[str, ...]:
+        """Of the clones that the attack trains on its way, if it trains any."""
+        return ()
+
+    def published_queries(self, budget: int) -> int | None:
+        """What the published code of this attack would be charged for ``budget`` answers.
+
+        None where that is as much as here: no answer is asked for twice.
+        """
+        del budget
+        return None

@@ -1,6 +1,7 @@
 """What can go wrong with a theft.
 
     AttackError
+    ├── AdaptationError        an add-on is unknown, misused, or lacks what it needs
     ├── BudgetExhausted        the attack asked for more than its query budget
     ├── TransferSetError       a transfer set cannot be used, or does not belong to this attack
     │   ├── TransferSetExists  there is one already, and resuming was not asked for
@@ -20,6 +21,7 @@ Every message is one sentence that a person can act on. No message holds an API 
 from __future__ import annotations
 
 __all__ = [
+    "AdaptationError",
     "AttackError",
     "BudgetExhausted",
     "CorruptRecord",
@@ -38,6 +40,10 @@ __all__ = [
 
 class AttackError(Exception):
     """Base of every error raised by this package."""
+
+
+class AdaptationError(AttackError):
+    """An add-on is unknown, misused, or lacks what it needs."""
 
 
 class BudgetExhausted(AttackError):
@@ -97,7 +103,15 @@ class Refused(VictimError):
 
 
 class OverBudget(Refused):
-    """The victim says that this key may ask no more for now."""
+    """The victim says that this key may ask no more for now.
+
+    Attributes:
+        after_s: when it may, in seconds, where the victim says so.
+    """
+
+    def __init__(self, message: str, *, status: int, after_s: float | None = None) -> None:
+        super().__init__(message, status=status)
+        self.after_s = after_s
 
 
 class ProtocolError(VictimError):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client import v2
+from attack_client.allowance import Allowance
 from attack_client.contract import ExplainedReply, Reply, VictimFacts
 from attack_client.errors import (
     AttackError,
@@ -103,6 +104,7 @@ class HttpVictim:
             model=self._name,
             shape=signature.shape,
             classes=signature.classes,
+            maps=signature.maps,
         )
 
     async def __aenter__(self) -> Self:
@@ -226,6 +228,19 @@ class HttpVictim:
             "POST", path, parse, headers=headers, body=body, resending=resending
         )
 
+    async def allowance(self) -> Allowance | None:
+        """What this key may still ask; None where the server does not tell, or does not count.
+
+        Raises:
+            Unreachable: no connection, or none that lasted.
+        """
+        try:
+            usage, _ = await self._send("GET", "v1/usage", _object("the caller's usage"))
+        except (Refused, ProtocolError):
+            # It is no part of the protocol: most servers have none.
+            return None
+        return Allowance.read(usage)
+
     async def _speaks_binary(self) -> bool:
         try:
             server, _ = await self._send("GET", "v2", _object("the server's metadata"))
@@ -290,7 +305,7 @@ class HttpVictim:
         sentence = f"{self._url} answered {status}: {said}" + (f" ({hint})" if hint else "")
         if status == httpx.codes.TOO_MANY_REQUESTS:
             wait = "" if after_s is None else f" (try again in {after_s:.0f} s with --resume)"
-            return OverBudget(sentence + wait, status=status)
+            return OverBudget(sentence + wait, status=status, after_s=after_s)
         return Refused(sentence, status=status)
 
     def _entered(self) -> v2.ModelSignature:

@@ -1,13 +1,37 @@
-"""What was sent: one line ``start count`` per request, written before it leaves."""
+"""What was sent: one line ``start count milliseconds`` per request, written before it leaves.
+
+``milliseconds`` is Unix time. A line that ends in ``=`` was not sent: its images had answers, at
+other positions, and those were written down again.
+"""
 
 from __future__ import annotations
 
+import itertools
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from attack_client.appending import append
 from attack_client.errors import TransferSetError
 
-__all__ = ["Journal"]
+__all__ = ["PAUSE_S", "Journal"]
+
+PAUSE_S = 300.0
+"""Longer than any request waits between its attempts: a longer gap is a pause between runs."""
+
+COPIED = "="
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    start: int
+    count: int
+    at_ms: int | None
+    copied: bool
+
+    def within(self, end: int) -> int:
+        """Its samples at positions below ``end``."""
+        return max(0, min(self.start + self.count, end) - self.start)
 
 
 class Journal:
@@ -20,29 +44,63 @@ class Journal:
         path: of the file; a missing one is an empty one.
 
     Raises:
-        TransferSetError: a whole line is not ``start count``. What follows the last line end was
-            cut off by a kill and is ignored.
+        TransferSetError: a whole line is not one. What follows the last line end was cut off by a
+            kill and is ignored.
     """
 
     def __init__(self, path: Path) -> None:
         data = path.read_bytes() if path.exists() else b""
         self.size = data.rfind(b"\n") + 1
         """Bytes of whole lines."""
-        self._requests = [_request(line, path) for line in data[: self.size].splitlines()]
+        self._lines = [_line(line, path) for line in data[: self.size].splitlines()]
 
-    def add(self, descriptor: int, start: int, count: int) -> None:
-        """Write that positions ``start .. start + count`` are about to be sent."""
-        append(descriptor, f"{start} {count}\n".encode())
-        self._requests.append((start, count))
+    def add(self, descriptor: int, start: int, count: int, *, copied: bool = False) -> None:
+        """Write that positions ``start .. start + count`` are about to be sent, or are copied."""
+        line = _Line(start, count, time.time_ns() // 1_000_000, copied)
+        mark = f" {COPIED}" if copied else ""
+        append(descriptor, f"{line.start} {line.count} {line.at_ms}{mark}\n".encode())
+        self._lines.append(line)
 
     def samples(self, end: int) -> int:
         """Samples sent at positions below ``end``, each as often as it was sent."""
-        return sum(max(0, min(start + count, end) - start) for start, count in self._requests)
+        return sum(line.within(end) for line in self._lines if not line.copied)
+
+    def copied(self, end: int) -> int:
+        """Positions below ``end`` that were answered by the answer to an equal image.
+
+        A copy that a kill kept from the records may be counted twice; it was free both times.
+        """
+        return sum(line.within(end) for line in self._lines if line.copied)
+
+    def times(self, end: int) -> list[float]:
+        """When requests for positions below ``end`` were sent, Unix seconds, in order."""
+        return sorted(
+            line.at_ms / 1000
+            for line in self._lines
+            if line.at_ms is not None and not line.copied and line.start < end
+        )
+
+    def seconds(self, end: int) -> float | None:
+        """From the first request for positions below ``end`` to the last, without pauses.
+
+        None where no time is written down.
+        """
+        times = self.times(end)
+        if not times:
+            return None
+        gaps = (later - earlier for earlier, later in itertools.pairwise(times))
+        return sum(gap for gap in gaps if gap <= PAUSE_S)
 
 
-def _request(line: bytes, path: Path) -> tuple[int, int]:
+def _line(line: bytes, path: Path) -> _Line:
     try:
-        start, count = line.split()
-        return int(start), int(count)
+        start, count, *rest = line.decode().split()
+        if len(rest) > 2 or rest[1:] not in ([], [COPIED]):
+            raise ValueError(line)
+        # A theft that was begun by an earlier version has no times.
+        at_ms = int(rest[0]) if rest else None
+        return _Line(int(start), int(count), at_ms, copied=len(rest) == 2)
     except ValueError as error:
-        raise TransferSetError(f"{path} has a line that is not 'start count'") from error
+        raise TransferSetError(
+            f"{path} has a line that is not 'start count milliseconds'"
+        ) from error

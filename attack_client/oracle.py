@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.contract import BlackBox
-from attack_client.errors import BudgetExhausted, TransferSetError
+from attack_client.allowance import Allowance
+from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
+from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
+from attack_client.known_answers import KnownAnswers
 from attack_client.transfer_set import TransferSet
 
 __all__ = ["BudgetedOracle", "Tally", "Watch"]
@@ -26,6 +28,7 @@ class Tally:
         budget: queries it may spend.
         had: answers at hand, from this run and earlier ones.
         replayed: answers taken from disk, which cost nothing now.
+        copied: answers to images that were asked about at another position, which cost nothing.
         queries: answers paid for in this run.
         resent: samples sent again in this run, because an earlier attempt got no answer.
         seconds: since the run began.
@@ -34,6 +37,7 @@ class Tally:
     budget: int
     had: int = 0
     replayed: int = 0
+    copied: int = 0
     queries: int = 0
     resent: int = 0
     seconds: float = 0.0
@@ -57,6 +61,8 @@ class BudgetedOracle:
         budget: queries the attack may spend in all, earlier runs included.
         batch: images per request at most.
         concurrency: requests in flight at most.
+        repeats: ask again for an image that has an answer at another position.
+        allowance: what the key may still ask; no more is sent.
         watch: told about every request.
     """
 
@@ -68,6 +74,8 @@ class BudgetedOracle:
         budget: int,
         batch: int = 64,
         concurrency: int = 4,
+        repeats: bool = False,
+        allowance: Allowance | None = None,
         watch: Watch | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("batch", batch), ("concurrency", concurrency)):
@@ -80,7 +88,9 @@ class BudgetedOracle:
         self._slots = asyncio.Semaphore(concurrency)
         self._watch = watch
         self._failure: Exception | None = None
-        self._replayed = self._queries = self._resent = 0
+        self._replayed = self._copied = self._queries = self._resent = 0
+        self._known = None if repeats else KnownAnswers(transfer_set)
+        self._allowance = allowance
         self._began = time.monotonic()
 
     @property
@@ -93,8 +103,9 @@ class BudgetedOracle:
         """How far the theft is."""
         return Tally(
             budget=self._budget,
-            had=self._replayed + self._queries,
+            had=self._replayed + self._copied + self._queries,
             replayed=self._replayed,
+            copied=self._copied,
             queries=self._queries,
             resent=self._resent,
             seconds=time.monotonic() - self._began,
@@ -121,15 +132,39 @@ class BudgetedOracle:
         self._verify(start, images, gaps)
         self._replayed += count - sum(length for _, length in gaps)
         self._report()
-        requests = []
-        for gap, length in gaps:
-            absent = images[gap - start : gap - start + length]
-            for first in range(0, length, self._batch):
-                requests.append(self._request(gap + first, absent[first : first + self._batch]))
+        runs, copies = [*gaps], list[tuple[int, int]]()
+        if self._known is not None:
+            parts = [self._known.split(gap, _part(images, start, gap, n)) for gap, n in gaps]
+            runs = [run for asked, _ in parts for run in asked]
+            copies = [copy for _, known in parts for copy in known]
+        requests = [
+            self._request(
+                run + first, _part(images, start, run + first, min(self._batch, n - first))
+            )
+            for run, n in runs
+            for first in range(0, n, self._batch)
+        ]
         for outcome in await asyncio.gather(*requests, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
+        for position, first in copies:
+            await self._copy(position, first, _part(images, start, position, 1))
         return self._transfer_set.answers(start, count)[1]
+
+    async def _copy(self, position: int, first: int, images: NDArray[np.uint8]) -> None:
+        """Record the answer at ``first`` at ``position``, too: the image is the same."""
+        if self._transfer_set.missing(first, 1):
+            # Another task of the attack still waits for it.
+            await self._request(position, images)
+            return
+        _, answers = self._transfer_set.answers(first, 1)
+        maps = None
+        if self._transfer_set.provenance.maps is not None:
+            maps = self._transfer_set.maps(first, 1)
+        self._transfer_set.note_copied(position, 1)
+        await asyncio.to_thread(self._transfer_set.append, position, images, answers, maps)
+        self._copied += 1
+        self._report()
 
     async def _request(self, start: int, images: NDArray[np.uint8]) -> None:
         attempts = 1
@@ -143,22 +178,34 @@ class BudgetedOracle:
         async with self._slots:
             if self._failure is not None:
                 raise self._failure
+            if self._allowance is not None:
+                self._allowance.spend(len(images))
             try:
                 # The same images at the same position are the same request, before and after a
                 # kill; asking twice for one image at two positions is two.
                 key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
                 self._transfer_set.note_sent(start, len(images))
-                reply = await self._victim.query(images, key=str(key), resending=resending)
+                reply = await self._answer(images, str(key), resending)
                 while attempts < reply.sends:
                     resending()
+                maps = reply.attributions if isinstance(reply, ExplainedReply) else None
                 await asyncio.to_thread(
-                    self._transfer_set.append, start, images, reply.probabilities
+                    self._transfer_set.append, start, images, reply.probabilities, maps
                 )
             except Exception as error:
                 self._failure = error
                 raise
         self._queries += len(images)
         self._report()
+
+    async def _answer(
+        self, images: NDArray[np.uint8], key: str, resending: Callable[[], None]
+    ) -> Reply | ExplainedReply:
+        if self._transfer_set.provenance.maps is None:
+            return await self._victim.query(images, key=key, resending=resending)
+        if not isinstance(self._victim, Explaining):
+            raise ProtocolError(f"{self._victim!r} cannot be asked for attribution maps")
+        return await self._victim.explain(images, key=key, resending=resending)
 
     def _verify(
         self, start: int, images: NDArray[np.uint8], gaps: tuple[tuple[int, int], ...]
@@ -169,10 +216,21 @@ class BudgetedOracle:
             if not np.array_equal(recorded, images[position - start : gap - start]):
                 raise TransferSetError(
                     f"{self._transfer_set.path} holds answers to other images between positions "
-                    f"{position} and {gap - 1}: it was made from another pool or seed"
+                    f"{position} and {gap - 1}: it was made from another pool or seed, or by an "
+                    "attack that trains a clone on another kind of machine"
                 )
             position = gap + length
 
     def _report(self) -> None:
         if self._watch is not None:
             self._watch(self.tally)
+
+
+def _part(images: NDArray[np.uint8], start: int, position: int, count: int) -> NDArray[np.uint8]:
+    """Those of ``images``, whose first is at ``start``, from ``position`` on."""
+    return images[position - start : position - start + count]
+
+
+def _batches(count: int, batch: int) -> Iterator[tuple[int, int]]:
+    """``(first, size)`` of pieces of at most ``batch``."""
+    return ((first, min(batch, count - first)) for first in range(0, count, batch))

@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from attack_client.clone import CloneRecipe, build_clone
 from attack_client.errors import AttackError
 from attack_client.reference import split_seed_of
 from models.card import Card, Normalisation
 
-__all__ = ["check_clone", "check_holdout", "choose_split_seed"]
+__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed", "in_epochs"]
+
+
+def in_epochs(recipe: CloneRecipe, per_epoch: int | None) -> CloneRecipe:
+    """``recipe`` for an attack with ``per_epoch`` new images in every epoch.
+
+    Raises:
+        AttackError: it holds out answers to choose an epoch by.
+    """
+    if per_epoch is None:
+        return recipe
+    try:
+        return replace(recipe, per_epoch=per_epoch)
+    except ValueError as error:
+        raise AttackError(str(error)) from error
+
+
+def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool = False) -> None:
+    """Refuse budgets that are no whole number of epochs, where every epoch has its own images.
+
+    Args:
+        recipe: of the clones.
+        budgets: in queries.
+        adapted: whether add-ons stand between what is asked and what is learnt from.
+
+    Raises:
+        AttackError: names the first such budget; or the answers are not learnt from as they came.
+    """
+    if recipe.per_epoch is not None:
+        if adapted:
+            raise AttackError(
+                "add-ons change which answers there are, and an attack with new images in every "
+                "epoch counts on them: leave out the add-ons, or per_epoch"
+            )
+        for budget in budgets:
+            if budget % recipe.per_epoch:
+                raise AttackError(
+                    f"a budget of {budget} queries is no whole number of epochs of "
+                    f"{recipe.per_epoch} new images: choose another --budget or per_epoch"
+                )
 
 
 def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:

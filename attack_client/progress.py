@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from attack_client.oracle import Tally, Watch
-from models.training.progress import StatusColumn
+from models.training.progress import Reporter, RichReporter, StatusColumn
 
-__all__ = ["watch_queries", "watch_theft"]
+__all__ = ["progress_of", "watch_queries", "watch_theft"]
 
 
 @contextmanager
@@ -46,6 +46,14 @@ def watch_queries(console: Console, description: str) -> Iterator[Callable[[int,
         yield lambda done, total: bar.update(task, total=total, completed=done)
 
 
+def progress_of(description: str, console: Console) -> Reporter | None:
+    """A live bar; a log file is spared a line per epoch of every clone."""
+    if console.is_terminal:
+        return RichReporter(description, console=console)
+    console.print(description)
+    return None
+
+
 def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -69,6 +77,8 @@ def _sentence(tally: Tally) -> str:
     parts = [f"{tally.queries:,} queries in {tally.seconds:.1f} s ({_rate(tally)}/s)"]
     if tally.replayed:
         parts.append(f"{tally.replayed:,} answers were on disk already")
+    if tally.copied:
+        parts.append(f"{tally.copied:,} images were asked about before")
     if tally.resent:
         parts.append(f"{tally.resent:,} samples were sent again")
     return ", ".join(parts)

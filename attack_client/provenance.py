@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from attack_client.contract import Attack, Pool, VictimFacts
-from attack_client.errors import TransferSetError
+from attack_client.errors import ProtocolError, TransferSetError
 
 __all__ = ["Provenance"]
 
@@ -27,6 +27,7 @@ class Provenance(BaseModel):
         model: the victim's name there.
         shape: ``(C, H, W)`` of the images asked about.
         classes: number of probabilities K.
+        maps: ``(h, w)`` of the attribution maps kept beside the probabilities; None keeps none.
         pool: name of the surrogate pool.
         pool_sha256: of the pool's images: another pool of that name is noticed.
         attack: the kind of attack.
@@ -41,6 +42,7 @@ class Provenance(BaseModel):
     model: str
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     classes: PositiveInt
+    maps: tuple[PositiveInt, PositiveInt] | None = None
     pool: str
     pool_sha256: str
     attack: str
@@ -48,13 +50,23 @@ class Provenance(BaseModel):
 
     @classmethod
     def of(cls, facts: VictimFacts, pool: Pool, attack: Attack) -> Self:
-        """A new theft, under its own random id."""
+        """A new theft, under its own random id.
+
+        Raises:
+            ProtocolError: the attack wants maps, and the victim has none.
+        """
+        if attack.explains and facts.maps is None:
+            raise ProtocolError(
+                f"the model {facts.model!r} at {facts.url} announces no maps, which attack "
+                f"{attack.kind!r} learns from"
+            )
         return cls(
             id=uuid.uuid4(),
             url=facts.url,
             model=facts.model,
             shape=facts.shape,
             classes=facts.classes,
+            maps=facts.maps if attack.explains else None,
             pool=pool.name,
             pool_sha256=hashlib.sha256(np.ascontiguousarray(pool.images).data).hexdigest(),
             attack=attack.kind,
@@ -83,7 +95,8 @@ class Provenance(BaseModel):
         """To ``path``, whole or not at all."""
         temporary = path.with_name(path.name + ".tmp")
         with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=2) + "\n")
+            # A set without maps is written as it was before there were any.
+            file.write(self.model_dump_json(indent=2, exclude_none=True) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

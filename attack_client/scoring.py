@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from dataclasses import dataclass
 
@@ -11,7 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attack_client.clone import CloneRecipe, train_clone
+from attack_client.adaptive.contract import PLAIN, Harvest, Tuition
+from attack_client.calibration import accuracy_by_class, calibration_error
+from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
 from attack_client.honest import Honest
 from attack_client.predictions import agreement, predict
 from attack_client.reference import Reference
@@ -20,7 +22,7 @@ from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
 from models.training.progress import Reporter
 
-__all__ = ["CloneCache", "Examination", "clone_seed", "score", "train_and_score"]
+__all__ = ["Examination", "clone_seed", "score", "train_and_score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -32,56 +34,14 @@ class Examination:
         honest: what honest callers are served, where it was measured.
         reference: the plain model, where it is known.
         defense: what the victim is defended by, where it is known.
+        price_per_thousand: of a thousand queries, where it is known.
     """
 
     test: TestSet
     honest: Honest | None = None
     reference: Reference | None = None
     defense: str | None = None
-
-
-class CloneCache:
-    """Clones by what they were trained on, kept in memory: equal answers make equal clones.
-
-    Defenses that keep the top-1 leave the hard labels as they were, so a table of defenses holds
-    many clones that are the same one.
-    """
-
-    def __init__(self) -> None:
-        self._clones: dict[str, nn.Module] = {}
-
-    def __len__(self) -> int:
-        """Distinct clones trained so far."""
-        return len(self._clones)
-
-    def train(
-        self,
-        images: NDArray[np.uint8],
-        targets: NDArray[np.float32] | NDArray[np.int64],
-        *,
-        classes: int,
-        recipe: CloneRecipe,
-        seed: int,
-        device: torch.device | str,
-        reporter: Reporter | None,
-    ) -> nn.Module:
-        """As ``train_clone``, unless that was done already."""
-        digest = hashlib.sha256(repr((recipe, seed, classes, str(device))).encode())
-        for array in (images, targets):
-            digest.update(f"{array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        key = digest.hexdigest()
-        if key not in self._clones:
-            self._clones[key] = train_clone(
-                images,
-                targets,
-                classes=classes,
-                recipe=recipe,
-                seed=seed,
-                device=device,
-                reporter=reporter,
-            )
-        return self._clones[key]
+    price_per_thousand: float | None = None
 
 
 def train_and_score(
@@ -95,6 +55,9 @@ def train_and_score(
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
     cache: CloneCache | None = None,
+    harvest: Harvest | None = None,
+    tuition: Tuition = PLAIN,
+    attack: str | None = None,
 ) -> Row:
     """Train a clone on the first ``budget`` answers of ``stolen`` and measure it.
 
@@ -109,20 +72,26 @@ def train_and_score(
         device: where to train.
         reporter: told of the training.
         cache: shared by the rows of a table, so that no clone is trained twice.
+        harvest: what add-ons made of that prefix, where there are any.
+        tuition: how the clone learns, where add-ons change it.
+        attack: what the row calls the attack, where its kind does not say enough.
 
     Raises:
         TransferSetError: there are fewer answers than ``budget``.
         ModelsError: the clone cannot be built or trained.
     """
     images, answers = stolen.prefix(budget)
-    clone = (CloneCache() if cache is None else cache).train(
-        images,
-        _targets(answers, labels),
+    harvest = Harvest.of(images, answers) if harvest is None else harvest
+    cache = CloneCache() if cache is None else cache
+    clone = cache.train(
+        harvest.images,
+        _targets(harvest, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
         seed=clone_seed(seed),
         device=device,
         reporter=reporter,
+        tuition=tuition,
     )
     return score(
         clone,
@@ -133,6 +102,8 @@ def train_and_score(
         examination=examination,
         seed=seed,
         device=device,
+        attack=attack,
+        training_seconds=cache.seconds,
     )
 
 
@@ -152,6 +123,7 @@ def score(
     seed: int,
     device: torch.device | str = "cpu",
     attack: str | None = None,
+    training_seconds: float | None = None,
 ) -> Row:
     """Measure a trained clone.
 
@@ -165,8 +137,10 @@ def score(
         seed: of the attack.
         device: where the clone is.
         attack: what the row calls the attack, where its kind does not say enough.
+        training_seconds: what the clone took to train, where it was trained for this row.
     """
     budget = len(images)
+    price = examination.price_per_thousand
     test, honest, reference = examination.test, examination.honest, examination.reference
     said = predict(clone, test.images, device=device)
     clone_accuracy = agreement(said, test.labels)
@@ -196,16 +170,29 @@ def score(
         relative_accuracy=clone_accuracy / victim_accuracy if victim_accuracy else None,
         fidelity=None if plain is None else agreement(said, hard_labels(plain)),
         fidelity_served=None if served is None else agreement(said, hard_labels(served)),
+        class_accuracy=accuracy_by_class(said, test.labels),
+        victim_class_accuracy=None if plain is None else accuracy_by_class(plain, test.labels),
+        clone_ece=calibration_error(said, test.labels),
+        victim_ece=None if plain is None else calibration_error(plain, test.labels),
+        served_ece=None if served is None else calibration_error(served, test.labels),
+        theft_seconds=stolen.seconds(budget),
+        training_seconds=training_seconds,
+        cost=None if price is None else price * stolen.paid(budget) / 1000,
     )
 
 
-def _targets(
-    answers: NDArray[np.float32], labels: Labels
-) -> NDArray[np.float32] | NDArray[np.int64]:
-    """What the clone learns; one-hot answers are labels, whatever they are called."""
-    if labels == "hard" or bool((answers.max(axis=1) == 1.0).all()):
-        return hard_labels(answers)
-    return answers
+def _targets(harvest: Harvest, labels: Labels) -> NDArray[np.float32] | NDArray[np.int64]:
+    """What the clone learns; one-hot answers are labels, whatever they are called.
+
+    Cross-entropy is linear in its targets, so what counts for less is a target below 1.
+    """
+    answers, weights = harvest.answers, harvest.weights
+    hard = labels == "hard" or bool((answers.max(axis=1) == 1.0).all())
+    if bool((weights == 1.0).all()):
+        return hard_labels(answers) if hard else answers
+    if hard:
+        answers = np.eye(answers.shape[1], dtype=np.float32)[hard_labels(answers)]
+    return answers * weights[:, np.newaxis]
 
 
 def _distinct(images: NDArray[np.uint8]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from attack_client.contract import Attack, BlackBox, Pool
 from attack_client.errors import PoolError
+from attack_client.http_victim import HttpVictim
 from attack_client.oracle import BudgetedOracle, Watch
 from attack_client.provenance import Provenance
 from attack_client.transfer_set import TransferSet
@@ -67,6 +68,8 @@ async def steal(
             budget=budget,
             batch=batch,
             concurrency=concurrency,
+            repeats=attack.repeats,
+            allowance=await victim.allowance() if isinstance(victim, HttpVictim) else None,
             watch=watch,
         )
         try:

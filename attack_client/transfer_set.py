@@ -4,7 +4,7 @@ A directory of three files::
 
     meta.json     what this theft is; written once, checked whenever it goes on
     records.bin   the answers, one checked record per request (see ``records``)
-    sent.log      one line ``start count`` per request, written before it is sent
+    sent.log      one line per request, written before it is sent (see ``journal``)
 
 An answer counts as had once its record is on disk. Whatever ``sent.log`` holds beyond
 ``records.bin`` was sent again, or in flight at a kill: it may have been charged for nothing.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,6 +26,7 @@ from attack_client import records
 from attack_client.appending import append, open_for_appending
 from attack_client.errors import TransferSetError, TransferSetExists
 from attack_client.journal import Journal
+from attack_client.positions import Positions
 from attack_client.provenance import Provenance
 
 __all__ = ["TransferSet", "hard_labels"]
@@ -32,6 +34,8 @@ __all__ = ["TransferSet", "hard_labels"]
 META = "meta.json"
 RECORDS = "records.bin"
 SENT = "sent.log"
+
+_Record = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]
 
 
 def hard_labels(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -48,6 +52,7 @@ class TransferSet:
         path: the directory.
         provenance: what this theft is.
         repaired: bytes of a torn last record that ``resume`` cut off.
+        torn: bytes of a torn last record that are still there, or are being written just now.
     """
 
     def __init__(self, path: Path, provenance: Provenance, descriptor: int, journal: int) -> None:
@@ -55,13 +60,14 @@ class TransferSet:
         self.path = path
         self.provenance = provenance
         self.repaired = 0
-        self._layout = records.Layout(shape=provenance.shape, classes=provenance.classes)
+        self.torn = 0
+        self._layout = records.Layout(
+            shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
+        )
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
-        self._entries: list[records.Entry] = []
-        self._where = np.full(1024, -1, dtype=np.int64)
-        self._recorded = 0
+        self._positions = Positions()
         self._sent = Journal(path / SENT)
 
     @staticmethod
@@ -165,15 +171,21 @@ class TransferSet:
         return transfer_set
 
     def append(
-        self, start: int, images: NDArray[np.uint8], probabilities: NDArray[np.float32]
+        self,
+        start: int,
+        images: NDArray[np.uint8],
+        probabilities: NDArray[np.float32],
+        maps: NDArray[np.float32] | None = None,
     ) -> None:
         """Record the answers to ``images`` at positions ``start ..``; returns once on disk.
+
+        Maps ``(n, h, w)`` go with them where this set keeps maps, and only there.
 
         Raises:
             TransferSetError: something is recorded there already, the shapes are wrong, or the
                 disk refuses.
         """
-        record = records.encode(self._layout, start, images, probabilities)
+        record = records.encode(self._layout, start, images, probabilities, maps)
         with self._lock:
             if self._journal < 0:
                 raise TransferSetError(f"{self.path} is not open for writing")
@@ -188,21 +200,25 @@ class TransferSet:
                 raise TransferSetError(
                     f"cannot write {self.path / RECORDS}: {error.strerror}"
                 ) from error
-            self._index(entry)
+            self._positions.add(entry)
 
     def note_sent(self, start: int, count: int) -> None:
         """Journal that positions ``start .. start + count`` are about to be sent."""
         with self._lock:
             self._sent.add(self._journal, start, count)
 
+    def note_copied(self, start: int, count: int) -> None:
+        """Journal that positions ``start .. start + count`` are answered from disk."""
+        with self._lock:
+            self._sent.add(self._journal, start, count, copied=True)
+
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` within a range that have no answer yet, in order."""
-        absent = np.ones(count, dtype=np.int8)
-        known = self._where[start : start + count]
-        absent[: len(known)] = known < 0
-        edges = np.flatnonzero(np.diff(absent, prepend=0, append=0))
-        runs = edges.reshape(-1, 2)
-        return tuple((start + int(first), int(last - first)) for first, last in runs)
+        return self._positions.missing(start, count)
+
+    def runs(self) -> tuple[tuple[int, int], ...]:
+        """The runs ``(start, count)`` of positions that have answers, in order."""
+        return self._positions.runs()
 
     def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
@@ -210,22 +226,25 @@ class TransferSet:
         Raises:
             TransferSetError: some of them have no answer.
         """
-        gaps = self.missing(start, count)
-        if gaps:
-            raise TransferSetError(
-                f"{self.path} has no answer at position {gaps[0][0]}: "
-                f"{start + count} were asked for, {self.recorded} are there"
-            )
         images = np.empty((count, *self._layout.shape), dtype=np.uint8)
         probabilities = np.empty((count, self._layout.classes), dtype=np.float32)
-        for number in np.unique(self._where[start : start + count]):
-            entry = self._entries[number]
-            asked, said = records.read(self._layout, self._descriptor, entry)
-            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
-            here = slice(first - entry.start, last - entry.start)
-            images[first - start : last - start] = asked[here]
-            probabilities[first - start : last - start] = said[here]
+        for there, here, (asked, said, _) in self._parts(start, count):
+            images[there], probabilities[there] = asked[here], said[here]
         return images, probabilities
+
+    def maps(self, start: int, count: int) -> NDArray[np.float32]:
+        """Attribution maps ``(count, h, w)`` in order of position.
+
+        Raises:
+            TransferSetError: some of them have no answer, or this set keeps no maps.
+        """
+        if self._layout.maps is None:
+            raise TransferSetError(f"{self.path} keeps no attribution maps")
+        found = np.empty((count, *self._layout.maps), dtype=np.float32)
+        for there, here, (_, _, maps) in self._parts(start, count):
+            assert maps is not None
+            found[there] = maps[here]
+        return found
 
     def prefix(self, budget: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """The first ``budget`` images and answers: what a smaller theft would have had."""
@@ -234,18 +253,31 @@ class TransferSet:
     @property
     def recorded(self) -> int:
         """Answers on disk."""
-        return self._recorded
+        return self._positions.recorded
 
     @property
     def complete(self) -> int:
         """The longest prefix without a gap: every budget up to it can be evaluated."""
-        gaps = self.missing(0, len(self._where) + 1)
-        return gaps[0][0]
+        return self._positions.missing(0, self._positions.end + 1)[0][0]
 
     def sent(self, budget: int | None = None) -> int:
         """Samples sent for the first ``budget`` positions, again and in vain included."""
-        end = len(self._where) if budget is None else budget
-        return max(self._sent.samples(end), int((self._where[:end] >= 0).sum()))
+        end = self._positions.end if budget is None else budget
+        answered = self._positions.count(end)
+        return max(self._sent.samples(end), answered - self._sent.copied(end))
+
+    def paid(self, budget: int) -> int:
+        """Of the first ``budget`` answers, those that were asked for and not copied."""
+        return budget - min(budget, self._sent.copied(budget))
+
+    def seconds(self, budget: int) -> float | None:
+        """How long the first ``budget`` positions took to ask, pauses left out, if it is known."""
+        return self._sent.seconds(budget)
+
+    def asked_at(self) -> tuple[float, float] | None:
+        """When the first and the last request were sent, Unix seconds, if it is known."""
+        times = self._sent.times(self._positions.end)
+        return (times[0], times[-1]) if times else None
 
     def close(self) -> None:
         """Release the files and the lock; does nothing the second time."""
@@ -266,6 +298,20 @@ class TransferSet:
     ) -> None:
         self.close()
 
+    def _parts(self, start: int, count: int) -> Iterator[tuple[slice, slice, _Record]]:
+        """The records that hold a range: where each lies in it, which part of it, and itself."""
+        gaps = self.missing(start, count)
+        if gaps:
+            raise TransferSetError(
+                f"{self.path} has no answer at position {gaps[0][0]}: "
+                f"{start + count} were asked for, {self.recorded} are there"
+            )
+        for entry in self._positions.entries(start, count):
+            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
+            here = slice(first - entry.start, last - entry.start)
+            record = records.read(self._layout, self._descriptor, entry)
+            yield slice(first - start, last - start), here, record
+
     @staticmethod
     def _open(path: Path) -> tuple[int, int]:
         """Descriptors of ``records.bin``, locked, and ``sent.log``."""
@@ -281,25 +327,17 @@ class TransferSet:
         entries, end = records.scan(self._layout, path)
         for entry in entries:
             self._refuse_overlap(entry)
-            self._index(entry)
+            self._positions.add(entry)
+        self.torn = max(0, os.fstat(self._descriptor).st_size - end)
         if repair:
+            self.torn = 0
             self.repaired = os.fstat(self._descriptor).st_size - end
             os.ftruncate(self._descriptor, end)
             os.ftruncate(self._journal, self._sent.size)
 
     def _refuse_overlap(self, entry: records.Entry) -> None:
-        if (self._where[entry.start : entry.start + entry.count] >= 0).any():
+        if self._positions.taken(entry):
             raise TransferSetError(
                 f"{self.path} has answers at positions {entry.start} to "
                 f"{entry.start + entry.count - 1} twice"
             )
-
-    def _index(self, entry: records.Entry) -> None:
-        end = entry.start + entry.count
-        if end > len(self._where):
-            grown = np.full(max(end, 2 * len(self._where)), -1, dtype=np.int64)
-            grown[: len(self._where)] = self._where
-            self._where = grown
-        self._where[entry.start : end] = len(self._entries)
-        self._entries.append(entry)
-        self._recorded += entry.count

@@ -1,4 +1,4 @@
-"""Bar charts of ratios."""
+"""Bar charts: of ratios on a logarithmic axis, of shares on a linear one."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Bar:
     value: float
 
 
-def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str) -> None:
-    """Save horizontal bars on a logarithmic axis, each with its figure at its end."""
+def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str, logarithmic: bool = True) -> None:
+    """Save horizontal bars, each with its figure at its end; a logarithmic axis marks 1."""
     names = list(dict.fromkeys(bar.name for bar in bars))
     series = list(dict.fromkeys(bar.series for bar in bars))
     figure = Figure(figsize=(8.0, 0.8 + 0.42 * len(names)), layout="constrained")
@@ -41,9 +41,11 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str) -> None:
         axes.bar_label(drawn, fmt="%.3g", padding=2, fontsize=7)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.set_xlim(right=1.5 * max(bar.value for bar in bars))
-    axes.axvline(1.0, color="grey", linewidth=0.8)
+    longest = max(bar.value for bar in bars)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.axvline(1.0, color="grey", linewidth=0.8)
+    axes.set_xlim(right=(1.5 if logarithmic else 1.35) * longest)
     axes.set_xlabel(axis)
     axes.legend(loc="lower right", fontsize=8)
     figure.savefig(path, dpi=150)

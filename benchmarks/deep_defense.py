@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from attack_client.clone import CloneRecipe, train_clone
-from benchmarks.envelope import Row, write
+from benchmarks.bars import Bar, draw_bars
+from benchmarks.envelope import IMAGES, Row, write
 from defenses.contract import Answers, Queries
 from defenses.deep_defense import DeepDefenseProbabilities
 from defenses.deep_defense_layers import most_sensitive, sensitivity
@@ -75,7 +76,7 @@ def cost(
         single.append(1e3 * seconds(partial(answer, full, one)))
     # The first repetition pays for what is only done once.
     fast, slow = median(batched[1:]), median(single[1:])
-    workload = f"lenet-28x28-cpu-{low_rank.plan.steps}-steps"
+    workload = f"lenet-28x28-cpu-{low_rank.misdirection.plan.steps}-steps"
     subjects = ("full, one at a time", "low-rank, batch of 32")
     return [
         Row(BENCHMARK, workload, subjects[0], "time", slow, "ms of CPU per query"),
@@ -102,6 +103,14 @@ def theft(
         rows.append(Row(BENCHMARK, workload, subject, "share", value, "of test images"))
         sys.stderr.write(f"{subject}: {value:.4f}\n")
     return rows
+
+
+def picture(rows: Sequence[Row], path: Path) -> None:
+    """A bar for each clone."""
+    shares = [row for row in rows if row.unit == "of test images"]
+    queries = shares[0].workload.rpartition("-")[2]
+    bars = [Bar(row.subject, f"clone of {queries} answers", 100 * row.value) for row in shares]
+    draw_bars(bars, path, axis="accuracy of the clone, percent", logarithmic=False)
 
 
 @click.command()
@@ -148,6 +157,8 @@ def main(bundle: Path, data_root: Path | None, budget: int, presentations: int, 
     command = ["python", "-m", "benchmarks.deep_defense", str(bundle)]
     command += ["--queries", str(budget), "--presentations", str(presentations)]
     write(name, command, rows)
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    picture(rows, IMAGES / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -51,15 +51,21 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def write(
-    name: str, command: Sequence[str], rows: Sequence[Row], *, folder: Path = RESULTS
+    name: str,
+    command: Sequence[str],
+    rows: Sequence[Row],
+    *,
+    folder: Path = RESULTS,
+    notes: Sequence[str] = (),
 ) -> Path:
-    """Write ``NAME.json`` into ``folder`` and print the rows."""
+    """Write ``NAME.json`` into ``folder`` and print the rows and the notes, which are sentences."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     document = {
         "schema": 1,
         "command": list(command),
         "environment": describe_environment(),
+        **({"notes": list(notes)} if notes else {}),
         "rows": [asdict(row) for row in rows],
     }
     path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -69,4 +75,6 @@ def write(
             f"{row.workload:32} {row.subject:28} {row.metric:12} "
             f"{row.value:12.3f} {row.unit}{against}\n"
         )
+    for note in notes:
+        sys.stdout.write(f"{note}\n")
     return path

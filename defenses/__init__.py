@@ -6,6 +6,7 @@ from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain, Outcome
 from defenses.contract import Answers, Defense, Interpret, Material, Output, Queries, Stage
 from defenses.deep_defense import DeepDefenseProbabilities
+from defenses.deep_defense_maps import DeepDefense, DeepDefenseMaps
 from defenses.errors import (
     DefenseError,
     MissingRole,
@@ -30,6 +31,8 @@ __all__ = [
     "AdaptiveMisinformation",
     "Answers",
     "Chain",
+    "DeepDefense",
+    "DeepDefenseMaps",
     "DeepDefenseProbabilities",
     "Defense",
     "DefenseError",

@@ -39,11 +39,14 @@ class Outcome:
         answers: what may leave; rows marked in ``failed`` are uniform and must not.
         failed: ``(B,)`` bool, on the device of the answers: rows that broke an invariant.
         seconds: what each link took, in the order of the links; 0.0 for a link not reached.
+        moved: ``(B, links)`` L1 distance between what each link was given and what it returned; 0
+            for a link not reached, and without meaning in rows marked in ``failed``.
     """
 
     answers: Answers
     failed: Tensor
     seconds: tuple[float, ...]
+    moved: Tensor
 
 
 class Chain:
@@ -116,9 +119,10 @@ class Chain:
         failed = _broken(answers, queries)
         answers = _blank(answers, failed)
         top = top1(answers.probabilities)
+        moved = torch.zeros(len(victim), len(self._links), device=victim.device)
         watch = Stopwatch(victim.device)
         watch.mark()
-        for link in self._links:
+        for place, link in enumerate(self._links):
             try:
                 returned = link.apply(queries, answers)
                 _require_shape(returned, queries)
@@ -133,10 +137,13 @@ class Chain:
             after = top1(returned.probabilities)
             if link.keeps_top1:
                 failed = failed | (after != top)
-            answers, top = _blank(returned, failed), after
+            given, top = answers.probabilities, after
+            answers = _blank(returned, failed)
             watch.mark()
+            moved[:, place] = (answers.probabilities - given).abs().sum(dim=1)
         laps = watch.laps()
-        return Outcome(answers, failed, laps + (0.0,) * (len(self._links) - len(laps)))
+        laps += (0.0,) * (len(self._links) - len(laps))
+        return Outcome(answers, failed, laps, moved)
 
     def __len__(self) -> int:
         return len(self._links)
@@ -147,7 +154,8 @@ class Chain:
 
 def _nothing(victim: Tensor, *, links: int) -> Outcome:
     failed = torch.zeros(0, dtype=torch.bool, device=victim.device)
-    return Outcome(Answers(victim.clone()), failed, (0.0,) * links)
+    moved = torch.zeros(0, links, device=victim.device)
+    return Outcome(Answers(victim.clone()), failed, (0.0,) * links, moved)
 
 
 def _uniform(victim: Tensor) -> Tensor:

@@ -89,7 +89,8 @@ class Defense(ABC):
     """One link of a chain. A plug-in author writes ``apply``; the chain owns the rest.
 
     Keyword-only constructor parameters are the options an operator may write in the
-    configuration; parameters named after a role in ``roles`` receive that network.
+    configuration; parameters named after a role in ``roles`` receive that network, and
+    ``interpreter`` the operator's, where it ``interprets``.
     A constructor validates and stores, and raises ``OptionError`` naming the parameter.
 
     A defense is a pure function of ``Queries`` and ``Answers``, row by row, with O(1) state, unless
@@ -104,6 +105,10 @@ class Defense(ABC):
 
     roles: ClassVar[tuple[str, ...]] = ()
     """Networks that the constructor can be given; ``needs`` says which it must be given."""
+
+    interprets: ClassVar[bool] = False
+    """Whether it changes maps: its constructor is given the operator's ``interpreter``, and nobody
+    can have it who serves no explanations."""
 
     looked_up: ClassVar[tuple[str, ...]] = ()
     """Options that ``resolve`` turns into constructor parameters, being none themselves.

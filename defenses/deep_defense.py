@@ -4,34 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from defenses.contract import Answers, Defense, Material, Queries, Stage
-from defenses.deep_defense_factors import Factors
-from defenses.deep_defense_layers import candidates, grouped, most_sensitive
-from defenses.deep_defense_objective import Goal, Observed
-from defenses.deep_defense_promise import as_it_leaves, keeps_order
-from defenses.deep_defense_search import Found, Plan, search
-from defenses.deep_defense_weights import Weights
+from defenses.deep_defense_layers import candidates, most_sensitive
+from defenses.deep_defense_misdirection import Form, Misdirection
+from defenses.deep_defense_search import Plan
 from defenses.errors import OptionError
 from defenses.options import coerce
 from models.simplex import one_hot, top1
 
-__all__ = ["DeepDefenseProbabilities", "Form"]
-
-Form = Literal["low-rank", "full"]
-"""Factors of what is added to each chosen layer, or a whole copy of it, for each query."""
+__all__ = ["DeepDefenseProbabilities"]
 
 VICTIM = "victim"
-
-LANES = 32
-"""Queries optimised side by side at most: bounds memory, never an answer."""
-
-FLOATS = 2**24
-"""Numbers of weights held for queries side by side in the full form."""
 
 
 class DeepDefenseProbabilities(Defense):
@@ -115,51 +103,53 @@ class DeepDefenseProbabilities(Defense):
         _require("rank", rank, 1 <= rank <= 64, "between 1 and 64")
         if weights not in ("low-rank", "full"):
             raise OptionError("weights", f"must be low-rank or full, not {weights!r}")
-        self._groups = _checked_layers(victim, layers)
-        self._victim = victim
-        self.layers, self.k, self.alpha = layers, k, alpha
-        self.plan = Plan(steps, rate, noise, turned, early_stop)
-        self.order_weight, self.lead, self.decoy = order_weight, lead, decoy
-        self.weights: Form = weights
-        self.rank = rank
+        _check_layers(victim, layers)
+        self.misdirection = Misdirection(
+            victim=victim,
+            layers=layers,
+            k=k,
+            alpha=alpha,
+            order_weight=order_weight,
+            lead=lead,
+            decoy=decoy,
+            plan=Plan(steps, rate, noise, turned, early_stop),
+            weights=weights,
+            rank=rank,
+        )
         self.timing_leak = early_stop > 0.0
 
     def apply(self, queries: Queries, answers: Answers) -> Answers:
         """What the misdirection networks say ``(B, K)``; no earlier link's answer is looked at."""
         if queries.victim.shape[0] == 0:
             return answers
-        every = torch.arange(len(queries.seeds), device=queries.seeds.device)
-        with torch.inference_mode(mode=False), torch.no_grad():
-            found = [
-                self._search(queries.images[rows], queries.victim[rows], queries.seeds[rows])
-                for rows in torch.split(every, self._lanes())
-            ]
+        found = self.misdirection.find(queries.images, queries.victim, queries.seeds)
         label = one_hot(top1(queries.victim), queries.victim.shape[1])
-        said = torch.cat([part.answers for part in found])
-        good = torch.cat([part.good for part in found])
-        return replace(answers, probabilities=torch.where(good[:, None], said, label))
+        said = torch.where(found.good[:, None], found.answers, label)
+        return replace(answers, probabilities=said, attributions=found.maps)
 
     def check(self, classes: int) -> None:
         """Refuse a k above ``classes``."""
-        if self.k > classes:
-            raise OptionError("k", f"must be at most the {classes} classes, not {self.k}")
+        k = self.misdirection.k
+        if k > classes:
+            raise OptionError("k", f"must be at most the {classes} classes, not {k}")
 
     def options(self) -> dict[str, Any]:
         """Every option in effect; the layers however they were chosen."""
+        used, plan = self.misdirection, self.misdirection.plan
         return {
-            "layers": self.layers,
-            "k": self.k,
-            "steps": self.plan.steps,
-            "rate": self.plan.rate,
-            "noise": self.plan.noise,
-            "alpha": self.alpha,
-            "order_weight": self.order_weight,
-            "lead": self.lead,
-            "turned": self.plan.turned,
-            "decoy": self.decoy,
-            "weights": self.weights,
-            "rank": self.rank,
-            "early_stop": self.plan.early_stop,
+            "layers": used.layers,
+            "k": used.k,
+            "steps": plan.steps,
+            "rate": plan.rate,
+            "noise": plan.noise,
+            "alpha": used.alpha,
+            "order_weight": used.order_weight,
+            "lead": used.lead,
+            "turned": plan.turned,
+            "decoy": used.decoy,
+            "weights": used.weights,
+            "rank": used.rank,
+            "early_stop": plan.early_stop,
         }
 
     @classmethod
@@ -188,45 +178,8 @@ class DeepDefenseProbabilities(Defense):
         rest = {key: value for key, value in options.items() if key != "sensitivity"}
         return {**rest, "layers": most_sensitive(card.sensitivity.layers, share)}
 
-    def _search(self, images: Tensor, victim: Tensor, seeds: Tensor) -> Found:
-        top = top1(victim)
-        form = self._form(images, top)
-        order = victim.sort(dim=1, descending=True, stable=True).indices
 
-        def verdict(seen: Observed) -> tuple[Tensor, Tensor]:
-            answers = as_it_leaves(seen.log_probabilities, top)
-            return answers, keeps_order(answers, victim, self.k)
-
-        return search(form, self._goal(order), self.plan, verdict, seeds)
-
-    def _form(self, images: Tensor, labels: Tensor) -> Factors | Weights:
-        if self.weights == "full":
-            return Weights(self._victim, groups=self._groups, images=images, labels=labels)
-        return Factors(
-            self._victim, groups=self._groups, rank=self.rank, images=images, labels=labels
-        )
-
-    def _goal(self, order: Tensor) -> Goal:
-        shares = (self.alpha, 1.0 - self.alpha) if len(self._groups) == 2 else (1.0,)
-        return Goal(
-            shares=torch.tensor(shares, dtype=torch.float64, device=order.device),
-            order=order,
-            k=self.k,
-            order_weight=self.order_weight,
-            lead=self.lead,
-            decoys=(order[:, 0] + 1) % order.shape[1] if self.decoy else None,
-            decoy_weight=self.decoy,
-        )
-
-    def _lanes(self) -> int:
-        if self.weights == "low-rank":
-            return LANES
-        parameters = dict(self._victim.named_parameters())
-        size = sum(parameters[name].numel() for name in self.layers)
-        return max(1, min(LANES, FLOATS // size))
-
-
-def _checked_layers(victim: nn.Module, layers: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+def _check_layers(victim: nn.Module, layers: tuple[str, ...]) -> None:
     offered = candidates(victim)
     if not layers or len(set(layers)) != len(layers):
         raise OptionError("layers", f"must name one weight or more, each once, not {layers!r}")
@@ -235,7 +188,6 @@ def _checked_layers(victim: nn.Module, layers: tuple[str, ...]) -> tuple[tuple[s
             raise OptionError(
                 "layers", f"there is no weight {name!r} to change: there are {', '.join(offered)}"
             )
-    return grouped(victim, layers)
 
 
 def _require(option: str, value: float, holds: bool, bounds: str) -> None:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from defenses.deep_defense_objective import Goal, Observed, Update, log_odds, objective
-from defenses.deep_defense_pass import ChangedNetwork, Met, Passed
+from defenses.deep_defense_pass import ChangedNetwork, Met, Pass
+from models.explain import GradientInterpreter
 
 __all__ = ["Factors"]
 
@@ -32,7 +33,7 @@ class Factors:
     random combinations of the rows and of the columns of the victim's own gradient at that layer,
     which for a dense layer are a and d themselves (r = 1). Their columns are scaled so that a step
     of an optimiser on C moves a layer's output as the same step on every entry of W would. The
-    lowest layer has no E: nothing below it listens.
+    lowest layer has no E: nothing below it listens, unless a map does, made of what comes back.
 
     Args:
         network: the victim, in evaluation mode; not modified.
@@ -40,6 +41,7 @@ class Factors:
         rank: r of a convolution, at least 1.
         images: ``(B, C, H, W)`` in [0, 1].
         labels: y, the victim's top-1, ``(B,)`` int64.
+        interpreter: of the network, where maps of y are made too.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class Factors:
         rank: int,
         images: Tensor,
         labels: Tensor,
+        interpreter: GradientInterpreter | None = None,
     ) -> None:
         self._groups = groups
         self._labels = labels
+        self._interpreter = interpreter
         self._weights = {
             name: value.detach().double() if value.is_floating_point() else value
             for name, value in (*network.named_parameters(), *network.named_buffers())
@@ -62,12 +66,18 @@ class Factors:
             weights=self._weights,
             chosen=[name for group in groups for name in group],
             images=images.double(),
+            interpreter=interpreter,
         )
         self._columns: dict[str, Tensor] = {}
         self._still: dict[tuple[str, str], Tensor] = {}
         self._shapes: dict[str, torch.Size] = {}
         with torch.enable_grad():
             self._look(rank)
+
+    @property
+    def maps(self) -> Tensor | None:
+        """The victim's own maps ``(B, h, w)`` float64; None where none are made."""
+        return self._maps
 
     def start(self, noise: Callable[[int], Tensor], size: float) -> Update:
         """Factors that change weights by about ``size``, relative to their root mean square.
@@ -91,7 +101,8 @@ class Factors:
             leaves = {name: value.detach().requires_grad_() for name, value in update.items()}
             seen = self.observe(leaves)
             gradient = torch.autograd.grad(objective(seen, goal).sum(), list(leaves.values()))
-        seen = Observed(seen.log_probabilities.detach(), seen.cosines.detach())
+        maps = None if seen.maps is None else seen.maps.detach()
+        seen = Observed(seen.log_probabilities.detach(), seen.cosines.detach(), maps)
         return seen, dict(zip(leaves, gradient, strict=True))
 
     def observe(self, update: Update) -> Observed:
@@ -106,8 +117,9 @@ class Factors:
                 return said
             return said + _expanded(column, _contracted(update[f"{met.name}:E"], columns))
 
-        logits, passed = self._network(change)
-        back = self._back(logits, passed, create_graph=True)
+        made = self._network(change)
+        logits = made.logits
+        back = self._back(made, create_graph=True)
         cosines = []
         for group in self._groups:
             dot, square, reference = (torch.zeros_like(logits[:, 0]) for _ in range(3))
@@ -117,7 +129,8 @@ class Factors:
                 square = square + self._inner(name, mine, mine)
                 reference = reference + self._squares[name]
             cosines.append(dot / (square * reference + TINY).sqrt())
-        return Observed(torch.log_softmax(logits, dim=1), torch.stack(cosines, dim=1))
+        maps = self._explained(made, create_graph=True)
+        return Observed(torch.log_softmax(logits, dim=1), torch.stack(cosines, dim=1), maps)
 
     def _look(self, rank: int) -> None:
         """The victim as it is: fixes V and U, and remembers its gradients."""
@@ -131,8 +144,9 @@ class Factors:
                 met.shape, dtype=columns.dtype, device=columns.device
             ).requires_grad_()
 
-        logits, passed = self._network(probe)
-        back = self._back(logits, passed, create_graph=False)
+        made = self._network(probe)
+        self._maps = self._explained(made, create_graph=False)
+        back = self._back(made, create_graph=False)
         self._reference: dict[str, tuple[Tensor, Tensor]] = {}
         self._squares: dict[str, Tensor] = {}
         self._rows: dict[str, Tensor] = {}
@@ -157,15 +171,24 @@ class Factors:
             if name in moving:
                 self._shapes[f"{name}:E"], self._lengths[f"{name}:E"] = rows.shape, lengths
 
-    def _back(
-        self, logits: Tensor, passed: dict[str, Passed], *, create_graph: bool
-    ) -> dict[str, Tensor]:
+    def _back(self, made: Pass, *, create_graph: bool) -> dict[str, Tensor]:
         """D of every chosen layer ``(B, out, P)``: the gradient of y's log-odds by its output."""
-        odds = log_odds(logits, self._labels).sum()
-        outputs = [layer.output for layer in passed.values()]
+        odds = log_odds(made.logits, self._labels).sum()
+        outputs = [layer.output for layer in made.passed.values()]
         parts = torch.autograd.grad(odds, outputs, create_graph=create_graph)
-        pairs = zip(passed.items(), parts, strict=True)
+        pairs = zip(made.passed.items(), parts, strict=True)
         return {name: layer.positions(part) for (name, layer), part in pairs}
+
+    def _explained(self, made: Pass, *, create_graph: bool) -> Tensor | None:
+        """Maps of y ``(B, h, w)`` where any are made; the graph of the pass is kept."""
+        if self._interpreter is None or made.values is None:
+            return None
+        logit = made.logits.gather(1, self._labels[:, None]).sum()
+        (gradient,) = torch.autograd.grad(
+            logit, made.values, create_graph=create_graph, retain_graph=True
+        )
+        maps = self._interpreter.combine(made.values, gradient)
+        return maps if create_graph else maps.detach()
 
     def _seen(self, met: Met) -> Tensor:
         columns = self._kept(met, "columns", met.columns)

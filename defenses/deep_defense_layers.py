@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from defenses.deep_defense_objective import log_odds
+from models.explain import Tap
 from models.simplex import top1
 
-__all__ = ["candidates", "grouped", "most_sensitive", "sensitivity"]
+__all__ = ["candidates", "grouped", "grouped_at", "most_sensitive", "sensitivity"]
 
 
 def candidates(network: nn.Module) -> tuple[str, ...]:
@@ -84,10 +85,10 @@ def most_sensitive(scores: Mapping[str, float], share: float) -> tuple[str, ...]
 
 
 def grouped(network: nn.Module, names: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The bottom and the top part of Eq. 2, split where class activation maps are taken.
+    """The bottom and the top part of Eq. 2 where no maps are made: convolutions and dense layers.
 
-    In all our architectures that is after the last convolution. A part without chosen layers is
-    left out.
+    In all our architectures that is where class activation maps are taken by default. A part
+    without chosen layers is left out.
     """
     kinds = {
         name: isinstance(network.get_submodule(name.removesuffix("weight").rstrip(".")), nn.Conv2d)
@@ -96,5 +97,36 @@ def grouped(network: nn.Module, names: tuple[str, ...]) -> tuple[tuple[str, ...]
     parts = (
         tuple(name for name in names if kinds[name]),
         tuple(name for name in names if not kinds[name]),
+    )
+    return tuple(part for part in parts if part)
+
+
+def grouped_at(
+    place: nn.Module | None, network: nn.Module, names: tuple[str, ...], images: Tensor
+) -> tuple[tuple[str, ...], ...]:
+    """The bottom and the top part of Eq. 2: what the output of ``place`` depends on, and the rest.
+
+    Args:
+        place: a layer of the network; None: the image, which depends on no weight.
+        network: maps images to logits.
+        names: of the chosen weights.
+        images: ``(B, C, H, W)``, of which the first is looked at.
+
+    Returns:
+        The parts, without an empty one.
+    """
+    if place is None:
+        return (names,)
+    weights = {name: network.get_parameter(name).detach().requires_grad_() for name in names}
+    with torch.enable_grad():
+        tap = Tap(lambda shown: functional_call(network, weights, (shown,)), place)
+        total = tap(images[:1])[1].sum()
+    below = frozenset[str]()
+    if total.requires_grad:
+        pulled = torch.autograd.grad(total, list(weights.values()), allow_unused=True)
+        below = frozenset(n for n, part in zip(names, pulled, strict=True) if part is not None)
+    parts = (
+        tuple(name for name in names if name in below),
+        tuple(name for name in names if name not in below),
     )
     return tuple(part for part in parts if part)

@@ -1,9 +1,9 @@
 """What DeepDefense minimises, for queries side by side.
 
 "Model Stealing Defense against Exploiting Information Leak through the Interpretation of Deep
-Neural Nets" (Lee, Han and Lee, IJCAI 2022), Eqs. 5, 6 and 8: probabilities, not maps. Every
-function here works on the last axis and leaves the axes before it alone, so it serves one query
-under ``torch.func.vmap`` as well as a batch.
+Neural Nets" (Lee, Han and Lee, IJCAI 2022), Eqs. 5, 6 and 8; Eq. 7, of maps, has a file of its own.
+Every function here works on the last axes and leaves the axes before them alone, so it serves one
+query under ``torch.func.vmap`` as well as a batch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from defenses.deep_defense_ranking import Ranking, ranking_penalty
 
 __all__ = [
     "Goal",
@@ -37,10 +39,12 @@ class Observed:
         log_probabilities: ``(B, K)`` float64.
         cosines: ``(B, G)``, of each group of layers: between the gradient of its own answer by its
             weights and the victim's; in [-1, 1].
+        maps: ``(B, h, w)``, of the victim's label; None where no maps are served.
     """
 
     log_probabilities: Tensor
     cosines: Tensor
+    maps: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Goal:
             only where the order is already broken.
         decoys: ``(B,)`` int64, a wrong class for each query.
         decoy_weight: of how unlikely the decoy is; 0 in the paper, which has none.
+        ranking: of the victim's maps; None where maps play no part.
+        ranking_weight: lambda_2.
     """
 
     shares: Tensor
@@ -65,6 +71,8 @@ class Goal:
     lead: float
     decoys: Tensor | None = None
     decoy_weight: float = 0.0
+    ranking: Ranking | None = None
+    ranking_weight: float = 0.0
 
 
 def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
@@ -79,7 +87,7 @@ def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def objective(observed: Observed, goal: Goal) -> Tensor:
-    """``L_orth + lambda_1 L_pred`` of each query: Eq. 8 without its term for maps.
+    """``L_orth + lambda_1 L_pred + lambda_2 L_int`` of each query: Eq. 8.
 
     The cosine is squared, where Eq. 5 takes its magnitude: the same minimum, without the kink.
     """
@@ -92,6 +100,8 @@ def objective(observed: Observed, goal: Goal) -> Tensor:
         decoy = said.gather(-1, goal.decoys.unsqueeze(-1)).squeeze(-1)
         # Bounded, so that one query's search is not all about a class it will never be given.
         total = total - goal.decoy_weight * decoy.clamp_min(LEAST)
+    if goal.ranking is not None and observed.maps is not None:
+        total = total + goal.ranking_weight * ranking_penalty(observed.maps, goal.ranking)
     return total
 
 

@@ -3,12 +3,14 @@
 The network is not touched, and nothing is hung on it: its layers are recognised by the weight that
 they call ``linear`` or ``conv2d`` with. What does not depend on the change (everything below the
 lowest chosen layer) is computed in the first pass over a batch and remembered for the later ones.
+Where maps are made too, the place they are made at is shown, as something to differentiate by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,7 +18,9 @@ from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Change", "ChangedNetwork", "Met", "Passed"]
+from models.explain import GradientInterpreter, Tap
+
+__all__ = ["Change", "ChangedNetwork", "Met", "Pass", "Passed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,7 @@ class Met:
 
     Attributes:
         name: of its weight.
-        moving: whether what it sees depends on the change.
+        moving: whether what it sees depends on the change, or a map is made of what it sees.
         columns: what it sees, ``(B, n, P)``; computed when it is called.
         shape: of what it says, ``(B, out, P)``.
     """
@@ -49,6 +53,21 @@ class Passed:
     positions: Callable[[Tensor], Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass.
+
+    Attributes:
+        logits: ``(B, K)``.
+        passed: what the chosen layers said, in their order.
+        values: what maps are made of, ``(B, N, h, w)``: differentiate by this; None without maps.
+    """
+
+    logits: Tensor
+    passed: dict[str, Passed]
+    values: Tensor | None
+
+
 Change = Callable[[Met], Tensor]
 """What to add to the output of a layer, ``(B, out, P)``."""
 
@@ -61,6 +80,7 @@ class ChangedNetwork:
         weights: its parameters and buffers by name, of the type of ``images``.
         chosen: names of the weights of the layers to change: of ``nn.Linear`` and ``nn.Conv2d``.
         images: ``(B, C, H, W)``.
+        interpreter: of the network, where maps are made; it says where.
     """
 
     def __init__(
@@ -70,18 +90,33 @@ class ChangedNetwork:
         weights: Mapping[str, Tensor],
         chosen: Collection[str],
         images: Tensor,
+        interpreter: GradientInterpreter | None = None,
     ) -> None:
         self._network = network
         self._weights = dict(weights)
         self._names = {id(self._weights[name]): name for name in chosen}
         self._images = images
+        self._interpreter = interpreter
         self._memory: Memory = {}
 
-    def __call__(self, change: Change) -> tuple[Tensor, dict[str, Passed]]:
-        """Logits ``(B, K)`` under ``change``, and what the chosen layers said, in their order."""
+    def __call__(self, change: Change) -> Pass:
+        """What the network says under ``change``."""
+        place = None if self._interpreter is None else self._interpreter.place
+        images, values = self._images, None
+        if self._interpreter is not None and place is None:
+            images = values = images.detach().requires_grad_()
         with _Interception(self._names, change, self._memory) as layers:
-            logits: Tensor = functional_call(self._network, self._weights, (self._images,))
-        return logits, layers.passed
+            if place is None:
+                logits = self._run(images)
+            else:
+                seen: list[Tensor] = []
+                logits, _ = Tap(self._run, place).rerouted(images, partial(_shown, seen))
+                values = seen[0]
+        return Pass(logits, layers.passed, values)
+
+    def _run(self, images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self._network, self._weights, (images,))
+        return logits
 
 
 Memory = dict[int, tuple[Tensor, int]]
@@ -142,6 +177,12 @@ class _Interception(TorchFunctionMode):
         if still and not any(result is given for given in args):
             self._memory[self._count] = (result, result._version)
         return result
+
+
+def _shown(seen: list[Tensor], activations: Tensor) -> Tensor:
+    """Remember the activations as something to differentiate by, and pass a copy on."""
+    seen.append(activations if activations.requires_grad else activations.detach().requires_grad_())
+    return seen[0].clone()
 
 
 def _dense(values: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from defenses.deep_defense_objective import Goal, Observed, Update
 
-__all__ = ["Form", "Found", "Plan", "Verdict", "search", "seeded"]
+__all__ = ["Form", "Found", "Plan", "Verdict", "joined", "search", "seeded"]
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -22,6 +22,11 @@ SHRINK, GROW = 0.4, 1.2
 
 class Form(Protocol):
     """How the weights of B queries are written down."""
+
+    @property
+    def maps(self) -> Tensor | None:
+        """The victim's own maps ``(B, h, w)``; None where none are made."""
+        ...
 
     def start(self, noise: Callable[[int], Tensor], size: float) -> Update:
         """Weights beside the victim's, by ``noise`` of relative ``size``."""
@@ -65,12 +70,27 @@ class Found:
         good: ``(B,)`` bool: whether any iterate kept the promise and was turned.
         cosines: ``(B, G)``, of that iterate.
         steps: how many steps were made.
+        maps: ``(B, h, w)`` float32, of that iterate; all zeros where not ``good``; None where none
+            are made.
     """
 
     answers: Tensor
     good: Tensor
     cosines: Tensor
     steps: int
+    maps: Tensor | None
+
+
+def joined(parts: Sequence[Found]) -> Found:
+    """What was found for several batches, at least one, as if it had been one."""
+    maps = [part.maps for part in parts if part.maps is not None]
+    return Found(
+        answers=torch.cat([part.answers for part in parts]),
+        good=torch.cat([part.good for part in parts]),
+        cosines=torch.cat([part.cosines for part in parts]),
+        steps=max(part.steps for part in parts),
+        maps=torch.cat(maps) if maps else None,
+    )
 
 
 def search(form: Form, goal: Goal, plan: Plan, verdict: Verdict, seeds: Tensor) -> Found:
@@ -97,7 +117,7 @@ def search(form: Form, goal: Goal, plan: Plan, verdict: Verdict, seeds: Tensor) 
     age = torch.zeros_like(rate)
     resting = torch.zeros_like(seeds, dtype=torch.bool)
     lost = torch.ones_like(resting)
-    found = Found(*_nothing(goal), steps=0)
+    found = Found(*_nothing(goal), steps=0, maps=None)
     for step in range(plan.steps + 1):
         seen, gradient = form.evaluate(position, goal)
         answers, keeps = verdict(seen)
@@ -154,6 +174,15 @@ def _kept(found: Found, good: Tensor, answers: Tensor, seen: Observed, step: int
         good=found.good | good,
         cosines=torch.where(good[:, None], seen.cosines.abs(), found.cosines),
         steps=step,
+        maps=None if seen.maps is None else _newer(good, seen.maps, found.maps),
+    )
+
+
+def _newer(rows: Tensor, maps: Tensor, before: Tensor | None) -> Tensor:
+    """``maps`` in ``rows``; elsewhere what was there, which at first is nothing."""
+    maps = maps.float()
+    return torch.where(
+        rows[:, None, None], maps, torch.zeros_like(maps) if before is None else before
     )
 
 

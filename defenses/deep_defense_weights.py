@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from defenses.deep_defense_objective import Goal, Observed, Update, log_odds, objective
+from defenses.deep_defense_ranking import Ranking
+from models.explain import GradientInterpreter
 
 __all__ = ["Weights"]
 
@@ -29,6 +32,7 @@ class Weights:
         groups: names of the chosen weights; gradients are compared group by group.
         images: ``(B, C, H, W)`` in [0, 1].
         labels: y, the victim's top-1, ``(B,)`` int64.
+        interpreter: of the network, where maps of y are made too.
     """
 
     def __init__(
@@ -38,8 +42,10 @@ class Weights:
         groups: tuple[tuple[str, ...], ...],
         images: Tensor,
         labels: Tensor,
+        interpreter: GradientInterpreter | None = None,
     ) -> None:
         self._network = network
+        self._interpreter = interpreter
         self._groups = groups
         self._images = images.double()
         self._labels = labels
@@ -53,6 +59,13 @@ class Weights:
         self._reference: Reference = vmap(grad(self._odds), in_dims=(None, 0, 0))(
             self._chosen, self._images, self._labels
         )
+
+    @property
+    def maps(self) -> Tensor | None:
+        """The victim's own maps ``(B, h, w)`` float64; None where none are made."""
+        if self._interpreter is None:
+            return None
+        return vmap(self._explained, in_dims=(None, 0, 0))(self._chosen, self._images, self._labels)
 
     def start(self, noise: Callable[[int], Tensor], size: float) -> Update:
         """``w (1 + size N(0, 1))``, from n standard normal numbers for each query."""
@@ -73,18 +86,26 @@ class Weights:
             order: Tensor,
             decoy: Tensor,
             reference: Reference,
-        ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            *ranked: Tensor,
+        ) -> tuple[Tensor, tuple[Tensor, ...]]:
             pulled, logits = grad(self._odds_and_logits, has_aux=True)(weights, image, label)
             cosines = torch.stack([_cosine(pulled, reference, group) for group in self._groups])
-            seen = Observed(torch.log_softmax(logits, dim=0), cosines)
-            mine = replace(goal, order=order, decoys=None if goal.decoys is None else decoy)
-            return objective(seen, mine), (seen.log_probabilities, cosines)
+            said = torch.log_softmax(logits, dim=0)
+            maps = () if self._interpreter is None else (self._explained(weights, image, label),)
+            mine = replace(
+                goal,
+                order=order,
+                decoys=None if goal.decoys is None else decoy,
+                ranking=Ranking(*ranked) if ranked else None,
+            )
+            return objective(Observed(said, cosines, *maps), mine), (said, cosines, *maps)
 
         decoys = self._labels if goal.decoys is None else goal.decoys
-        gradient, (said, cosines) = vmap(grad(loss, has_aux=True))(
-            update, self._images, self._labels, goal.order, decoys, self._reference
+        ranked = () if goal.ranking is None else goal.ranking
+        gradient, seen = vmap(grad(loss, has_aux=True))(
+            update, self._images, self._labels, goal.order, decoys, self._reference, *ranked
         )
-        return Observed(said, cosines), gradient
+        return Observed(*seen), gradient
 
     def _odds(self, weights: Update, image: Tensor, label: Tensor) -> Tensor:
         return self._odds_and_logits(weights, image, label)[0]
@@ -92,10 +113,17 @@ class Weights:
     def _odds_and_logits(
         self, weights: Update, image: Tensor, label: Tensor
     ) -> tuple[Tensor, Tensor]:
-        logits: Tensor = functional_call(
-            self._network, {**self._others, **weights}, (image[None],)
-        )[0]
+        logits = self._said(weights, image[None])[0]
         return log_odds(logits, label), logits
+
+    def _explained(self, weights: Update, image: Tensor, label: Tensor) -> Tensor:
+        assert self._interpreter is not None
+        call = partial(self._said, weights)
+        return self._interpreter.functional(call, image[None], label[None])[0]
+
+    def _said(self, weights: Update, images: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self._network, {**self._others, **weights}, (images,))
+        return logits
 
 
 def _cosine(mine: Update, theirs: Reference, group: tuple[str, ...]) -> Tensor:

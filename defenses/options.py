@@ -15,6 +15,8 @@ __all__ = ["coerce", "construct", "option_names"]
 
 T = TypeVar("T")
 
+INTERPRETER = "interpreter"
+
 
 def coerce(option: str, value: Any, annotation: type[T]) -> T:
     """``value`` as ``annotation``: YAML's ``2`` for a float, ``"0.5"`` from an environment.
@@ -60,6 +62,12 @@ def construct(defense: type[Defense], options: Mapping[str, Any], material: Mate
                 f"{card.name}/{card.version} does not hold: serve a bundle that does, or name "
                 f"one under roles ({role}: NAME/VERSION#{role})"
             )
+    if defense.interprets and material.interpreter is None:
+        raise OptionError(
+            "kind",
+            f"{defense.kind} changes attribution maps, and this model serves none: give it "
+            "explanations, or take another defense",
+        )
     resolved = defense.resolve(dict(options), material)
     hints = get_type_hints(defense.__init__, include_extras=True)
     arguments: dict[str, Any] = {}
@@ -70,14 +78,18 @@ def construct(defense: type[Defense], options: Mapping[str, Any], material: Mate
             raise OptionError(name, f"{defense.kind} needs this option")
     for role in needed:
         arguments[role.replace("-", "_")] = material.networks[role]
+    if defense.interprets:
+        arguments[INTERPRETER] = material.interpreter
     return defense(**arguments)
 
 
 def _parameters(defense: type[Defense]) -> dict[str, inspect.Parameter]:
     """Keyword-only parameters of the constructor that are options, by name."""
-    networks = {role.replace("-", "_") for role in defense.roles}
+    given = {role.replace("-", "_") for role in defense.roles}
+    if defense.interprets:
+        given.add(INTERPRETER)
     return {
         name: parameter
         for name, parameter in inspect.signature(defense).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in networks
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in given
     }

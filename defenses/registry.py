@@ -11,6 +11,7 @@ from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain
 from defenses.contract import Defense, Material
 from defenses.deep_defense import DeepDefenseProbabilities
+from defenses.deep_defense_maps import DeepDefense, DeepDefenseMaps
 from defenses.errors import MissingRole, OptionError, PluginError, UnknownDefense
 from defenses.grad2 import Grad2
 from defenses.label_only import LabelOnly
@@ -31,7 +32,9 @@ GROUP = "intaglio.defenses"
 BUILT_IN: Mapping[str, type[Defense]] = MappingProxyType(
     {
         "am": AdaptiveMisinformation,
+        "dd-i": DeepDefenseMaps,
         "dd-s": DeepDefenseProbabilities,
+        "deepdefense": DeepDefense,
         "grad2": Grad2,
         "label-only": LabelOnly,
         "mad": Mad,
@@ -48,9 +51,6 @@ BUILT_IN: Mapping[str, type[Defense]] = MappingProxyType(
 
 TRAINED_IN = frozenset({"ast", "edm", "ini", "nasty", "outlier-exposure", "stt"})
 """Defenses that are in the weights of a bundle, whatever chain it is served behind."""
-
-OF_MAPS = frozenset({"dd-i", "deepdefense"})
-"""Published defenses of attribution maps, which the chain has none of."""
 
 
 def kinds() -> Mapping[str, type[Defense]]:
@@ -124,11 +124,6 @@ def _find(position: int, spec: Mapping[str, Any]) -> type[Defense]:
         raise UnknownDefense(
             f"{place}.kind: {kind} is no link of a chain but a way to train weights: serve a "
             "bundle that was trained so, and leave this entry out"
-        )
-    if kind in OF_MAPS:
-        raise UnknownDefense(
-            f"{place}.kind: {kind} would change attribution maps, which no link does yet: dd-s is "
-            "DeepDefense of probabilities"
         )
     offered = ", ".join(sorted({*BUILT_IN, *plugins}))
     raise UnknownDefense(f"{place}.kind: there is no defense {kind!r}: there are {offered}")

@@ -13,16 +13,23 @@ __all__ = ["main"]
 COMMANDS = {
     # name: (where it lives, what --help says of it)
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
+    "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
+    "audit": ("intaglio.commands.audit:audit", "Summarise who asked how much, and how it looked."),
     "models": ("intaglio.commands.models:models", "List and show bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
+    "leakage": (
+        "intaglio.commands.leakage:leakage",
+        "Measure what every defense leaves every attack; a gate for releases.",
+    ),
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }
 
 EXTRAS = {
     # library: the extra that brings it
     "fastapi": "server",
+    "limits": "server",
     "prometheus_client": "server",
     "pydantic_settings": "server",
     "python_multipart": "server",
@@ -31,6 +38,8 @@ EXTRAS = {
     "uvicorn": "server",
     "httpx": "attack",
     "matplotlib": "attack",
+    "opentelemetry": "otel",
+    "ray": "ray",
     "sklearn": "data",
     "tensorboard": "tensorboard",
 }

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
 from attack_client.contract import Pool
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
@@ -36,7 +37,7 @@ from attack_client.report import (
     write_json,
     write_markdown,
 )
-from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.scoring import Examination, train_and_score
 from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
@@ -74,6 +75,8 @@ MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
     "modelguard-w": (PLAIN, [{"kind": "modelguard-w", "epsilon": 1.0}]),
     "modelguard-s": (PLAIN, [{"kind": "modelguard-s", "epsilon": 1.0, "codebook": "memory"}]),
     "edm": (ENSEMBLE, []),
+    "dd-s": (PLAIN, [{"kind": "dd-s"}]),
+    "deepdefense": (PLAIN, [{"kind": "deepdefense"}]),
     "am+top-k": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "top-k", "k": 3}]),
     "am+label-only": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "label-only"}]),
     "reverse-sigmoid+rounding": (
@@ -140,7 +143,11 @@ class Demo:
 
         config = place / "serve.yaml"
         served = {
-            name: {"victim": f"{bundle}/1", "defenses": [dict(link) for link in chain]}
+            name: {
+                "victim": f"{bundle}/1",
+                "defenses": [dict(link) for link in chain],
+                **_explanations(chain),
+            }
             for name, (bundle, chain) in self.defenses.items()
         }
         config.write_text(yaml.safe_dump({"models": served}, sort_keys=False), encoding="utf-8")
@@ -263,3 +270,10 @@ class Demo:
                 progress.advance(task)
             progress.update(task, status=f"{len(cache)} distinct ones")
         return rows
+
+
+def _explanations(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What a chain that changes maps needs; the thief of the demo asks for none."""
+    if any(link["kind"] == "deepdefense" for link in chain):
+        return {"explanations": {"interpreter": "grad-cam"}}
+    return {}

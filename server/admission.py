@@ -1,7 +1,8 @@
 """Who asks, and may they: the step between a protocol and the data plane.
 
 A caller is identified from headers, before a byte of its body is read, and admitted once it is
-known how many samples it asks for.
+known how many samples it asks for. What admits gives a grant, which is told how it ended: what
+was not answered is not charged.
 """
 
 from __future__ import annotations
@@ -10,11 +11,50 @@ import hashlib
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
-from server.errors import Unauthorized
+from server.errors import Forbidden, Unauthorized
 
-__all__ = ["Admission", "Caller", "KeyAdmission", "OpenAdmission"]
+__all__ = [
+    "SCOPES",
+    "UNLIMITED",
+    "Admission",
+    "Allowance",
+    "Caller",
+    "Grant",
+    "Once",
+    "OpenAdmission",
+    "StaticKeys",
+    "Usage",
+    "key_digest",
+    "presented_key",
+]
+
+SCOPES = ("infer", "explain", "admin")
+"""What a key may be good for: predictions, attribution maps, the operator's port."""
+
+ASKING = frozenset({"infer", "explain"})
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """How much a caller may ask, in samples; None wherever there is no limit.
+
+    Attributes:
+        rate: samples a second, in the long run.
+        burst: samples at once; no window of ``burst / rate`` seconds holds more.
+        per_day: samples between one midnight UTC and the next.
+        lifetime: samples ever.
+    """
+
+    rate: float | None = None
+    burst: int | None = None
+    per_day: int | None = None
+    lifetime: int | None = None
+
+
+UNLIMITED = Allowance()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +64,79 @@ class Caller:
     Attributes:
         identity: stable and free of secrets; what limits and budgets are counted against.
         tier: which of a model's victims and chains answers; None: the one for everybody.
+        scopes: what it may do, out of ``SCOPES``.
+        allowance: how much of it.
+        expires: when its key ends; None: never.
     """
 
     identity: str
     tier: str | None = None
+    scopes: frozenset[str] = ASKING
+    allowance: Allowance = UNLIMITED
+    expires: datetime | None = None
+
+    def require(self, scope: str) -> None:
+        """Refuse what this caller may not do.
+
+        Raises:
+            Forbidden: it has not that scope.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(f"this API key does not have the scope {scope!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """A request that is to be charged and answered once, however often it is sent.
+
+    Attributes:
+        key: the caller's name for it.
+        print: digest of all that decides the answer: model, version and request.
+    """
+
+    key: str
+    print: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a caller has been charged, in samples.
+
+    Attributes:
+        today: since midnight UTC.
+        lifetime: ever; where nothing outlives the server, since it started.
+        resets_at: the next midnight.
+    """
+
+    today: int
+    lifetime: int
+    resets_at: datetime
+
+
+class Grant:
+    """Samples that were counted, until it is known whether they are answered.
+
+    Exactly one of the three methods is called, once. This one counts nothing.
+
+    Attributes:
+        replayed: whether this request was charged before, under the same idempotency key.
+        stored: what it was answered then, if that was kept: the answer, without asking again.
+        balance: samples by which this request has changed its caller's account, so far.
+    """
+
+    balance: int = 0
+    replayed: bool = False
+    stored: bytes | None = None
+
+    async def answered(self, answer: bytes) -> None:
+        """The samples are paid for; ``answer`` is what a replay gets."""
+        del answer
+
+    async def unanswered(self) -> None:
+        """The request failed, and not because its caller left: give the samples back."""
+
+    def left(self) -> None:
+        """The caller hung up: the samples stay charged, and a replay may ask for them again."""
 
 
 class Admission(Protocol):
@@ -38,15 +147,26 @@ class Admission(Protocol):
 
         Raises:
             Unauthorized: no valid key.
+            StoreAway: it cannot be told now.
         """
         ...
 
-    async def admit(self, caller: Caller, samples: int) -> None:
+    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
         """Let ``caller`` ask ``samples`` queries, which counts them from here on.
 
         Raises:
-            Forbidden: the caller may not do that at all.
             CallerOverLimit: not now, or not any more.
+            TooLarge: so many could never be asked at once.
+            Conflict: ``once`` names another request.
+            StoreAway: it cannot be told now.
+        """
+        ...
+
+    async def usage(self, caller: Caller) -> Usage | None:
+        """What ``caller`` has been charged; None where nothing is counted.
+
+        Raises:
+            StoreAway: it cannot be told now.
         """
         ...
 
@@ -59,20 +179,28 @@ class OpenAdmission:
         del headers
         return Caller("anonymous")
 
-    async def admit(self, caller: Caller, samples: int) -> None:
-        """Admit."""
-        del caller, samples
+    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
+        """Admit; nothing is counted, so nothing could be counted twice."""
+        del caller, samples, once
+        return Grant()
+
+    async def usage(self, caller: Caller) -> Usage | None:
+        """Nothing is counted."""
+        del caller
+        return None
 
 
-class KeyAdmission:
-    """Whoever has one of ``keys`` may ask, as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
+class StaticKeys:
+    """Keys of the configuration, without limits.
+
+    They are presented as ``Authorization: Bearer KEY`` or ``X-API-Key: KEY``.
 
     Keys are kept as SHA-256 digests; a presented key is compared with every one of them in
     constant time, so that neither a match nor its position shows in the time taken.
     """
 
     def __init__(self, keys: Iterable[str]) -> None:
-        self._digests = tuple(_digest(key) for key in keys)
+        self._digests = tuple(key_digest(key) for key in keys)
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
         """Return the caller that owns the presented key.
@@ -80,25 +208,23 @@ class KeyAdmission:
         Raises:
             Unauthorized: no key, or none that is known.
         """
-        presented = _presented_key(headers)
+        presented = presented_key(headers)
         if presented is None:
             raise Unauthorized
-        digest = _digest(presented)
+        digest = key_digest(presented)
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if not any(matches):
             raise Unauthorized
         return Caller(f"key-{digest.hex()[:12]}")
 
-    async def admit(self, caller: Caller, samples: int) -> None:
-        """Admit: a key without limits."""
-        del caller, samples
 
-
-def _digest(key: str) -> bytes:
+def key_digest(key: str) -> bytes:
+    """SHA-256 of a key: what is kept in its place."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def _presented_key(headers: Mapping[str, str]) -> str | None:
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key in ``headers``, which have lower-case names; None if there is none."""
     scheme, _, credentials = headers.get("authorization", "").strip().partition(" ")
     if scheme.lower() == "bearer" and credentials.strip():
         return credentials.strip()

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from server.admission import Admission, KeyAdmission, OpenAdmission
+from server.callers.assembly import Callers, build_callers
 from server.dataplane import DataPlane
 from server.images import ImageDecoder
 from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics
 from server.middleware.shed import ShedAtTheDoor
+from server.middleware.traced import Traced
 from server.openapi import Api
 from server.protocol.error_bodies import install_error_bodies
 from server.routes.explain import add_explain_routes
 from server.routes.health import add_health_routes
 from server.routes.query import QueryPath
+from server.routes.usage import add_usage_route
 from server.routes.v1 import add_v1_routes
 from server.routes.v2 import add_v2_routes
 from server.settings import Settings
 
 if TYPE_CHECKING:
+    from server.audit import AuditLog
     from server.metrics import Metrics
     from server.monitor import QueryMonitor
+    from server.tracing import Traces
 
 __all__ = ["create_app"]
 
@@ -35,7 +40,15 @@ logger = logging.getLogger(__name__)
 SUMMARY = "Send an image, get its labels. Speaks the Open Inference Protocol V2 as well."
 
 
-def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = None) -> FastAPI:
+def create_app(
+    plane: DataPlane,
+    settings: Settings,
+    metrics: Metrics | None = None,
+    callers: Callers | None = None,
+    *,
+    traces: Traces | None = None,
+    audit: AuditLog | None = None,
+) -> FastAPI:
     """Build the application; starts nothing.
 
     Metrics, statistics and administration are not here: they have a port of their own.
@@ -44,18 +57,26 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         plane: what answers; already knows its models, need not be ready.
         settings: of the whole server; the limits, the keys and ``docs`` are read here.
         metrics: where requests and refusals are counted.
+        callers: who decides about callers, started by whoever runs the application; None: made
+            here, which will do where nothing has to be started.
+        traces: where traces of requests go; None: nowhere.
+        audit: told of every query; None: nobody is.
     """
-    admission: Admission = OpenAdmission()
-    if settings.api_keys:
-        admission = KeyAdmission(key.get_secret_value() for key in settings.api_keys)
+    if callers is None:
+        callers = build_callers(settings)
     # The schema is open to all, so it names a model only where anybody may list them anyway.
-    example = None if settings.api_keys else next(iter(plane.models()), None)
+    example = next(iter(plane.models()), None) if settings.open_to_all else None
+    if example is not None:
+        # Shown for as long as the process lives; the model itself may be unloaded before.
+        example = replace(example, answering=None)
     middleware = [
         Middleware(ShedAtTheDoor, crowd=plane, recorder=metrics),
         Middleware(RequestId),
     ]
     if metrics is not None:
         middleware.append(Middleware(RequestMetrics, recorder=metrics))
+    if traces is not None:
+        middleware.append(Middleware(Traced, traces=traces))
     middleware.append(Middleware(OpaqueFailures))
     app = Api(
         example=example,
@@ -69,7 +90,8 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
         middleware=middleware,
     )
     install_error_bodies(app)
-    path = QueryPath(plane, settings, admission, metrics, _monitor(settings, metrics))
+    monitor = _monitor(settings, metrics, audit)
+    path = QueryPath(plane, settings, callers.admission, metrics, monitor, audit=audit)
     decoder = ImageDecoder(
         max_pixels=settings.limits.max_image_pixels,
         queue_samples=settings.batching.queue_samples,
@@ -77,11 +99,14 @@ def create_app(plane: DataPlane, settings: Settings, metrics: Metrics | None = N
     add_health_routes(app, plane)
     add_v1_routes(app, path, decoder)
     add_explain_routes(app, path, decoder)
+    add_usage_route(app, path)
     add_v2_routes(app, path)
     return app
 
 
-def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None:
+def _monitor(
+    settings: Settings, metrics: Metrics | None, audit: AuditLog | None
+) -> QueryMonitor | None:
     if not settings.monitor.enabled:
         return None
     # Not before it is wanted: it brings SciPy's statistics along.
@@ -91,13 +116,17 @@ def _monitor(settings: Settings, metrics: Metrics | None) -> QueryMonitor | None
     from server.monitor_metrics import MonitorMetrics
 
     registry = metrics.registry if metrics is not None else CollectorRegistry()
-    tightened = [name for name, model in settings.models.items() if model.tighten is not None]
-    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), tightened=tightened)
+    tightened = [
+        name
+        for name, model in settings.models.items()
+        if any(offer.tighten is not None for offer in model.offers.values())
+    ]
+    monitor = QueryMonitor(settings.monitor, MonitorMetrics(registry), witness=audit)
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",
         *(settings.monitor.callers, settings.monitor.threshold, ", ".join(tightened) or "none"),
     )
-    if not settings.api_keys:
-        logger.warning("monitor: without api_keys all callers are one, and suspected together")
+    if settings.open_to_all:
+        logger.warning("monitor: without API keys all callers are one, and suspected together")
     return monitor

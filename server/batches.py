@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.tracing import Lap
 from server.waiting import Item
 
-__all__ = ["Batch", "Batches", "Computed", "Group", "checked"]
+__all__ = ["Batch", "Batches", "Computed", "Group", "Phases", "checked"]
 
 Group = TypeVar("Group", bound=Hashable)
+
+
+class Phases(NamedTuple):
+    """What one batch took, in nanoseconds.
+
+    Attributes:
+        input: images to the device.
+        infer: forward pass, chain and maps.
+        output: answers from the device.
+    """
+
+    input: int
+    infer: int
+    output: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +40,17 @@ class Computed:
         failed: ``(B,)`` bool: rows that must not be answered.
         attributions: ``(B, h, w)`` float32, rows meaningful where a map was asked for; None where
             none was.
+        phases: what it took; None where nobody measured.
+        laps: what of that was the forward pass, each link of the chain, and the maps.
+        laps_began: when the first of them began, by ``time.perf_counter``.
     """
 
     probabilities: NDArray[np.float32]
     failed: NDArray[np.bool_]
     attributions: NDArray[np.float32] | None = None
+    phases: Phases | None = None
+    laps: tuple[Lap, ...] = ()
+    laps_began: float = 0.0
 
 
 @dataclass(eq=False, slots=True)

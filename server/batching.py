@@ -4,8 +4,8 @@ When the engine is idle a query leaves at once. While it is busy queries gather,
 batch takes all that waited, of the group that waited longest, up to ``max_batch_size`` samples.
 
 Requests live on one event loop. Whoever computes takes the batches from here, in a thread of its
-own, so that a loop that is busy does not leave the engine idle. A lock guards what both touch;
-nothing is computed, awaited or counted while it is held.
+own, so that a loop that is busy does not leave the engine idle. What both touch is in
+``server.departures``.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Generic
 
@@ -24,11 +22,12 @@ from numpy.typing import NDArray
 
 from server.batches import Batch, Batches, Computed, Group, checked
 from server.dataplane import Explained
+from server.departures import Departures
 from server.errors import DeadlinePassed, Draining, InternalFailure, QueueFull, ServiceError
 from server.metrics import Metrics
 from server.pace import Pace
 from server.settings import BatchingSettings
-from server.waiting import Filled, Item, Ticket, WaitingLine
+from server.waiting import Filled, Item, Ticket
 
 __all__ = ["Batcher"]
 
@@ -36,9 +35,6 @@ logger = logging.getLogger(__name__)
 
 IN_TIME = 0.5
 """Share of its deadline that a request may be expected to take; the rest is for being wrong."""
-
-TICK_S = 0.0005
-"""How early a timer of the event loop may fire."""
 
 
 class Batcher(Generic[Group]):
@@ -51,6 +47,7 @@ class Batcher(Generic[Group]):
             while somebody still takes.
         settings: sizes and times.
         metrics: told of every request and batch.
+        executed: told of every batch that was computed, with what it yielded.
     """
 
     def __init__(
@@ -59,11 +56,14 @@ class Batcher(Generic[Group]):
         *,
         settings: BatchingSettings,
         metrics: Metrics,
+        executed: Callable[[Batch[Group], Computed], None] | None = None,
     ) -> None:
         self._begin = begin
         self._settings = settings
         self._metrics = metrics
+        self._executed = executed
         self._pace = Pace()
+        self._departures: Departures[Group] = Departures(settings, self._pace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tickets: set[Ticket] = set()
         self._everybody_answered = asyncio.Event()
@@ -71,13 +71,6 @@ class Batcher(Generic[Group]):
         self._pump_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
-        self._lock = threading.Lock()
-        # From here on: guarded by the lock.
-        self._line: WaitingLine[Group] = WaitingLine()
-        self._halves: deque[Batch[Group]] = deque()
-        self._taking = False
-        self._became_free = False
-        self._computing = 0
 
     async def submit(
         self, group: Group, images: NDArray[np.uint8], *, timeout_s: float
@@ -134,11 +127,16 @@ class Batcher(Generic[Group]):
         """Why a request of ``samples`` with that deadline would be refused now, if it would."""
         if self._draining:
             return Draining(retry_after=1.0)
-        full = self._line.samples + samples > self._settings.queue_samples
+        full = self._departures.waiting + samples > self._settings.queue_samples
         # Accepted, a late one would wait out its deadline, and push others past theirs.
         if full or self._seconds_until_answered(samples) > IN_TIME * timeout_s:
-            return QueueFull(retry_after=self._seconds_until_room())
+            return QueueFull(retry_after=self.seconds_until_room())
         return None
+
+    def seconds_until_room(self) -> float:
+        """When a caller that is refused now may try again, at the pace of late."""
+        waiting = self._pace.forecast(self._batches(self._departures.waiting))
+        return min(max(waiting, 0.1), self._settings.deadline_s)
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until everything accepted is answered.
@@ -148,6 +146,7 @@ class Batcher(Generic[Group]):
             with ``Draining``.
         """
         self._draining = True
+        self._departures.hurry()
         self._pump()
         try:
             async with asyncio.timeout(timeout_s):
@@ -177,13 +176,11 @@ class Batcher(Generic[Group]):
         for start in range(0, len(images), step):
             part = images[start : start + step]
             ticket.items.append(Item(ticket, part, start, now, explain=explain, cost=cost))
-        with self._lock:
-            for item in ticket.items:
-                self._line.add(group, item)
+        self._departures.add(group, ticket.items)
         self._tickets.add(ticket)
         self._everybody_answered.clear()
         self._metrics.accepted(ticket.samples)
-        self._metrics.queued(self._line.samples)
+        self._metrics.queued(self._departures.waiting)
         if not self._pump_is_due:
             # Not now but at the end of this turn of the loop: what arrives in it goes together.
             self._pump_is_due = True
@@ -206,18 +203,12 @@ class Batcher(Generic[Group]):
 
     def _withdraw(self, ticket: Ticket) -> None:
         ticket.over = True
-        with self._lock:
-            for item in ticket.items:
-                self._line.discard(item)
-        self._metrics.queued(self._line.samples)
-
-    def _seconds_until_room(self) -> float:
-        waiting = self._pace.forecast(self._batches(self._line.samples))
-        return min(max(waiting, 0.1), self._settings.deadline_s)
+        self._departures.withdraw(ticket.items)
+        self._metrics.queued(self._departures.waiting)
 
     def _seconds_until_answered(self, samples: int) -> float:
         """What is ahead of ``samples`` more, and they themselves, at the pace of late."""
-        waiting, computing = self._line.samples, self._computing
+        waiting, computing = self._departures.waiting, self._departures.computing
         if waiting + computing == 0:
             return 0.0
         return self._pace.forecast(bool(computing) + self._batches(waiting + samples))
@@ -233,60 +224,18 @@ class Batcher(Generic[Group]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        with self._lock:
-            if self._taking:
-                return
-            due = self._due(after_work=False)
-            self._taking = isinstance(due, tuple)
-        if isinstance(due, float):
-            self._timer = asyncio.get_running_loop().call_later(due, self._pump)
-        elif due is not None:
+        due = self._departures.depart()
+        if due is True:
             self._begin(self)
-
-    def _due(self, *, after_work: bool) -> tuple[Group, str] | float | None:
-        """The group to compute next and why now; or in how many seconds; or None if none waits."""
-        wait_s = 0.0 if self._draining else self._settings.max_wait_ms / 1000
-        soonest: float | None = None
-        for group, oldest, samples in self._line:
-            if samples >= self._settings.max_batch_size:
-                return group, "full"
-            if wait_s == 0.0:
-                return group, "busy" if after_work else "idle"
-            # From the first query on: a base that moved with later ones would never end.
-            left_s = oldest.accepted + wait_s - time.perf_counter()
-            if left_s <= TICK_S:
-                return group, "waited"
-            soonest = left_s if soonest is None else min(soonest, left_s)
-        return soonest
+        elif due is not False:
+            self._timer = asyncio.get_running_loop().call_later(due, self._pump)
 
     def take(self) -> Batch[Group] | None:
         """See ``Batches``."""
-        with self._lock:
-            after_work, self._became_free = self._became_free, False
-            batch = self._next_half() or self._next(after_work)
-            self._taking = batch is not None
-            self._computing = batch.samples if batch is not None else 0
-            somebody_waits = self._line.samples > 0
-        if batch is None and somebody_waits:
+        batch, look_again = self._departures.take()
+        if look_again:
             self._on_loop(self._pump)
         return batch
-
-    def _next_half(self) -> Batch[Group] | None:
-        while self._halves:
-            half = self._halves.popleft()
-            items = [item for item in half.items if _alive(item)]
-            if items:
-                return Batch(half.group, items, None, time.perf_counter())
-        return None
-
-    def _next(self, after_work: bool) -> Batch[Group] | None:
-        while isinstance(due := self._due(after_work=after_work), tuple):
-            group, released = due
-            taken = self._line.take(group, self._settings.max_batch_size)
-            items = [item for item in taken if _alive(item)]
-            if items:
-                return Batch(group, items, released, time.perf_counter())
-        return None
 
     # -- and come back -------------------------------------------------------------------------
 
@@ -304,11 +253,7 @@ class Batcher(Generic[Group]):
                 # event loop may be setting it too.
                 if outcome.failed[rows].any():
                     item.ticket.over = True
-        with self._lock:
-            self._became_free = True
-            self._pace.computed(finished - batch.began)
-            if again:
-                self._halves.extend(batch.halves())
+        self._departures.returned(batch, took_s=finished - batch.began, again=again)
         self._on_loop(self._settle, batch, outcome, again, finished)
 
     def _on_loop(self, callback: Callable[..., None], *args: object) -> None:
@@ -316,9 +261,7 @@ class Batcher(Generic[Group]):
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(callback, *args)
         except RuntimeError:  # the loop is closed: whoever waited is gone with it
-            with self._lock:
-                self._line = WaitingLine()
-                self._halves.clear()
+            self._departures.forget()
 
     def _settle(
         self, batch: Batch[Group], outcome: Computed | Exception, again: bool, finished: float
@@ -341,6 +284,14 @@ class Batcher(Generic[Group]):
 
     def _deliver(self, batch: Batch[Group], computed: Computed) -> None:
         for item, rows in batch.rows():
+            if item.ticket.trace is not None:
+                item.ticket.trace.computed(
+                    accepted=item.accepted,
+                    began=batch.began,
+                    samples=batch.samples,
+                    laps=computed.laps,
+                    laps_began=computed.laps_began,
+                )
             if computed.failed[rows].any():
                 self._fail(item.ticket, InternalFailure())
             else:
@@ -350,7 +301,7 @@ class Batcher(Generic[Group]):
                 )
 
     def _count(self, batch: Batch[Group], outcome: Computed | Exception, again: bool) -> None:
-        self._metrics.queued(self._line.samples)
+        self._metrics.queued(self._departures.waiting)
         if batch.released is not None:
             self._metrics.batch(batch.released, batch.samples)
             for item in batch.items:
@@ -359,8 +310,5 @@ class Batcher(Generic[Group]):
             self._metrics.batch_failed()
         elif isinstance(outcome, Computed):
             self._metrics.failed_rows(int(outcome.failed.sum()))
-
-
-def _alive(item: Item) -> bool:
-    """Whether anybody still waits for it."""
-    return not item.ticket.over and item.ticket.deadline > time.perf_counter()
+            if self._executed is not None:
+                self._executed(batch, outcome)

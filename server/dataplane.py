@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ class ModelView:
         maps: height and width of attribution maps; None where none are served.
         map_extent: which part of an image, in pixels of the input, a map covers; None: all of it.
         explanation_cost: samples that one explained image counts as.
+        max_request_samples: images in one request; None: only the server's own limit counts.
+        deadline_s: the longest wait for an answer; None: only the server's own limit counts.
+        answering: who answers, for the data plane alone. Whoever was shown this view is answered
+            by it, whatever is loaded or unloaded meanwhile.
     """
 
     name: str
@@ -51,6 +55,9 @@ class ModelView:
     maps: tuple[int, int] | None = None
     map_extent: Extent | None = None
     explanation_cost: int = 1
+    max_request_samples: int | None = None
+    deadline_s: float | None = None
+    answering: object = field(default=None, repr=False, compare=False)
 
 
 class DataPlane(Protocol):
@@ -68,37 +75,41 @@ class DataPlane(Protocol):
         """
         ...
 
-    def models(self) -> tuple[ModelView, ...]:
-        """The default version of every served model, by name."""
+    def models(self, tier: str | None = None) -> tuple[ModelView, ...]:
+        """The default version of every served model, by name, as callers of ``tier`` see it."""
         ...
 
-    def view(self, name: str, version: str | None = None) -> ModelView:
-        """One served model.
+    def view(self, name: str, version: str | None = None, *, tier: str | None = None) -> ModelView:
+        """One served model as callers of ``tier`` see it; None: callers without one.
 
         Raises:
             NotFound: no such name or version.
         """
         ...
 
+    def tightens(self, view: ModelView) -> bool:
+        """Whether ``view`` has a stricter chain for callers under suspicion."""
+        ...
+
     async def predict(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> NDArray[np.float32]:
         """Probabilities ``(n, K)`` for ``images`` ``(n, C, H, W)``, after the defense chain.
 
         Cancelling the awaiting task withdraws the work that has not begun. ``tightened`` takes the
-        chain for suspicious callers, where the model has one.
+        chain for suspicious callers, where the model has one. ``caller`` is the identity of who
+        asks, whose answers may be kept for it.
 
         Raises:
-            NotFound: no such model.
             BadRequest: wrong shape.
-            TooLarge: more than ``limits.max_request_samples`` images.
-            QueueFull: the queue cannot take n more samples.
+            TooLarge: more than ``max_request_samples`` images.
+            QueueFull: the queue, or the model's share of it, cannot take n more samples.
             Draining: not ready.
             DeadlinePassed: not computed within ``timeout_s`` (capped by the settings).
             InternalFailure: a row broke an invariant of its chain, or the forward pass failed.
@@ -107,18 +118,18 @@ class DataPlane(Protocol):
 
     async def explain(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> Explained:
         """As ``predict``, with the same probabilities, and a map for each image.
 
         Raises:
-            NotFound: no such model, or it has no explanations.
-            TooLarge: n times ``explanation_cost`` is over ``limits.max_request_samples``.
+            NotFound: the model has no explanations.
+            TooLarge: n times ``explanation_cost`` is over ``max_request_samples``.
             ServiceError: those of ``predict``.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,11 +16,13 @@ from defenses.chain import Outcome
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
-from server.batches import Computed
+from server.batches import Computed, Phases
 from server.errors import ConfigurationError
+from server.evidence import Evidence
 from server.metrics import Metrics
 from server.seeds import query_seeds
 from server.served import ServedModel
+from server.tracing import Lap
 
 __all__ = ["Engine", "choose_device"]
 
@@ -53,15 +56,23 @@ class Engine:
         secret: keys the seeds.
         metrics: told how long each part took, and how far the answers moved.
         threads: CPU threads of one forward pass; 0 leaves it to PyTorch.
+        evidence: told how sure the victims were, for the audit; None: nobody is.
     """
 
     def __init__(
-        self, device: torch.device, *, secret: bytes, metrics: Metrics, threads: int = 0
+        self,
+        device: torch.device,
+        *,
+        secret: bytes,
+        metrics: Metrics,
+        threads: int = 0,
+        evidence: Evidence | None = None,
     ) -> None:
         self._device = device
         self._secret = secret
         self._metrics = metrics
         self._threads = threads
+        self._evidence = evidence
         self._staging: dict[tuple[int, ...], Tensor] = {}
 
     def prepare(self) -> None:
@@ -86,7 +97,7 @@ class Engine:
         for samples in sorted({1, max_batch_size}):
             images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
             explain = np.full(samples, served.explainer is not None)
-            _, outcome, _ = self._compute(served, [images], explain)
+            _, outcome, _, _ = self._compute(served, [images], explain)
             if outcome.failed.all():
                 raise ConfigurationError(
                     f"models.{served.name}: every answer to {samples} images of noise broke an "
@@ -108,28 +119,36 @@ class Engine:
         so the answer to an image does not depend on what it was batched with, except where float
         noise (seen: 2e-8) straddles a step of the grid.
         """
-        victim, outcome, forward_s = self._compute(served, parts, explain)
-        maps = outcome.answers.attributions
+        began = time.perf_counter_ns()
+        victim, outcome, forward_s, staged = self._compute(served, parts, explain)
+        # Whoever times the links has waited for the device by now.
+        inferred = time.perf_counter_ns()
+        maps, links = outcome.answers.attributions, len(served.chain)
         probabilities = outcome.answers.probabilities
         # One transfer back for everything that leaves the device.
         packed = torch.cat(
             (
                 *(() if maps is None else (maps.flatten(1),)),
                 probabilities,
+                victim.amax(dim=1, keepdim=True),
                 outcome.failed[:, None].float(),
                 (probabilities - victim).abs().sum(dim=1, keepdim=True),
                 (top1(probabilities) != top1(victim))[:, None].float(),
+                outcome.moved,
             ),
             dim=1,
         ).cpu()
         table = packed.numpy()
+        table, moved = np.split(table, [table.shape[1] - links], axis=1)
         failed = table[:, -3] > 0
+        if self._evidence is not None:
+            self._evidence.saw(np.concatenate(parts), table[:, -4])
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
-            defenses_s=[
-                (link.kind, seconds)
-                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            defenses=[
+                (link.kind, outcome.seconds[place], np.minimum(moved[~failed, place], 2.0))
+                for place, link in enumerate(served.chain.links)
             ],
             distortion=np.minimum(table[~failed, -2], 2.0),
             top1_changed=int(table[~failed, -1].sum()),
@@ -139,10 +158,21 @@ class Engine:
                 "%d of %d answers of %s broke an invariant of the chain %s",
                 *(failed.sum(), len(failed), served.name, served.chain.name),
             )
+        phases = Phases(staged - began, inferred - staged, time.perf_counter_ns() - inferred)
+        laps = (
+            Lap("forward", forward_s),
+            *(
+                Lap("defense", seconds, link.kind)
+                for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
+            ),
+        )
         if maps is None:
-            return Computed(table[:, :-3], failed)
+            return Computed(table[:, :-4], failed, None, phases, laps, staged / 1e9)
+        rest = phases.infer / 1e9 - sum(lap.seconds for lap in laps)
+        laps = (*laps, Lap("explanation", max(0.0, rest)))
         cells = maps.shape[1] * maps.shape[2]
-        return Computed(table[:, cells:-3], failed, table[:, :cells].reshape(maps.shape))
+        shown = table[:, :cells].reshape(maps.shape)
+        return Computed(table[:, cells:-4], failed, shown, phases, laps, staged / 1e9)
 
     @torch.no_grad()
     def _compute(
@@ -150,10 +180,12 @@ class Engine:
         served: ServedModel,
         parts: Sequence[NDArray[np.uint8]],
         explain: NDArray[np.bool_] | None,
-    ) -> tuple[Tensor, Outcome, float]:
+    ) -> tuple[Tensor, Outcome, float, int]:
+        """What the victim said, what leaves, the seconds of the forward pass, and when it began."""
         host, batch = self._stage(parts)
         seeds = torch.from_numpy(query_seeds(self._secret, served.weights, host))
         images = batch.to(torch.float32).div_(255.0)
+        staged = time.perf_counter_ns()
         watch = Stopwatch(self._device)
         watch.mark()
         # Not around the chain: a defense may need gradients, which inference tensors cannot have.
@@ -176,8 +208,8 @@ class Engine:
         if explain is None or not explain.any():
             # A link may have made maps all the same; nobody asked for them.
             answers = replace(outcome.answers, attributions=None)
-            return queries.victim, replace(outcome, answers=answers), forward_s
-        return queries.victim, self._explained(served, queries, outcome), forward_s
+            return queries.victim, replace(outcome, answers=answers), forward_s, staged
+        return queries.victim, self._explained(served, queries, outcome), forward_s, staged
 
     def _explained(self, served: ServedModel, queries: Queries, outcome: Outcome) -> Outcome:
         """The outcome with the maps that were asked for; a row whose map is not finite fails."""

@@ -6,6 +6,7 @@
     ├── Forbidden                    403   a key without the scope
     ├── NotFound                     404   no such model, version or path
     ├── RequestTimeout               408   the body did not arrive in time
+    ├── Conflict                     409   an Idempotency-Key that belongs to another request
     ├── TooLarge                     413   over a limit; names it
     ├── UnsupportedMedia             415   wrong media type or content coding
     ├── CallerOverLimit              429   this caller is over its limit; Retry-After
@@ -14,7 +15,8 @@
     ├── Unsupported                  501   a protocol extension that is not implemented
     ├── Unavailable                  503   the server cannot take it now; Retry-After
     │   ├── QueueFull                      its queue is full
-    │   └── Draining                       it is shutting down, or not ready yet
+    │   ├── Draining                       it is shutting down, or not ready yet
+    │   └── StoreAway                      keys, limits or budgets cannot be looked up
     └── DeadlinePassed               504   not computed in time
 
     ConfigurationError               (no status: stops the start with one sentence)
@@ -32,6 +34,7 @@ __all__ = [
     "CallerGone",
     "CallerOverLimit",
     "ConfigurationError",
+    "Conflict",
     "DeadlinePassed",
     "Draining",
     "Forbidden",
@@ -40,6 +43,7 @@ __all__ = [
     "QueueFull",
     "RequestTimeout",
     "ServiceError",
+    "StoreAway",
     "TooLarge",
     "Unauthorized",
     "Unavailable",
@@ -109,6 +113,14 @@ class RequestTimeout(ServiceError):
     default = "the request did not arrive in time"
 
 
+class Conflict(ServiceError):
+    """The request contradicts an earlier one."""
+
+    status = 409
+    reason = "conflict"
+    default = "this Idempotency-Key was used for another request"
+
+
 class TooLarge(ServiceError):
     """The request is over a limit; the message names the limit."""
 
@@ -176,6 +188,13 @@ class Draining(Unavailable):
 
     reason = "draining"
     default = "the server is not ready"
+
+
+class StoreAway(Unavailable):
+    """Whatever knows callers and their budgets does not answer; nobody is let in unchecked."""
+
+    reason = "store-away"
+    default = "API keys and budgets cannot be checked now, try again later"
 
 
 class DeadlinePassed(ServiceError):

@@ -3,6 +3,7 @@
 bind both ports       a taken port is reported at once, not after a minute of loading
 load, warm up         connections are refused
 serve                 one line on standard output says so
+SIGHUP                configuration and bundles are read again; what is served changes, or does not
 SIGTERM or SIGINT     readiness fails and queries are refused; the accepted ones finish
 a second signal       nothing more is waited for
 exit 0                (1 if something accepted could not be finished)
@@ -12,28 +13,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Literal
 
 import uvicorn
 from prometheus_client import disable_created_metrics
 
 from server.admin import create_admin_app
+from server.answer_cache import AnswerCache
+from server.answer_cache_setup import build_answer_cache
 from server.app import create_app
+from server.audit import AuditLog
+from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, ServiceError
+from server.evidence import Evidence
+from server.hot_reload import HotReload
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.repository import load_models
+from server.repository_metrics import RepositoryMetrics
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.tracing import Traces
+from server.weights import Weights
 
 __all__ = ["run"]
 
@@ -50,8 +61,12 @@ LAST_WORDS_S = 5
 """How long written answers may take to reach their callers once everything is computed."""
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
     """Serve until a signal says otherwise.
+
+    Args:
+        settings: the configuration.
+        read: reads it again for a reload; None: it stays as it is, and bundles alone are looked at.
 
     Returns:
         Exit status: 0 if everything accepted was answered. If not, the process ends here, with 1:
@@ -61,9 +76,9 @@ def run(settings: Settings) -> int:
         ConfigurationError: this configuration cannot be served; one sentence.
     """
     configure_logs(settings.log_level, settings.log_format)
-    if not settings.api_keys and not _loopback(settings.host):
+    if settings.open_to_all and not _loopback(settings.host):
         where = settings.host or "any address"
-        logger.warning("anybody who reaches %s may ask: there are no api_keys", where)
+        logger.warning("anybody who reaches %s may ask: there are no API keys", where)
     sys.setswitchinterval(SWITCH_S)
     with (
         _bound("port", settings.host, settings.port) as callers,
@@ -72,28 +87,68 @@ def run(settings: Settings) -> int:
         # They double the page, and say what process_start_time_seconds says.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         metrics = Metrics()
+        who = build_callers(settings, metrics.registry)
         device = choose_device(settings.device)
+        secret = load_secret(settings)
+        audit = _audit(settings, secret, who)
+        evidence = None if audit is None else audit.evidence
         engine = Engine(
-            device, secret=load_secret(settings), metrics=metrics, threads=settings.threads
+            device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
         )
-        models = load_models(settings, device)
+        cache = build_answer_cache(settings, secret=secret, registry=metrics.registry)
+        # What is imported by now stays: a collection after a reload need not look at it.
+        gc.freeze()
+        weights = Weights(device)
+        models = load_models(settings, device, weights)
         logger.info("computing on %s", device)
-        service = InferenceService(models, engine, settings=settings, metrics=metrics)
-        front = _Server(create_app(service, settings, metrics), callers)
-        back = _Server(create_admin_app(metrics), operator)
+        service = InferenceService(models, engine, settings=settings, metrics=metrics, cache=cache)
+        del models
+        told = RepositoryMetrics(metrics.registry)
+        reloads = HotReload(service, weights, settings, read or (lambda: settings), told)
+        traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
+        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        front = _Server(app, callers)
+        back = _Server(create_admin_app(metrics, who.authority, service, reloads), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
-                finished = runner.run(_serve(service, front, back))
+                finished = runner.run(
+                    _serve(service, front, back, who, reloads=reloads, cache=cache)
+                )
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
+            finally:
+                if traces is not None:
+                    traces.close()
+                if audit is not None:
+                    audit.close()
             if finished:
                 return 0
             logging.shutdown()
             os._exit(1)
 
 
-async def _serve(service: InferenceService, front: _Server, back: _Server) -> bool:
+async def _serve(
+    service: InferenceService,
+    front: _Server,
+    back: _Server,
+    callers: Callers,
+    *,
+    reloads: HotReload,
+    cache: AnswerCache | None,
+) -> bool:
     """Serve both ports until the first signal; whether everything accepted was answered."""
+    await callers.start()
+    try:
+        return await _serve_both(service, front, back, reloads)
+    finally:
+        await callers.close()
+        if cache is not None:
+            await cache.close()
+
+
+async def _serve_both(
+    service: InferenceService, front: _Server, back: _Server, reloads: HotReload
+) -> bool:
     await service.start()
     signals = _Signals()
     with signals.handled():
@@ -104,7 +159,8 @@ async def _serve(service: InferenceService, front: _Server, back: _Server) -> bo
             await back.listening.wait()
             sys.stdout.write(f"Intaglio is ready at {front.url} (metrics at {back.url}/metrics)\n")
             sys.stdout.flush()
-            await signals.first.wait()
+            async with _reloading(reloads, signals.hangup):
+                await signals.first.wait()
             logger.info("stopping: what was accepted is finished, what comes is refused")
             finished = await _drain(service, signals.second)
             # Answers still have to be written; a caller that is in a hurry is not waited for.
@@ -112,6 +168,30 @@ async def _serve(service: InferenceService, front: _Server, back: _Server) -> bo
             front.should_exit = back.should_exit = True
     logger.info("stopped" if finished else "stopped before everything accepted was answered")
     return finished
+
+
+@contextlib.asynccontextmanager
+async def _reloading(reloads: HotReload, wanted: asyncio.Event) -> AsyncIterator[None]:
+    """Reload whenever that is ``wanted``; what comes during a reload is one more reload."""
+
+    async def watch() -> None:
+        while True:
+            await wanted.wait()
+            wanted.clear()
+            try:
+                await reloads.reload()
+            except (ConfigurationError, ServiceError):
+                logger.error("what was served before is served on")  # the reason is logged there
+            except Exception:
+                logger.exception("the reload failed; what was served before is served on")
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+        await asyncio.wait([watching])
+        reloads.close()
 
 
 async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
@@ -126,9 +206,10 @@ async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
 
 
 class _Signals:
-    """SIGTERM and SIGINT as events: the first, and every further one."""
+    """SIGTERM and SIGINT as events: the first, and every further one; and SIGHUP as another."""
 
     def __init__(self) -> None:
+        self.hangup = asyncio.Event()
         self.first = asyncio.Event()
         self.second = asyncio.Event()
 
@@ -137,11 +218,13 @@ class _Signals:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._arrived)
+        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+            loop.remove_signal_handler(signal.SIGHUP)
 
     def _arrived(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
@@ -162,6 +245,7 @@ class _Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=LAST_WORDS_S,
                 h11_max_incomplete_event_size=64 * 2**10,
+                http=_protocol(),
             )
         )
         self.listening = asyncio.Event()
@@ -191,6 +275,12 @@ class _Server(uvicorn.Server):
         yield
 
 
+def _audit(settings: Settings, secret: bytes, callers: Callers) -> AuditLog | None:
+    if settings.audit.directory is None:
+        return None
+    return AuditLog(settings.audit, Evidence(secret), callers.metrics)
+
+
 def _loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -211,6 +301,14 @@ def _bound(key: str, host: str, port: int) -> Iterator[socket.socket]:
         raise ConfigurationError(f"{key}: cannot bind {host}:{port}: {error.strerror}") from error
     with bound:
         yield bound
+
+
+def _protocol() -> type[asyncio.Protocol] | Literal["auto"]:
+    try:
+        from server.http_head import BoundedHeadProtocol
+    except ImportError:  # httptools comes with uvicorn[standard], but not for every platform
+        return "auto"
+    return BoundedHeadProtocol
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -6,12 +6,19 @@ import json
 import logging
 import logging.config
 import time
+from contextvars import ContextVar
 
-__all__ = ["JsonFormatter", "configure_logs"]
+__all__ = ["REQUEST", "JsonFormatter", "configure_logs", "current_level", "set_level"]
+
+REQUEST: ContextVar[str | None] = ContextVar("intaglio-request", default=None)
+"""The id of the request that this task serves."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message``, ``exception``."""
+    """One JSON object a line: ``time`` (UTC), ``level``, ``logger``, ``message``.
+
+    Where there is one, ``request_id`` says for which request, and ``exception`` what was raised.
+    """
 
     converter = staticmethod(time.gmtime)
 
@@ -23,6 +30,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if (request := REQUEST.get()) is not None:
+            line["request_id"] = request
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=False)
@@ -59,3 +68,14 @@ def configure_logs(level: str, format: str) -> None:
             },
         }
     )
+
+
+def current_level() -> str:
+    """The least severe level that is written: ``debug``, ``info``, ``warning`` or ``error``."""
+    return logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
+
+
+def set_level(level: str) -> None:
+    """Write from ``level`` on, whatever was configured."""
+    logging.getLogger().setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel("DEBUG" if level == "debug" else "WARNING")

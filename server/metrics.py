@@ -53,6 +53,7 @@ DISTORTIONS = (
 REASONS = (
     "bad-request",  # undecodable, or of a wrong shape
     "cancelled",  # the caller left
+    "conflict",  # an idempotency key that belongs to another request
     "deadline",  # not computed in time
     "draining",  # not ready, or shutting down
     "failed",  # a row broke an invariant of its chain, or the forward pass failed
@@ -60,6 +61,7 @@ REASONS = (
     "not-found",
     "over-limit",  # this caller is over its own limit
     "queue-full",
+    "store-away",  # keys, limits or budgets cannot be looked up
     "too-large",
     "unauthorized",
     "unsupported",
@@ -211,6 +213,13 @@ class Metrics:
             DISTORTIONS,
         )
         into.register(self._distortion)
+        self._defense_distortion = _Distribution(
+            "intaglio_defense_distortion_l1",
+            "L1 distance between what a link was given and what it returned, per sample.",
+            "defense",
+            DISTORTIONS,
+        )
+        into.register(self._defense_distortion)
         ProcessCollector(registry=into)
         GCCollector(registry=into)
         for reason in REASONS:
@@ -268,7 +277,7 @@ class Metrics:
         model: str,
         *,
         forward_s: float,
-        defenses_s: Sequence[tuple[str, float]],
+        defenses: Sequence[tuple[str, float, NDArray[np.float32]]],
         distortion: NDArray[np.float32],
         top1_changed: int,
     ) -> None:
@@ -277,13 +286,15 @@ class Metrics:
         Args:
             model: served name.
             forward_s: seconds of the forward pass.
-            defenses_s: kind and seconds of each link.
+            defenses: of each link its kind, its seconds, and ``(n,)`` how far it moved (L1) each of
+                the rows that did not fail.
             distortion: ``(n,)`` L1 distances of the rows that did not fail.
             top1_changed: how many of those rows have another top-1 than the victim's.
         """
         self._forward_seconds.labels(model).observe(forward_s)
-        for kind, seconds in defenses_s:
+        for kind, seconds, moved in defenses:
             self._defense_seconds.labels(kind).observe(seconds)
+            self._defense_distortion.observe(kind, moved)
         self._distortion.observe(model, distortion)
         self._top1_changed.labels(model).inc(top1_changed)
 

@@ -6,8 +6,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,23 @@ AT_ONCE = 256
 """Samples that are compared at once."""
 
 
+class Witness(Protocol):
+    """Whoever writes down what is found of callers."""
+
+    def tested(
+        self,
+        caller: str,
+        model: str,
+        version: str,
+        *,
+        statistic: float,
+        distances: int,
+        natural: bool,
+    ) -> None:
+        """Record one test of a caller's distances, and whether it passed."""
+        ...
+
+
 class QueryMonitor:
     """Follows every caller's queries to every model, and suspects those that look made.
 
@@ -39,7 +56,7 @@ class QueryMonitor:
     Args:
         settings: threshold and bounds.
         metrics: told of tests and suspects.
-        tightened: models that have a stricter chain for suspects.
+        witness: told of every test; None: nobody is.
     """
 
     def __init__(
@@ -47,11 +64,11 @@ class QueryMonitor:
         settings: MonitorSettings,
         metrics: MonitorMetrics,
         *,
-        tightened: Collection[str] = (),
+        witness: Witness | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._tightened = frozenset(tightened)
+        self._witness = witness
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intaglio-monitor")
         # Touched by the executor's thread only; least recently seen first.
         self._records: OrderedDict[tuple[str, str, str], DistanceRecord] = OrderedDict()
@@ -61,8 +78,11 @@ class QueryMonitor:
         self._suspects: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def tightens(self, caller: str, model: str, samples: int) -> bool:
-        """Whether ``samples`` that ``caller`` asks of ``model`` go through the stricter chain."""
-        if not self.suspects(caller, model) or model not in self._tightened:
+        """Whether ``samples`` that ``caller`` asks of ``model`` go through its stricter chain.
+
+        Asked only where there is one.
+        """
+        if not self.suspects(caller, model):
             return False
         self._metrics.tightened(model, samples)
         return True
@@ -118,6 +138,13 @@ class QueryMonitor:
                     continue
                 natural = test.statistic >= self._settings.threshold
                 self._metrics.tested(model, statistic=test.statistic, natural=natural)
+                if self._witness is not None:
+                    self._witness.tested(
+                        *(caller, model, version),
+                        statistic=test.statistic,
+                        distances=test.distances,
+                        natural=natural,
+                    )
                 if not natural:
                     self._suspect(caller, model, test.statistic, test.distances, record.queries)
         except Exception:
@@ -153,16 +180,10 @@ class QueryMonitor:
                 self._count(model)
         if known:
             return
-        consequence = (
-            "answered through the stricter chain"
-            if model in self._tightened
-            else "answered as before, for the model has no tighten"
-        )
         logger.warning(
             "monitor: %s asks %s as a thief does (W %.3f of %d distances is below %g, after %d "
-            "queries) and is %s",
+            "queries) and is answered through the stricter chain if there is one",
             *(caller, model, statistic, distances, self._settings.threshold, queries),
-            consequence,
         )
 
     def _acquit(self) -> None:

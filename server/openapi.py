@@ -31,7 +31,7 @@ KEY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
 }
-"""The two ways to send a key; ``server.admission`` judges them. Health asks for neither."""
+"""The two ways to send a key; ``server.admission`` reads them. Health asks for neither."""
 
 
 class Api(FastAPI):

@@ -2,213 +2,165 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
 
-from defenses.contract import Material
-from defenses.errors import DefenseError
-from defenses.registry import build_chain, required_roles
-from models.bundle import Bundle, find_bundles, load_victim, open_bundle, resolve_bundle
+from models.bundle.finding import version_key
 from models.card import Card
-from models.errors import ModelsError
+from server.assembly import assemble, log_served
 from server.errors import ConfigurationError
-from server.explaining import build_explainer, build_interpreter
+from server.ingredients import Order, blamed_on, gather
+from server.library import Library
 from server.served import ServedModel
 from server.settings import ModelSettings, Settings
+from server.settings_sections import PUBLIC
+from server.weights import Weights
 
-__all__ = ["load_models"]
-
-logger = logging.getLogger(__name__)
-
-VICTIM = "victim"
+__all__ = ["load_models", "log_all", "place_orders"]
 
 
-def load_models(settings: Settings, device: torch.device) -> tuple[ServedModel, ...]:
-    """Load what is served, onto ``device``: by name, then oldest version first.
+def load_models(
+    settings: Settings, device: torch.device, weights: Weights | None = None
+) -> tuple[ServedModel, ...]:
+    """Load what is served, onto ``device``: by name, then oldest version first, then by tier.
 
     Without ``settings.models`` that is every version of every bundle, undefended; with it exactly
-    the names it lists, each behind its chain. What is served is logged, with whose weights.
+    the names it lists, each behind its chains. What is served is logged, with whose weights.
+
+    Args:
+        settings: the configuration.
+        device: where it shall compute.
+        weights: remembers which networks are loaded onto that device; None: nobody need.
 
     Raises:
         ConfigurationError: a bundle or chain cannot be served; names the key.
     """
-    root = settings.model_dir
-    if not root.is_dir():
-        raise ConfigurationError(f"model_dir: there is no directory {root}")
-    if settings.models:
-        served = tuple(
-            _configured(name, settings.models[name], settings, device)
-            for name in sorted(settings.models)
-        )
-    else:
-        served = tuple(_undefended(path, settings, device) for path in find_bundles(root))
-    if not served:
-        raise ConfigurationError(f"model_dir: there is no bundle NAME/VERSION under {root}")
-    for model in served:
-        _log(model)
+    weights = Weights(device) if weights is None else weights
+    # All of it before the first model is made: what two of them need is then loaded once.
+    gathered = [gather(order, weights) for order in place_orders(settings)]
+    served = tuple(assemble(ingredients) for ingredients in gathered)
+    log_all(served)
     return served
 
 
-def _undefended(path: Path, settings: Settings, device: torch.device) -> ServedModel:
-    with _blamed_on("model_dir"):
-        bundle = open_bundle(path, allow_factories=settings.allow_factories)
-        return _serve(bundle.card.name, bundle, ModelSettings(), {}, device)
+def log_all(served: Sequence[ServedModel]) -> None:
+    """Say of each model what is served."""
+    tiered = {model.name for model in served if model.tier != PUBLIC}
+    for model in served:
+        log_served(model, tiers=model.name in tiered)
 
 
-def _configured(
-    name: str, model: ModelSettings, settings: Settings, device: torch.device
-) -> ServedModel:
+def place_orders(settings: Settings, only: str | None = None) -> tuple[Order, ...]:
+    """What ``settings`` want served, looked up and checked, nothing of it loaded.
+
+    Args:
+        settings: the configuration.
+        only: one served name; default: all of them.
+
+    Raises:
+        ConfigurationError: there is no such bundle, or it cannot be served so; names the key.
+    """
+    library = Library(settings)
+    if settings.models:
+        orders = [
+            order
+            for name in sorted(settings.models)
+            if only in (None, name)
+            for order in _configured(name, settings.models[name], library)
+        ]
+    else:
+        orders = list(_undefended(library, only))
+    if not orders and only is None:
+        raise ConfigurationError(f"model_dir: there is no bundle NAME/VERSION under {library.root}")
+    return tuple(orders)
+
+
+def _undefended(library: Library, only: str | None) -> Iterator[Order]:
+    offer = ModelSettings()
+    for path in library.find(only):
+        name, version = path.parent.name, path.name
+        with blamed_on("model_dir"):
+            bundle = library.open(f"{name}/{version}")
+        yield Order.place(
+            "model_dir",
+            name=name,
+            version=version,
+            tier=PUBLIC,
+            offer=offer,
+            bundle=bundle,
+            library=library,
+        )
+
+
+def _configured(name: str, model: ModelSettings, library: Library) -> Iterator[Order]:
     key = f"models.{name}"
-    with _blamed_on(f"{key}.victim"):
-        path = resolve_bundle(settings.model_dir, model.victim or name)
-        bundle = open_bundle(path, allow_factories=settings.allow_factories)
-    with _blamed_on(key):
-        needed = required_roles(model.defenses)
-        needed |= _required_when_tightened(model)
-    borrowed: dict[str, nn.Module] = {}
-    for role, reference in model.roles.items():
-        if role not in needed:
-            raise ConfigurationError(f"{key}.roles.{role}: no defense of this model needs it")
-        with _blamed_on(f"{key}.roles.{role}"):
-            borrowed[role] = _borrow(reference, bundle.card, settings, device)
-    with _blamed_on(key):
-        return _serve(name, bundle, model, borrowed, device)
-
-
-def _serve(
-    name: str,
-    bundle: Bundle,
-    model: ModelSettings,
-    borrowed: Mapping[str, nn.Module],
-    device: torch.device,
-) -> ServedModel:
-    card = bundle.card
-    victim = load_victim(bundle, device)
-    own = {
-        role: _load(bundle, role, device)
-        for role in sorted(_roles(model) - borrowed.keys())
-        if role in card.networks and role != VICTIM
-    }
-    interpreter = build_interpreter(model.explanations, victim)
-    networks = {VICTIM: victim.module(0), **own, **borrowed}
-    codebooks = {kind: bundle.codebook(kind, device) for kind in card.codebooks}
-    material = Material(card, networks, interpreter, codebooks)
-
-    def behind(specs: Sequence[Mapping[str, Any]]) -> ServedModel:
-        chain = build_chain(specs, material)
-        served = ServedModel(name, card.version, card, victim, chain)
-        if model.explanations is None:
-            return served
-        explainer = build_explainer(model.explanations, victim, chain, card.input.shape)
-        return replace(served, explainer=explainer, explanation_cost=model.explanations.cost)
-
-    served = behind(model.defenses)
-    if model.tighten is None:
-        return served
-    with _of_the_stricter_chain():
-        tightened = behind(model.tighten)
-    if repr(tightened.chain) == repr(served.chain):
-        raise ConfigurationError("tighten: this is the chain that everybody is answered through")
-    return replace(served, tightened=tightened)
-
-
-def _roles(model: ModelSettings) -> frozenset[str]:
-    return required_roles(model.defenses) | _required_when_tightened(model)
-
-
-def _required_when_tightened(model: ModelSettings) -> frozenset[str]:
-    with _of_the_stricter_chain():
-        return required_roles(model.tighten or ())
-
-
-def _borrow(reference: str, card: Card, settings: Settings, device: torch.device) -> nn.Module:
-    """The network ``NAME[/VERSION]#ROLE``, if it fits the bundle whose weights answer."""
-    place, separator, role = reference.partition("#")
-    if not separator or not role:
-        raise ConfigurationError(f"{reference!r} is no network: write NAME/VERSION#ROLE")
-    path = resolve_bundle(settings.model_dir, place)
-    lender = open_bundle(path, allow_factories=settings.allow_factories)
-    if lender.card.input.shape != card.input.shape:
+    shown: list[str] = []
+    for version in _versions(name, model, library):
+        public: Order | None = None
+        for tier, offer in model.offers.items():
+            place = _place(key, model, tier)
+            reference = offer.victim or name
+            with blamed_on(f"{place}.victim"):
+                bundle = library.open(reference if version is None else f"{reference}/{version}")
+            order = Order.place(
+                place,
+                name=name,
+                version=bundle.card.version if public is None else public.version,
+                tier=tier,
+                offer=offer,
+                bundle=bundle,
+                library=library,
+            )
+            if public is None:
+                public = order
+                shown.append(order.version)
+            else:
+                _check_alike(order, public)
+            yield order
+    if model.default_version not in (None, *shown):
         raise ConfigurationError(
-            f"{reference} is shown {_shape(lender.card)} images and {card.name}/{card.version} "
-            f"{_shape(card)} images"
+            f"{key}.default_version: {model.default_version} is not served: there is "
+            f"{', '.join(shown)}"
         )
-    if lender.card.labels != card.labels:
-        raise ConfigurationError(
-            f"{reference} and {card.name}/{card.version} have different labels"
-        )
-    return _load(lender, role, device)
 
 
-def _load(bundle: Bundle, role: str, device: torch.device) -> nn.Module:
-    network = bundle.load(role, device)
-    outputs = bundle.card.networks[role].outputs
-    if outputs != bundle.card.classes:
-        raise ConfigurationError(
-            f"network {role!r} of {bundle.card.name}/{bundle.card.version} has {outputs} outputs "
-            f"and its bundle {bundle.card.classes} labels"
-        )
-    return network
+def _versions(name: str, model: ModelSettings, library: Library) -> Sequence[str | None]:
+    """The versions to serve; None: the one that each tier's ``victim`` names, or its highest."""
+    if model.versions == ("latest",):
+        return [None]
+    key = f"models.{name}"
+    for tier, offer in model.offers.items():
+        if "/" in (offer.victim or ""):
+            raise ConfigurationError(
+                f"{_place(key, model, tier)}.victim: {offer.victim} names a version, and so does "
+                f"{key}.versions"
+            )
+    if model.versions != ("all",):
+        return sorted(set(model.versions), key=version_key)
+    bundle = model.offers[PUBLIC].victim or name
+    with blamed_on(f"{_place(key, model, PUBLIC)}.victim"):
+        library.open(bundle)
+    return [path.name for path in library.find(bundle)]
 
 
-@contextmanager
-def _blamed_on(key: str) -> Iterator[None]:
-    """Turn what goes wrong inside into one sentence that begins with ``key``."""
-    try:
-        yield
-    except DefenseError as error:
-        # These begin with a place of their own: defenses[0].k
-        message = str(error)
-        joint = "." if message.startswith("defenses[") else ".defenses: "
-        raise ConfigurationError(f"{key}{joint}{message}") from error
-    except (ConfigurationError, ModelsError) as error:
-        message = str(error)
-        joint = "." if message.startswith(("explanations: ", "tighten")) else ": "
-        raise ConfigurationError(f"{key}{joint}{message}") from error
+def _place(key: str, model: ModelSettings, tier: str) -> str:
+    return f"{key}.tiers.{tier}" if model.tiers else key
 
 
-@contextmanager
-def _of_the_stricter_chain() -> Iterator[None]:
-    """Name places in ``tighten`` as such: a chain calls its own ``defenses``."""
-    try:
-        yield
-    except DefenseError as error:
-        raise ConfigurationError(str(error).replace("defenses[", "tighten[")) from error
+def _check_alike(order: Order, public: Order) -> None:
+    """Refuse a tier that could be told from another by what it takes and what it says."""
+    ours, theirs = order.bundle.card, public.bundle.card
+    for what, same in (
+        ("is shown other images", ours.input == theirs.input),
+        ("has other labels", ours.labels == theirs.labels),
+    ):
+        if not same:
+            raise ConfigurationError(
+                f"{order.key}.victim: {_title(ours)} {what} than {_title(theirs)}, which answers "
+                f"the tier {PUBLIC}"
+            )
 
 
-def _shape(card: Card) -> str:
-    return "x".join(map(str, card.input.shape))
-
-
-def _log(model: ServedModel) -> None:
-    """Say what is served, whose weights those are, and what about it an operator may not want."""
-    training = model.card.networks[VICTIM].training
-    objective = "unknown" if training is None else training.objective
-    title = f"{model.name} version {model.version}"
-    logger.info(
-        "serving %s: weights %s (objective: %s), defenses: %r",
-        *(title, model.weights, objective, model.chain),
-    )
-    for kind in model.chain.timing_leaks:
-        logger.warning("%s: how long %s takes tells what it decided", title, kind)
-    for kind in model.chain.stateful:
-        logger.warning("%s: what %s answers depends on what was asked before", title, kind)
-    links = model.chain.links
-    if model.tightened is not None:
-        links += model.tightened.chain.links
-        logger.info("%s: callers that the monitor suspects get %r", title, model.tightened.chain)
-    used = {role for link in links for role in link.roles}
-    used.update((*model.card.members, "hash"))
-    for role in sorted(model.card.networks.keys() - used):
-        logger.warning(
-            "%s: its bundle holds a network %r that no defense uses: these weights were trained "
-            "for a defense that is not configured",
-            *(title, role),
-        )
+def _title(card: Card) -> str:
+    return f"{card.name}/{card.version}"

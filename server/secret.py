@@ -69,7 +69,10 @@ def _read(path: Path) -> bytes:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise ConfigurationError(f"secret_file: {path} is not a regular file")
-        if status.st_mode & 0o077:
+        # Who may read a secret that is mounted read-only (Kubernetes, Swarm) is up to whoever
+        # mounts it: the server owns neither the file nor its mode.
+        mounted = os.fstatvfs(file.fileno()).f_flag & os.ST_RDONLY
+        if status.st_mode & 0o077 and not (mounted and status.st_uid != os.geteuid()):
             raise ConfigurationError(
                 f"secret_file: {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o}); "
                 f"run 'chmod 600 {path}', or remove it if it may have been read"

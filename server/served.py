@@ -9,6 +9,7 @@ from defenses.explanations import Explainer
 from models.card import Card
 from models.explain import Extent
 from models.victim import Victim
+from server.settings_sections import PUBLIC
 
 __all__ = ["ServedModel"]
 
@@ -21,7 +22,8 @@ class ServedModel:
 
     Attributes:
         name: served name.
-        version: of the bundle whose weights answer.
+        version: under which it is served: that of the bundle whose weights answer, or, of a
+            tier, that of the bundle whose weights answer the public.
         card: of that bundle.
         victim: who answers.
         chain: what every answer passes through.
@@ -29,6 +31,9 @@ class ServedModel:
         explanation_cost: samples that one explained image counts as.
         tightened: the same victim behind the chain for callers that the monitor suspects; None
             where they are answered as everybody is.
+        tier: of the callers that it answers.
+        digest: of all that its answers are made of but our own code: the same digest, the same
+            weights, chain and interpreter. Empty where nobody has taken one.
     """
 
     name: str
@@ -39,6 +44,8 @@ class ServedModel:
     explainer: Explainer | None = None
     explanation_cost: int = 1
     tightened: ServedModel | None = None
+    tier: str = PUBLIC
+    digest: str = ""
 
     @property
     def weights(self) -> str:

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.answer_cache import AnswerCache
 from server.batches import Batches
 from server.batching import Batcher
+from server.catalogue import Catalogue, Entry
 from server.dataplane import Explained, ModelView
 from server.engine import Engine
-from server.errors import (
-    BadRequest,
-    ConfigurationError,
-    Draining,
-    NotFound,
-    ServiceError,
-    TooLarge,
-)
+from server.errors import ConfigurationError, Draining, NotFound, ServiceError
 from server.metrics import Metrics
 from server.served import ServedModel
 from server.settings import Settings
+from server.settings_sections import PUBLIC
+from server.shares import Shares
+from server.statistics import Statistics
+from server.views import Answering, answering, view_of
+from server.waiting import Filled
 from server.worker import Worker, WorkerError
 
 __all__ = ["InferenceService"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+MOST_SAID = 256
+"""Tiers without a model that are warned about; a key store could name any number."""
 
 
 class InferenceService:
@@ -35,8 +45,12 @@ class InferenceService:
     Args:
         models: what is served; of each name, oldest version first. The newest is the default.
         engine: computes; belongs to this service from now on.
-        settings: limits, batching, drain.
+        settings: limits, batching, drain, and what it says of each model.
         metrics: told what was answered and what was refused, and why.
+        cache: answers that were given before; None: everything is computed.
+
+    Attributes:
+        statistics: what each model has done.
     """
 
     def __init__(
@@ -46,18 +60,25 @@ class InferenceService:
         *,
         settings: Settings,
         metrics: Metrics,
+        cache: AnswerCache | None = None,
     ) -> None:
-        self._models: dict[str, dict[str, ServedModel]] = {}
-        for model in models:
-            self._models.setdefault(model.name, {})[model.version] = model
+        self.statistics = Statistics()
+        self._catalogue = Catalogue.of(models, settings)
         self._engine = engine
-        self._limits = settings.limits
         self._batching = settings.batching
         self._drain_s = settings.drain_s
         self._metrics = metrics
         self._worker = Worker("intaglio-engine")
-        self._batcher = Batcher(self._begin, settings=settings.batching, metrics=metrics)
-        self._ready = False
+        self._batcher = Batcher(
+            self._begin,
+            settings=settings.batching,
+            metrics=metrics,
+            executed=self.statistics.executed,
+        )
+        self._shares = Shares(self._batcher.seconds_until_room)
+        self._cache = cache
+        self._ready = self._over = False
+        self._unlisted: set[tuple[str, str]] = set()
 
     # -- life cycle ----------------------------------------------------------------------------
 
@@ -68,27 +89,51 @@ class InferenceService:
             ConfigurationError: a model or its chain cannot compute anything.
         """
         await self._worker.call(self._engine.prepare)
-        for versions in self._models.values():
-            for model in versions.values():
-                await self._warm_up(model)
-                if model.tightened is not None:
-                    await self._warm_up(model.tightened)
+        await self.warm_up(self._catalogue.models())
+        self.switch(self._catalogue)
         self._become(ready=True)
+
+    async def warm_up(self, models: Iterable[ServedModel]) -> None:
+        """Compute with each of ``models``, between batches, so that no caller pays for firsts.
+
+        Raises:
+            ConfigurationError: a model or its chain cannot compute anything.
+        """
+        for model in models:
+            await self._warm_up(model)
+            if model.tightened is not None:
+                await self._warm_up(model.tightened)
 
     async def _warm_up(self, model: ServedModel) -> None:
         try:
-            await self._worker.call(self._engine.warm_up, model, self._batching.max_batch_size)
+            await self.on_engine(self._engine.warm_up, model, self._batching.max_batch_size)
         except WorkerError as error:
-            if isinstance(error.__cause__, ConfigurationError):
-                raise error.__cause__ from None
             raise ConfigurationError(
                 f"models.{model.name}: cannot compute a batch of up to "
                 f"batching.max_batch_size = {self._batching.max_batch_size} images ({error})"
             ) from error
 
+    async def on_engine(self, function: Callable[..., T], *arguments: object) -> T:
+        """Call ``function`` in the thread that computes, between batches.
+
+        Raises:
+            ConfigurationError: it raised that.
+            WorkerError: it raised anything else.
+        """
+        try:
+            return await self._worker.call(function, *arguments)
+        except WorkerError as error:
+            if isinstance(error.__cause__, ConfigurationError):
+                raise error.__cause__ from None
+            raise
+
     def refuse(self) -> None:
         """Be ready no more: what comes from now on is refused, what was accepted is finished."""
         self._become(ready=False)
+
+    def resume(self) -> None:
+        """Be ready again after ``refuse``; does nothing once the service is over."""
+        self._become(ready=not self._over)
 
     async def drain(self) -> bool:
         """Refuse what comes, finish what was accepted; then the service is over.
@@ -96,6 +141,7 @@ class InferenceService:
         Returns:
             Whether everything accepted was answered within ``drain_s``.
         """
+        self._over = True
         self.refuse()
         finished = await self._batcher.drain(self._drain_s)
         # What is still being computed, if anything, nobody waits for.
@@ -109,41 +155,53 @@ class InferenceService:
     # -- what is served ------------------------------------------------------------------------
 
     @property
+    def catalogue(self) -> Catalogue:
+        """What is served now."""
+        return self._catalogue
+
+    def switch(self, catalogue: Catalogue) -> None:
+        """Serve ``catalogue`` from now on; who was shown a view before is answered by that one.
+
+        Everything in it must be warm.
+        """
+        self._catalogue = catalogue
+        self.statistics.keep(catalogue.models())
+
+    @property
     def ready(self) -> bool:
         """Whether queries are accepted: warmed up, and not draining."""
         return self._ready
 
-    def models(self) -> tuple[ModelView, ...]:
-        """The default version of every served model, by name."""
-        return tuple(self.view(name) for name in sorted(self._models))
+    def models(self, tier: str | None = None) -> tuple[ModelView, ...]:
+        """The default version of every served model, by name, as callers of ``tier`` see it."""
+        return tuple(self.view(entry.name, tier=tier) for entry in self._catalogue)
 
-    def view(self, name: str, version: str | None = None) -> ModelView:
-        """One served model; the newest version if none is named.
+    def view(self, name: str, version: str | None = None, *, tier: str | None = None) -> ModelView:
+        """One served model as callers of ``tier`` see it; the default version if none is named.
 
         Raises:
             NotFound: no such name or version.
         """
-        served = self._find(name, version)
-        return ModelView(
-            name=served.name,
-            version=served.version,
-            versions=tuple(self._models[name]),
-            input=served.card.input,
-            labels=served.card.labels,
-            maps=served.maps,
-            map_extent=served.map_extent,
-            explanation_cost=served.explanation_cost,
-        )
+        entry = self._catalogue.entry(name)
+        served = entry.find(version, tier)
+        if tier not in (None, served.tier):
+            self._note_unlisted(entry, tier)
+        return view_of(entry, served)
 
-    def _find(self, name: str, version: str | None) -> ServedModel:
-        versions = self._models.get(name)
-        if versions is None:
-            raise NotFound(f"there is no model {name!r}")
-        if version is None:
-            version = next(reversed(versions))
-        if version not in versions:
-            raise NotFound(f"model {name!r} has no version {version!r}")
-        return versions[version]
+    def tightens(self, view: ModelView) -> bool:
+        """Whether ``view`` has a stricter chain for callers under suspicion."""
+        return answering(view).served.tightened is not None
+
+    def _note_unlisted(self, entry: Entry, tier: str) -> None:
+        """Say once that a key names a tier that a model with tiers does not have."""
+        told = (entry.name, tier) in self._unlisted or len(self._unlisted) >= MOST_SAID
+        if told or all(model.tier == PUBLIC for model in entry):
+            return
+        self._unlisted.add((entry.name, tier))
+        logger.warning(
+            "models.%s has no tier %r: callers of it are answered as the public is",
+            *(entry.name, tier),
+        )
 
     def overload(self) -> ServiceError | None:
         """Why a query of one sample would be refused now; None if it would be accepted."""
@@ -155,123 +213,113 @@ class InferenceService:
 
     async def predict(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> NDArray[np.float32]:
-        """Probabilities ``(n, K)`` for ``images`` ``(n, C, H, W)``, after the defense chain.
-
-        Cancelling the awaiting task withdraws the work that has not begun. ``timeout_s`` is
-        capped by ``batching.deadline_s``; none, or 0, means that. ``tightened`` takes the chain for
-        suspicious callers, where the model has one.
+        """See ``DataPlane``. ``timeout_s`` is capped by the model's deadline, and so is None or 0.
 
         Raises:
-            NotFound: no such model.
-            BadRequest: wrong shape or type, or a timeout that is no duration.
-            TooLarge: more than ``limits.max_request_samples`` images.
-            QueueFull: the queue cannot take n more samples.
-            Draining: not ready.
-            DeadlinePassed: not computed in time.
-            InternalFailure: a row broke an invariant of its chain, or the forward pass failed.
+            ServiceError: those of ``DataPlane.predict``.
         """
-        with self._counted(images):
-            served, wait_s = self._accepted(name, version, images, timeout_s, tightened)
+        who = answering(view, tightened=tightened)
+        with self._counted(who.served, images):
+            wait_s = self._accepted(who, images, timeout_s)
             if len(images) == 0:
-                return np.empty((0, served.card.classes), dtype=np.float32)
-            probabilities = await self._batcher.submit(served, images, timeout_s=wait_s)
-        self._metrics.answered(name, len(images))
-        return probabilities
+                return np.empty((0, who.served.card.classes), dtype=np.float32)
+
+            async def compute(asked: NDArray[np.uint8]) -> Filled:
+                with self._share(who, len(asked)):
+                    said = await self._batcher.submit(who.served, asked, timeout_s=wait_s)
+                return Filled(said, None)
+
+            return (await self._answered(who.served, images, compute, caller)).probabilities
 
     async def explain(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> Explained:
-        """As ``predict``, with the same probabilities, and a map for each image.
+        """See ``DataPlane``.
 
         Raises:
-            NotFound: no such model, or it has no explanations.
-            TooLarge: n times the cost of an explanation is over ``limits.max_request_samples``.
-            ServiceError: those of ``predict``.
+            ServiceError: those of ``DataPlane.explain``.
         """
-        with self._counted(images):
-            served, wait_s = self._accepted(name, version, images, timeout_s, tightened)
+        who = answering(view, tightened=tightened)
+        served, cost = who.served, who.served.explanation_cost
+        with self._counted(served, images):
+            wait_s = self._accepted(who, images, timeout_s)
             if served.maps is None:
-                raise NotFound(f"model {name!r} has no explanations")
-            self._check_cost(served, len(images))
+                raise NotFound(f"model {served.name!r} has no explanations")
+            who.check_cost(len(images))
             if len(images) == 0:
                 none = np.empty((0, served.card.classes), dtype=np.float32)
                 return Explained(none, np.empty((0, *served.maps), dtype=np.float32))
-            cost = served.explanation_cost
-            answer = await self._batcher.explain(served, images, timeout_s=wait_s, cost=cost)
-        self._metrics.answered(name, len(images), explained=True)
+
+            async def compute(asked: NDArray[np.uint8]) -> Filled:
+                with self._share(who, len(asked) * cost):
+                    told = await self._batcher.explain(served, asked, timeout_s=wait_s, cost=cost)
+                return Filled(told.probabilities, told.attributions)
+
+            answer = await self._answered(served, images, compute, caller, explain=True)
+            assert answer.attributions is not None
+            return Explained(answer.probabilities, answer.attributions)
+
+    def _accepted(
+        self, who: Answering, images: NDArray[np.uint8], timeout_s: float | None
+    ) -> float:
+        """For how long the caller waits, if what it asks can be answered."""
+        granted = who.granted(timeout_s)
+        who.check(images)
+        if not self._ready:
+            raise Draining(retry_after=1.0)
+        return granted
+
+    async def _answered(
+        self,
+        served: ServedModel,
+        images: NDArray[np.uint8],
+        compute: Callable[[NDArray[np.uint8]], Awaitable[Filled]],
+        caller: str,
+        *,
+        explain: bool = False,
+    ) -> Filled:
+        """What was kept of earlier answers to ``caller``, and ``compute`` of the rest."""
+        began = time.perf_counter_ns()
+        if self._cache is None or not self._cache.keeps(served):
+            answer = await compute(images)
+        else:
+            looked_up = self.statistics.looked_up
+            answer = await self._cache.answer(
+                served, images, compute, caller=caller, explain=explain, looked_up=looked_up
+            )
+        self._metrics.answered(served.name, len(images), explained=explain)
+        self.statistics.answered(served, len(images), began_ns=began)
         return answer
 
     @contextmanager
-    def _counted(self, images: NDArray[np.uint8]) -> Iterator[None]:
+    def _counted(self, served: ServedModel, images: NDArray[np.uint8]) -> Iterator[None]:
         """Count what ends without an answer."""
         samples = len(images) if images.ndim else 0
+        began = time.perf_counter_ns()
         try:
             yield
-        except ServiceError as error:
-            self._metrics.refused(error.reason, samples)
+        except (ServiceError, asyncio.CancelledError) as error:
+            reason = error.reason if isinstance(error, ServiceError) else "cancelled"
+            self._metrics.refused(reason, samples)
+            self.statistics.failed(served, began_ns=began)
             raise
-        except asyncio.CancelledError:
-            self._metrics.refused("cancelled", samples)
-            raise
 
-    def _accepted(
-        self,
-        name: str,
-        version: str | None,
-        images: NDArray[np.uint8],
-        timeout_s: float | None,
-        tightened: bool,
-    ) -> tuple[ServedModel, float]:
-        """Who answers behind which chain, and for how long the caller waits."""
-        served = self._find(name, version)
-        if tightened and served.tightened is not None:
-            served = served.tightened
-        granted = self._granted(timeout_s)
-        self._check(served, images)
-        if not self._ready:
-            raise Draining(retry_after=1.0)
-        return served, granted
-
-    def _granted(self, timeout_s: float | None) -> float:
-        longest = self._batching.deadline_s
-        if timeout_s is None or timeout_s == 0:
-            return longest
-        if not timeout_s > 0:
-            raise BadRequest(f"timeout must be positive, not {timeout_s:g} s")
-        return min(timeout_s, longest)
-
-    def _check(self, served: ServedModel, images: NDArray[np.uint8]) -> None:
-        shape = served.card.input.shape
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != shape:
-            wanted = ", ".join(map(str, shape))
-            given = ", ".join(map(str, images.shape))
-            raise BadRequest(f"images must be uint8 [n, {wanted}], not {images.dtype} [{given}]")
-        if len(images) > self._limits.max_request_samples:
-            raise TooLarge(
-                f"a request may hold limits.max_request_samples = "
-                f"{self._limits.max_request_samples} images, this one holds {len(images)}"
-            )
-
-    def _check_cost(self, served: ServedModel, samples: int) -> None:
-        cost, limit = served.explanation_cost, self._limits.max_request_samples
-        if samples * cost > limit:
-            raise TooLarge(
-                f"an explained image counts as {cost} samples, of which a request may ask for "
-                f"limits.max_request_samples = {limit}; this one explains {samples} images"
-            )
+    def _share(self, who: Answering, samples: int) -> AbstractContextManager[None]:
+        limit = who.limits.queue_samples
+        return self._shares.hold(who.served.name, samples, at_most=limit)
 
     def _begin(self, batches: Batches[ServedModel]) -> None:
         self._worker.compute(batches, self._engine.run)

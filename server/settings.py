@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import platformdirs
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -26,14 +26,36 @@ from pydantic_settings import (
 from models.card import Name
 from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
+from server.settings_callers import (
+    AuditSettings,
+    CallerSettings,
+    IdempotencySettings,
+    RedisSettings,
+)
+from server.settings_sections import (
+    BatchingSettings,
+    CacheSettings,
+    ExplanationSettings,
+    LimitSettings,
+    ModelLimitSettings,
+    ModelSettings,
+    MonitorSettings,
+    Seconds,
+    TierSettings,
+    TracingSettings,
+)
 
 __all__ = [
     "BatchingSettings",
+    "CacheSettings",
     "ExplanationSettings",
     "LimitSettings",
+    "ModelLimitSettings",
     "ModelSettings",
     "MonitorSettings",
     "Settings",
+    "TierSettings",
+    "TracingSettings",
     "load_settings",
 ]
 
@@ -42,110 +64,6 @@ NOT_OURS = frozenset({"API_KEY", "DATA_ROOT", "OPERATOR_KEY"})
 
 INJECTED = re.compile(r"SERVICE_(HOST|PORT).*|PORT_\d+_.*")
 """What Kubernetes puts into the environment for a service that is called ``intaglio``."""
-
-Positive = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ExplanationSettings(_Section):
-    """Attribution maps: which part of an image spoke for the label that leaves."""
-
-    interpreter: Annotated[str, Field(pattern=r"^(grad-cam|gradient-x-input|relevance-cam)$")]
-    """How maps are made; the operator's choice, never a caller's."""
-
-    layer: str | None = None
-    """Layer whose activations are weighed, as in `features.4`; default: the last before pooling."""
-
-    cost: Positive = 4
-    """Samples that one explained image counts as, wherever samples are limited."""
-
-    unprotected: bool = False
-    """Serve maps although no defense of the chain covers them."""
-
-
-class ModelSettings(_Section):
-    """What is served under one name: a victim and the chain its answers pass through."""
-
-    victim: str | None = None
-    """Bundle whose weights answer: ``NAME`` or ``NAME/VERSION``; default: the served name."""
-
-    defenses: tuple[dict[str, Any], ...] = ()
-    """The chain in order, each a mapping with ``kind`` and that defense's options."""
-
-    roles: dict[str, str] = Field(default_factory=dict)
-    """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
-
-    tighten: tuple[dict[str, Any], ...] | None = None
-    """The whole chain for callers that the monitor suspects; default: the chain of everybody."""
-
-    explanations: ExplanationSettings | None = None
-    """Whether, and how, callers may ask for attribution maps; default: they may not."""
-
-
-class MonitorSettings(_Section):
-    """Whether somebody watches how callers ask, and what the watcher may remember.
-
-    At most ``callers`` times ``images`` pictures of up to 32 by 32 pixels are kept: 800 kB for
-    every 1,024 grey ones, three times that for colours.
-    """
-
-    enabled: bool = False
-    """Whether callers' queries are watched at all."""
-
-    threshold: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9
-    """Shapiro-Wilk W of a caller's distances below which the caller is suspected."""
-
-    hold_s: Annotated[float, Field(gt=0.0, le=604_800.0)] = 86_400.0
-    """How long a suspicion lasts after the last test that raised it."""
-
-    callers: Annotated[int, Field(ge=1, le=1_000_000)] = 256
-    """Pairs of caller and model that are followed; beyond that, who asked least recently is
-    forgotten."""
-
-    images: Annotated[int, Field(ge=16, le=100_000)] = 512
-    """Pictures kept for each pair, to measure distances from; the latest ones."""
-
-    window: Annotated[int, Field(ge=101, le=5000)] = 1000
-    """Distances kept for each pair, to test; the latest ones."""
-
-
-class LimitSettings(_Section):
-    """What a single request may ask for, and what all of them together may hold."""
-
-    max_body_bytes: Positive = 16 * 2**20
-    """Body size in bytes, before and after decompression."""
-
-    max_buffered_bytes: Positive = 256 * 2**20
-    """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
-
-    max_image_pixels: Positive = 16_000_000
-    """Width times height of one encoded image; read from its header, before decoding."""
-
-    max_request_samples: Positive = 256
-    """Images in one request. Tensors in JSON are bounded by the bytes that so many can take."""
-
-    body_timeout_s: Seconds = 30.0
-    """How long the body of one request may take to arrive; beyond that it is answered 408."""
-
-
-class BatchingSettings(_Section):
-    """How queries become batches."""
-
-    max_batch_size: Positive = 64
-    """Samples in one forward pass."""
-
-    max_wait_ms: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
-    """How long an idle engine waits, from the first query, for a batch to fill; 0: not at all."""
-
-    queue_samples: Positive = 1024
-    """Samples that may wait; beyond that a request is answered 503."""
-
-    deadline_s: Seconds = 10.0
-    """Deadline of a request that states none, and the longest that one may state."""
 
 
 class Settings(BaseSettings):
@@ -174,7 +92,7 @@ class Settings(BaseSettings):
     """The callers' port; 0 takes a free one."""
 
     admin_host: str = "127.0.0.1"
-    """Address of the operator's port (metrics)."""
+    """Address of the operator's port: metrics for all, the rest for keys with the scope admin."""
 
     admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
     """The operator's port; 0 takes a free one."""
@@ -187,7 +105,11 @@ class Settings(BaseSettings):
     cores are busy otherwise, are served fastest with 1."""
 
     api_keys: tuple[SecretStr, ...] = ()
-    """Keys of which callers must present one; none: anybody may ask."""
+    """Keys without limits, of which callers must present one; none, and ``callers.store: open``:
+    anybody may ask."""
+
+    state_dir: Path = Path(platformdirs.user_state_dir("intaglio"))
+    """Where one process keeps what outlives it: callers' keys and budgets."""
 
     secret: SecretStr | None = None
     """Keys the per-image seeds; required to be the same in every process that serves a model."""
@@ -204,11 +126,29 @@ class Settings(BaseSettings):
     batching: BatchingSettings = BatchingSettings()
     """How queries become batches."""
 
+    callers: CallerSettings = CallerSettings()
+    """Who may ask: where keys are kept that have scopes, limits and budgets."""
+
+    idempotency: IdempotencySettings = IdempotencySettings()
+    """Requests that are sent again under one Idempotency-Key: charged and answered once."""
+
+    redis: RedisSettings = RedisSettings()
+    """The Redis that replicas share: keys, limits and budgets of callers."""
+
+    audit: AuditSettings = AuditSettings()
+    """A record of every request: who asked how much of what, and what came of it."""
+
     monitor: MonitorSettings = MonitorSettings()
     """Whether somebody watches how callers ask, and what the watcher may remember."""
 
+    cache: CacheSettings = CacheSettings()
+    """Answers that are kept for who asks about the same image again."""
+
     drain_s: Seconds = 30.0
     """How long a stopping server finishes what it accepted."""
+
+    tracing: TracingSettings = TracingSettings()
+    """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
 
     docs: bool = True
     """Whether the callers' port has the OpenAPI page under /docs."""
@@ -232,17 +172,44 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.cache.backend == "redis" and self.redis.url is None:
+            raise ValueError("cache.backend is redis, which needs redis.url")
+        if self.callers.store == "redis" and self.redis.url is None:
+            raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():
-            if model.tighten is not None and not self.monitor.enabled:
+            self._fits(f"models.{name}", model)
+        return self
+
+    def _fits(self, key: str, model: ModelSettings) -> None:
+        limits, most = model.limits, self.limits.max_request_samples
+        for limit, above in (
+            ("max_request_samples", most),
+            ("queue_samples", self.batching.queue_samples),
+            ("deadline_s", self.batching.deadline_s),
+        ):
+            given = getattr(limits, limit)
+            if given is not None and given > above:
+                raise ValueError(f"{key}.limits.{limit} must be at most the server's own, {above}")
+        most = limits.max_request_samples or most
+        if (limits.queue_samples or self.batching.queue_samples) < most:
+            raise ValueError(
+                f"{key}.limits.queue_samples must be at least the {most} samples of the largest "
+                "request, or that could never be accepted"
+            )
+        for tier, offer in model.offers.items():
+            place = f"{key}.tiers.{tier}" if model.tiers else key
+            if offer.tighten is not None and not self.monitor.enabled:
+                raise ValueError(f"{place}.tighten needs monitor.enabled, or nobody would see it")
+            if offer.explanations and offer.explanations.cost > most:
                 raise ValueError(
-                    f"models.{name}.tighten needs monitor.enabled, or nobody would see it"
-                )
-            if model.explanations and model.explanations.cost > self.limits.max_request_samples:
-                raise ValueError(
-                    f"models.{name}.explanations.cost must be at most limits.max_request_samples, "
+                    f"{place}.explanations.cost must be at most limits.max_request_samples, "
                     "or not one image could be explained"
                 )
-        return self
+
+    @property
+    def open_to_all(self) -> bool:
+        """Whether anybody may ask."""
+        return not self.api_keys and self.callers.store == "open"
 
     @classmethod
     def settings_customise_sources(
@@ -291,7 +258,7 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
-    if os.environ.get("INTAGLIO_API_KEY") and not settings.api_keys:
+    if os.environ.get("INTAGLIO_API_KEY") and settings.open_to_all:
         raise ConfigurationError(
             "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "
             "set INTAGLIO_API_KEYS='[\"KEY\"]' (or api_keys), or unset it to serve anybody"

@@ -34,8 +34,8 @@ A key that does not exist, or that a file has twice, stops the start with one se
 merged key by key: a file may set one limit, a flag another. What `--set` is given is YAML; what a
 variable is given is JSON wherever a list or a mapping is meant.
 
-Two settings are secrets. Flags can be read by every user of the machine, so give them to the
-environment or to a file that only the server can read:
+Three settings are secrets: these two and `redis.url`. Flags can be read by every user of the
+machine, so give them to the environment or to a file that only the server can read:
 
 ```bash
 export INTAGLIO_API_KEYS='["KEY", "ANOTHER"]'
@@ -53,7 +53,10 @@ limits: {max_request_samples: 64}
 `api_keys`, does not start: it would be open to all where its operator thinks it is not.
 """
 
-PLACES = {"secret_file": "`intaglio/secret` in `$XDG_STATE_HOME` (`~/.local/state`)"}
+PLACES = {
+    "secret_file": "`intaglio/secret` in `$XDG_STATE_HOME` (`~/.local/state`)",
+    "state_dir": "`intaglio` in `$XDG_STATE_HOME` (`~/.local/state`)",
+}
 """Defaults that differ from machine to machine."""
 
 BOUNDS = {
@@ -84,17 +87,16 @@ def settings_page() -> str:
         "What is served as `NAME`; [defenses.md](defenses.md) has the chains.\n",
         *_table(model["properties"], "models.NAME", variables=False),
     ]
-    explained = schema["$defs"]["ExplanationSettings"]
-    parts += [
-        "\n## `models.NAME.explanations`\n",
-        f"{explained['description']}\n",
-        *_table(
-            explained["properties"],
-            "models.NAME.explanations",
-            required=explained["required"],
-            variables=False,
-        ),
-    ]
+    for name, place in (
+        ("ModelLimitSettings", "models.NAME.limits"),
+        ("TierSettings", "models.NAME.tiers.TIER"),
+        ("ExplanationSettings", "models.NAME.explanations"),
+    ):
+        part = schema["$defs"][name]
+        required = part.get("required")
+        described = " ".join(part["description"].split())
+        rows = _table(part["properties"], place, required=required, variables=False)
+        parts += [f"\n## `{place}`\n", f"{described}\n", *rows]
     return "\n".join(parts) + "\n"
 
 

@@ -11,6 +11,8 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from server.tracing import CURRENT, RequestTrace
+
 __all__ = ["Filled", "Item", "Ticket", "WaitingLine"]
 
 Group = TypeVar("Group", bound=Hashable)
@@ -38,6 +40,7 @@ class Ticket:
         deadline: by ``time.perf_counter``, which every thread can read.
         items: the parts it was split into.
         over: whether its outcome is settled, so that no more of it need be computed.
+        trace: told what its parts were computed in; None where nothing is traced.
     """
 
     future: asyncio.Future[Filled]
@@ -45,6 +48,7 @@ class Ticket:
     deadline: float
     items: list[Item] = field(default_factory=list)
     over: bool = False
+    trace: RequestTrace | None = field(default_factory=CURRENT.get)
     _filled: Filled | None = None
 
     def fill(

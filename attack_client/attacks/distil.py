@@ -12,13 +12,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from attack_client.attacks.order import ask_in_order, check_seed, drawn_order
 from attack_client.contract import Attack, Oracle, Pool
 from attack_client.errors import PoolError
 
 __all__ = ["Distil"]
-
-CHUNK = 4096
-"""Images handed to the oracle at a time, which bounds the memory for copies of the pool."""
 
 
 class Distil(Attack):
@@ -33,13 +31,11 @@ class Distil(Attack):
     kind: ClassVar[str] = "distil"
 
     def __init__(self, *, seed: int = 0) -> None:
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, not {seed}")
-        self.seed = seed
+        self.seed = check_seed(seed)
 
     def order(self, available: int) -> NDArray[np.int64]:
         """Which image of a pool of ``available`` images stands at each position, ``(N,)``."""
-        return np.random.default_rng(self.seed).permutation(available)
+        return drawn_order(available, self.seed)
 
     async def run(self, oracle: Oracle, pool: Pool) -> None:
         """Ask about ``oracle.budget`` images of ``pool``.
@@ -53,6 +49,4 @@ class Distil(Attack):
                 f"the budget is {oracle.budget} queries but {pool.name} has {available} training "
                 "images: lower --budget, or say --budget all"
             )
-        order = self.order(available)[: oracle.budget]
-        for start in range(0, len(order), CHUNK):
-            await oracle.ask(start, pool.images[order[start : start + CHUNK]])
+        await ask_in_order(oracle, pool, self.order(available))

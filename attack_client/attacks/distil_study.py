@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
+from attack_client.adaptive.contract import Seam
 from attack_client.attacks.distil import Distil
 from attack_client.attacks.distil_objective import Distillation, Lesson
 from attack_client.attacks.distil_verdict import Student, Verdict, write_verdicts
@@ -41,6 +42,8 @@ class DistilStudy:
     Args:
         lessons: what to try; one of alpha 0 is the one from scratch, which is always trained.
     """
+
+    seams: frozenset[Seam] = frozenset()
 
     def __init__(self, lessons: Iterable[Lesson]) -> None:
         self.lessons = tuple(sorted({lesson for lesson in lessons if lesson.alpha > 0.0}))

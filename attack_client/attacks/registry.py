@@ -7,7 +7,11 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any
 
+from attack_client.attacks.attribution import Attribution
+from attack_client.attacks.composite import Composite
 from attack_client.attacks.distil import Distil
+from attack_client.attacks.jbda import Jbda
+from attack_client.attacks.jbda_targeted import JbdaTargeted
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Attack
 from attack_client.errors import AttackError
@@ -18,7 +22,11 @@ GROUP = "intaglio.attacks"
 """Entry point group in which a package announces its attacks, by kind."""
 
 BUILT_IN: dict[str, type[Attack]] = {
+    Attribution.kind: Attribution,
+    Composite.kind: Composite,
     Distil.kind: Distil,
+    Jbda.kind: Jbda,
+    JbdaTargeted.kind: JbdaTargeted,
     Knockoff.kind: Knockoff,
 }
 
@@ -45,8 +53,21 @@ def kinds() -> Mapping[str, type[Attack]]:
     return found
 
 
-def make(kind: str, *, seed: int, options: Mapping[str, Any] | None = None) -> Attack:
+def make(
+    kind: str,
+    *,
+    seed: int,
+    options: Mapping[str, Any] | None = None,
+    surroundings: Mapping[str, Any] | None = None,
+) -> Attack:
     """An attack of ``kind`` with its hyper-parameters; ``seed`` goes to those that take one.
+
+    Args:
+        kind: its name.
+        seed: of what it draws.
+        options: hyper-parameters; an unknown one is refused.
+        surroundings: what else is known, ``clone`` for instance, for attacks that take it and are
+            given no option of that name.
 
     Raises:
         AttackError: no such attack, or it refuses an option; the sentence names it.
@@ -60,8 +81,9 @@ def make(kind: str, *, seed: int, options: Mapping[str, Any] | None = None) -> A
     for name in given:
         if name not in known:
             raise AttackError(f"attack {kind} has no option {name!r}")
-    if "seed" in known:
-        given.setdefault("seed", seed)
+    for name, value in {**(surroundings or {}), "seed": seed}.items():
+        if name in known:
+            given.setdefault(name, value)
     try:
         return attack(**given)
     except (TypeError, ValueError) as error:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 __all__ = ["describe_command", "describe_environment"]
 
-SECRETS = ("--api-key", "--operator-key")
+SECRETS = ("--api-key", "--operator-key", "--shadow-key")
 
 
 def describe_environment(device: str = "cpu") -> dict[str, JsonValue]:

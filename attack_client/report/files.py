@@ -25,7 +25,10 @@ that it cannot be known from outside.
 
 def write_json(report: Report, path: Path) -> None:
     """Write the report, whole or not at all."""
-    text = json.dumps(report.model_dump(mode="json", by_alias=True), indent=2)
+    document = report.model_dump(mode="json", by_alias=True)
+    if report.leakage is None:
+        del document["leakage"]
+    text = json.dumps(document, indent=2)
     _replace(path, text + "\n")
 
 

@@ -11,6 +11,7 @@ __all__ = ["Labels", "Report", "Row"]
 Labels = Literal["soft", "hard"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Milliseconds = Annotated[float, Field(ge=0.0)]
+Seconds = Annotated[float, Field(ge=0.0)]
 
 
 class _Record(BaseModel):
@@ -31,11 +32,14 @@ class Row(_Record):
         attack: kind of attack.
         labels: whether the clone learnt from probabilities or from their argmax.
         budget: queries allowed.
-        queries: answers that the clone learnt from; each was paid for. 0 for a clone that had the
-            labels of as many images as the budget instead, and asked nothing.
-        unique_queries: distinct images among them.
+        queries: answers that the clone learnt from. 0 for a clone that had the labels of as many
+            images as the budget instead, and asked nothing.
+        unique_queries: distinct images among them. An equal image is answered from disk, unless
+            the attack asks for it again on purpose.
         sent: samples sent for them, retries and what a kill cut off included: the most that a
             victim which ignores idempotency keys can have charged.
+        published_queries: what the published code of the attack would have been charged for the
+            same answers, where it asks again for what it knows; null where it does not.
         seed: of the choice of images; the clone's own seed is derived from it.
         victim_accuracy: of the plain model (same architecture and recipe, no defense).
         benign_accuracy: what an honest caller is served, through the API.
@@ -48,6 +52,15 @@ class Row(_Record):
         relative_accuracy: ``clone_accuracy / victim_accuracy``.
         fidelity: share of test images on which clone and plain model agree.
         fidelity_served: share of test images on which the clone agrees with what was served.
+        class_accuracy: of the clone, by class of the test set; null for a class without images.
+        victim_class_accuracy: the same of the plain model.
+        clone_ece: expected calibration error of the clone, see ``attack_client.calibration``.
+        victim_ece: the same of the plain model.
+        served_ece: the same of what an honest caller is served.
+        theft_seconds: from the first request for these queries to the last, pauses left out.
+        training_seconds: of the clone; null where an equal one was at hand.
+        cost: of the queries that were paid for, in the currency of the price per thousand;
+            null where none was given.
     """
 
     dataset: str
@@ -61,6 +74,7 @@ class Row(_Record):
     queries: NonNegativeInt
     unique_queries: NonNegativeInt
     sent: NonNegativeInt
+    published_queries: NonNegativeInt | None = None
     seed: int
     victim_accuracy: Share | None
     benign_accuracy: Share | None
@@ -72,6 +86,14 @@ class Row(_Record):
     relative_accuracy: Annotated[float, Field(ge=0.0)] | None
     fidelity: Share | None
     fidelity_served: Share | None
+    class_accuracy: tuple[Share | None, ...] | None = None
+    victim_class_accuracy: tuple[Share | None, ...] | None = None
+    clone_ece: Share | None = None
+    victim_ece: Share | None = None
+    served_ece: Share | None = None
+    theft_seconds: Seconds | None = None
+    training_seconds: Seconds | None = None
+    cost: Annotated[float, Field(ge=0.0)] | None = None
 
     @property
     def benign_cost(self) -> float | None:
@@ -89,6 +111,7 @@ class Report(_Record):
         command: what was run, secrets left out.
         environment: what it ran on.
         rows: one per clone.
+        leakage: of a leakage matrix, what its cells come to; left out of other reports.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -97,3 +120,4 @@ class Report(_Record):
     command: tuple[str, ...]
     environment: dict[str, JsonValue]
     rows: tuple[Row, ...]
+    leakage: dict[str, JsonValue] | None = None

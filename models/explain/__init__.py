@@ -6,6 +6,7 @@ from models.explain.canonical import MAP_GRID, canonical_maps
 from models.explain.contract import Forward, Interpreter
 from models.explain.extent import Extent, extent_of_layer
 from models.explain.grad_cam import GradCam, grad_cam
+from models.explain.gradient import GradientInterpreter
 from models.explain.gradient_x_input import GradientXInput, gradient_x_input
 from models.explain.registry import build_interpreter, interpreter_names
 from models.explain.relevance_cam import RelevanceCam
@@ -16,6 +17,7 @@ __all__ = [
     "Extent",
     "Forward",
     "GradCam",
+    "GradientInterpreter",
     "GradientXInput",
     "Interpreter",
     "RelevanceCam",

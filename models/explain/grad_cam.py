@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from models.explain.contract import Forward, Interpreter
+from models.explain.contract import Forward
 from models.explain.extent import Extent, extent_of_layer
+from models.explain.gradient import GradientInterpreter
 from models.explain.tap import Tap, cam_layer
 
 __all__ = ["GradCam", "grad_cam"]
@@ -38,28 +40,48 @@ def grad_cam(forward: Forward, images: Tensor, classes: Tensor, *, channels: int
     # One number per channel, added everywhere in it: its gradient is the sum over positions.
     bump = torch.zeros(len(images), channels, 1, 1, dtype=images.dtype, device=images.device)
     gradient, activations = torch.func.grad(explained, has_aux=True)(bump)
-    weights = gradient / (activations.shape[2] * activations.shape[3])
-    maps: Tensor = (weights * activations).sum(dim=1).relu()
-    return maps
+    return _weighed(activations, gradient / (activations.shape[2] * activations.shape[3]))
 
 
-class GradCam(Interpreter):
+def _weighed(activations: Tensor, weights: Tensor) -> Tensor:
+    return (weights * activations).sum(dim=1).relu()
+
+
+class GradCam(GradientInterpreter):
     """Grad-CAM of a network at ``layer``."""
 
     name: ClassVar[str] = "grad-cam"
 
     def __init__(self, network: nn.Module, layer: str | None = None) -> None:
         super().__init__(network, layer)
-        self._tap = Tap(network, cam_layer(network, layer))
+        self._place = cam_layer(network, layer)
         self._channels: int | None = None
 
     def __call__(self, images: Tensor, classes: Tensor) -> Tensor:
         """Maps ``(B, h, w)``, not negative; see ``grad_cam``."""
+        return self.functional(self.network, images, classes)
+
+    @property
+    def place(self) -> nn.Module:
+        """The layer."""
+        return self._place
+
+    @staticmethod
+    def combine(values: Tensor, gradient: Tensor) -> Tensor:
+        """Maps ``(B, h, w)`` of activations and the gradient by them."""
+        return _weighed(values, gradient.mean(dim=(2, 3), keepdim=True))
+
+    def functional(
+        self, call: Callable[[Tensor], Tensor], images: Tensor, classes: Tensor
+    ) -> Tensor:
+        """See ``grad_cam``."""
         if self._channels is None:
+            own = next(self.network.parameters()).dtype
             with torch.no_grad():
-                self._channels = self._tap(images[:1])[1].shape[1]
-        return grad_cam(self._tap, images, classes, channels=self._channels)
+                seen = Tap(self.network, self._place)(images[:1].to(own))[1]
+            self._channels = seen.shape[1]
+        return grad_cam(Tap(call, self._place), images, classes, channels=self._channels)
 
     def extent(self, shape: tuple[int, int, int]) -> Extent:
         """What the positions of the layer stand for."""
-        return extent_of_layer(self.network, cam_layer(self.network, self.layer), shape)
+        return extent_of_layer(self.network, self._place, shape)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from models.explain.contract import Forward, Interpreter
+from models.explain.contract import Forward
+from models.explain.gradient import GradientInterpreter
 
 __all__ = ["GradientXInput", "gradient_x_input"]
 
@@ -32,10 +34,14 @@ def gradient_x_input(forward: Forward, images: Tensor, classes: Tensor) -> Tenso
         return forward(pixels)[0].gather(1, classes[:, None]).sum()
 
     gradient: Tensor = torch.func.grad(explained)(images)
+    return _weighed(images, gradient)
+
+
+def _weighed(images: Tensor, gradient: Tensor) -> Tensor:
     return (images * gradient).sum(dim=1)
 
 
-class GradientXInput(Interpreter):
+class GradientXInput(GradientInterpreter):
     """Gradient x Input of a network; the layer plays no part."""
 
     name: ClassVar[str] = "gradient-x-input"
@@ -45,9 +51,25 @@ class GradientXInput(Interpreter):
 
     def __call__(self, images: Tensor, classes: Tensor) -> Tensor:
         """Maps ``(B, H, W)``, signed; see ``gradient_x_input``."""
+        return self.functional(self.network, images, classes)
+
+    @property
+    def place(self) -> None:
+        """The image."""
+        return None
+
+    @staticmethod
+    def combine(values: Tensor, gradient: Tensor) -> Tensor:
+        """Maps ``(B, H, W)`` of images and the gradient by them."""
+        return _weighed(values, gradient)
+
+    def functional(
+        self, call: Callable[[Tensor], Tensor], images: Tensor, classes: Tensor
+    ) -> Tensor:
+        """See ``gradient_x_input``."""
 
         def forward(images: Tensor, bump: Tensor | None = None) -> tuple[Tensor, Tensor]:
             del bump
-            return self.network(images), images
+            return call(images), images
 
         return gradient_x_input(forward, images, classes)

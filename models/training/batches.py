@@ -25,7 +25,7 @@ def batches(
     device: torch.device | str,
     team: Team = ALONE,
 ) -> Iterator[Batch]:
-    """The batches of epoch ``epoch`` (from 1), on ``device``; each image occurs once.
+    """The batches of epoch ``epoch`` (from 1), on ``device``; each of its images occurs once.
 
     Where ``data`` holds out-of-distribution images, every batch carries as many of them as it has
     images; they are cycled in an order of their own. Paired images are moved as their images are.
@@ -38,7 +38,8 @@ def batches(
         moved = augmented(images, plan.augment, draws)[team.share(len(images))]
         return to_unit(moved, device).contiguous(memory_format=layout)
 
-    order = epoch_batches(len(data.images), plan.steps(len(data.images)), plan.seed, epoch)
+    drawn = epoch_batches(data.shown, plan.steps(data.shown), plan.seed, epoch)
+    order = tuple(batch + data.first(epoch) for batch in drawn)
     strangers = (
         [None] * len(order)
         if data.ood is None

@@ -87,8 +87,10 @@ def run_digest(objective: Objective, data: TrainingData, plan: Plan) -> str:
             sort_keys=True,
         ).encode()
     )
-    fields = dataclasses.fields(data)
-    tensors = {f"data/{field.name}": getattr(data, field.name) for field in fields}
+    if data.per_epoch is not None:
+        digest.update(f"data/per_epoch {data.per_epoch}".encode())
+    fields = (field.name for field in dataclasses.fields(data) if field.name != "per_epoch")
+    tensors = {f"data/{name}": getattr(data, name) for name in fields}
     for role, network in chain(objective.networks.items(), objective.frozen.items()):
         # Buffers that are not saved (the normalisation) decide what a run becomes as well.
         for name, tensor in chain(network.named_parameters(), network.named_buffers()):

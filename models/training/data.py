@@ -29,6 +29,8 @@ class TrainingData:
         ood: ``(L, C, H, W)`` uint8 out-of-distribution images, where the objective needs them.
         paired: ``(N, C, H, W)`` uint8, where the objective needs it: another version of each
             training image, for instance an adversarial one.
+        per_epoch: images of one epoch, in order: epoch e shows the e-th such block and no other,
+            and begins again after the last block. None shows all images in every epoch.
 
     Raises:
         TrainingError: if shapes, dtypes or lengths do not fit together.
@@ -40,6 +42,7 @@ class TrainingData:
     validation_targets: Tensor | None = None
     ood: Tensor | None = None
     paired: Tensor | None = None
+    per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         _check_images("images", self.images, None)
@@ -57,6 +60,19 @@ class TrainingData:
                 raise TrainingError(
                     f"there are {len(self.images)} images but {len(self.paired)} paired images"
                 )
+        if self.per_epoch is not None and (self.per_epoch < 1 or len(self.images) % self.per_epoch):
+            raise TrainingError(
+                f"{len(self.images)} images do not make whole epochs of {self.per_epoch} each"
+            )
+
+    @property
+    def shown(self) -> int:
+        """Images shown in one epoch."""
+        return len(self.images) if self.per_epoch is None else self.per_epoch
+
+    def first(self, epoch: int) -> int:
+        """Index of the first image of epoch ``epoch``, from 1."""
+        return (epoch - 1) * self.shown % len(self.images)
 
 
 def _check_images(name: str, images: Tensor, like: Tensor | None) -> None:

@@ -87,8 +87,8 @@ def run_epoch(run: Run, epoch: int) -> tuple[dict[str, float], float | None]:
 
 
 def _train(run: Run, epoch: int) -> dict[str, float]:
-    """One pass over the training images; the mean over samples of each named loss."""
-    plan, team, images = run.plan, run.team, len(run.data.images)
+    """One pass over the epoch's images; the mean over samples of each named loss."""
+    plan, team, images = run.plan, run.team, run.data.shown
     trained, frozen = run.objective.networks, run.objective.frozen
     for network in trained.values():
         network.train()

@@ -160,7 +160,7 @@ def _resume(
 @contextmanager
 def _told(run: Run, history: Sequence[EpochRecord]) -> Iterator[None]:
     """Between the beginning and the end of what is told to the reporter and the metrics."""
-    steps = run.plan.steps(len(run.data.images))
+    steps = run.plan.steps(run.data.shown)
     with ExitStack() as ends:
         for metric in run.metrics:
             metric.begin(history, steps)

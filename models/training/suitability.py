@@ -28,7 +28,7 @@ def check(
         TrainingError: says what does not go with what.
     """
     _check_images(objective, data)
-    check_machine(objective, len(data.images), plan, device, team)
+    check_machine(objective, data.shown, plan, device, team)
     if data.validation_images is None:
         if plan.selection == "best-on-validation":
             raise TrainingError("selection is best-on-validation but there is no validation data")

@@ -8,6 +8,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from server.logs import REQUEST
+
 __all__ = ["RequestId"]
 
 ACCEPTABLE = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -37,4 +39,8 @@ class RequestId:
                 MutableHeaders(scope=message)["x-request-id"] = name
             await send(message)
 
-        await self.app(scope, receive, named)
+        token = REQUEST.set(name)
+        try:
+            await self.app(scope, receive, named)
+        finally:
+            REQUEST.reset(token)

@@ -17,8 +17,9 @@ from server.images import ImageDecoder
 from server.protocol.accept import prefers
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_explanations
+from server.routes.answer import Answer, Question
 from server.routes.pictures import read_pictures
-from server.routes.query import Answer, QueryPath, Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_explain_routes"]
 
@@ -80,7 +81,9 @@ class _Routes:
             images, wanted = read_pictures(self._path, request, body, top_k=wanted)
             if pictured and len(images) != 1:
                 raise BadRequest(f"a picture explains one image, not {len(images)}: ask for {JSON}")
-            self._path.check_samples(len(images), cost=view.explanation_cost)
+            self._path.check_samples(
+                len(images), cost=view.explanation_cost, most=view.max_request_samples
+            )
             question = Question(await self._decoder.decode(images, view.input), explain=True)
             shown = question.images
             return question

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 from starlette.types import Receive
 
 from server.admission import Admission, Caller
+from server.audit import AuditEntry, AuditLog
 from server.body_budget import BodyBudget
 from server.dataplane import DataPlane, ModelView
 from server.errors import (
@@ -26,6 +25,8 @@ from server.errors import (
     TooLarge,
 )
 from server.protocol.body import read_body
+from server.routes.answer import Answer, Question
+from server.routes.replays import once_of, paid, unpacked
 from server.settings import Settings
 
 __all__ = ["Answer", "QueryPath", "Question", "RefusalRecorder", "unless_gone"]
@@ -44,36 +45,6 @@ class RefusalRecorder(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A decoded query.
-
-    Attributes:
-        images: ``(n, C, H, W)`` uint8.
-        timeout_s: what the caller will wait, counted from the end of its body; None: unstated.
-        explain: whether an attribution map is asked for.
-    """
-
-    images: NDArray[np.uint8]
-    timeout_s: float | None = None
-    explain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the data plane said.
-
-    Attributes:
-        view: the model that answered.
-        probabilities: ``(n, K)`` float32.
-        attributions: ``(n, h, w)`` float32; None where none were asked for.
-    """
-
-    view: ModelView
-    probabilities: NDArray[np.float32]
-    attributions: NDArray[np.float32] | None = None
-
-
 class QueryPath:
     """The part of the path of a query that is the same whatever the protocol."""
 
@@ -84,14 +55,17 @@ class QueryPath:
         admission: Admission,
         recorder: RefusalRecorder | None = None,
         monitor: QueryMonitor | None = None,
+        *,
+        audit: AuditLog | None = None,
     ) -> None:
         self.plane = plane
         self.limits = settings.limits
         self.bodies = BodyBudget(settings.limits.max_buffered_bytes)
         self._deadline_s = settings.batching.deadline_s
-        self._admission = admission
+        self.admission = admission
         self._recorder = recorder
         self._monitor = monitor
+        self._audit = audit
 
     async def identify(self, request: Request) -> None:
         """A dependency of every route that is not open to all: puts the caller on the request.
@@ -100,7 +74,7 @@ class QueryPath:
             Unauthorized: no valid key.
         """
         try:
-            request.state.caller = await self._admission.identify(request.headers)
+            request.state.caller = await self.admission.identify(request.headers)
         except ServiceError as error:
             if request.method == "POST":
                 self._refused(error.reason, 0)
@@ -127,28 +101,71 @@ class QueryPath:
         Raises:
             ServiceError: any of them; see ``server.errors``.
         """
-        samples = 0
+        caller: Caller = request.state.caller
+        entry = AuditEntry(_request_id(request), caller.identity, name)
+        try:
+            answer = await self._answer(request, version, decode, entry, explain)
+        except ServiceError as error:
+            entry.status, entry.decision = error.status, error.reason
+            self._recorded(entry)
+            raise
+        except asyncio.CancelledError:
+            entry.status, entry.decision = CallerGone.status, CallerGone.reason
+            self._recorded(entry)
+            raise
+        except Exception:
+            self._recorded(entry)
+            raise
+        entry.status, entry.decision = 200, "answered"
+        recorded = self._recorded(entry)
+        if recorded is not None:
+            # Not after the answer: what left and is not in the audit cannot be found out.
+            await asyncio.wrap_future(recorded)
+        return answer
+
+    async def _answer(
+        self,
+        request: Request,
+        version: str | None,
+        decode: Callable[[ModelView, bytes], Awaitable[Question]],
+        entry: AuditEntry,
+        explain: bool,
+    ) -> Answer:
+        name = entry.model
         within_plane = False
         body = b""
         lease = self.bodies.lease()
+        caller: Caller = request.state.caller
 
         async def from_body_to_answer() -> Answer:
-            nonlocal samples, within_plane, body
-            question = await self._before(began + self._deadline_s, decode(view, body))
+            nonlocal body
+            once = await once_of(request, view, body)
+            question = await self._before(began + deadline_s, decode(view, body))
             # Whoever waits for the model waits without its body.
             body = b""
             lease.release()
-            samples = len(question.images)
+            entry.samples = len(question.images)
+            entry.explain, entry.images = question.explain, question.images
+            caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
-            self.check_samples(samples, cost=cost)
-            caller: Caller = request.state.caller
-            await self._admission.admit(caller, samples * cost)
-            wait_s = min(self._deadline_s, question.timeout_s or math.inf)
+            self.check_samples(entry.samples, cost=cost, most=view.max_request_samples)
+            grant = await self.admission.admit(caller, entry.samples * cost, once)
+            entry.replayed = grant.replayed
+            try:
+                if grant.stored is not None:
+                    return unpacked(grant.stored, view)
+                return await paid(grant, from_question_to_answer(question))
+            finally:
+                entry.charged = grant.balance
+
+        async def from_question_to_answer(question: Question) -> Answer:
+            nonlocal within_plane
+            wait_s = min(deadline_s, question.timeout_s or math.inf)
             left_s = wait_s - (loop.time() - began)
             if left_s <= 0:
                 raise DeadlinePassed
             within_plane = True
-            answer = await self._asked(view, version, question, left_s, caller)
+            answer = await self._asked(view, question, left_s, caller)
             if self._monitor is not None:
                 self._monitor.observe(
                     caller.identity, name, view.version, question.images, answer.probabilities
@@ -157,7 +174,10 @@ class QueryPath:
 
         try:
             with lease:
-                view = self.plane.view(name, version)
+                _check_scope(caller, explain)
+                view = self.plane.view(name, version, tier=caller.tier)
+                deadline_s = min(self._deadline_s, view.deadline_s or math.inf)
+                entry.version = view.version
                 if explain and view.maps is None:
                     raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:
@@ -168,42 +188,61 @@ class QueryPath:
                 return await unless_gone(request.receive, from_body_to_answer())
         except ServiceError as error:
             if not within_plane:
-                self._refused(error.reason, samples)
+                self._refused(error.reason, entry.samples)
             raise
+
+    def _recorded(self, entry: AuditEntry) -> Future[None] | None:
+        return None if self._audit is None else self._audit.record(entry)
 
     async def _asked(
         self,
         view: ModelView,
-        version: str | None,
         question: Question,
         timeout_s: float,
         caller: Caller,
     ) -> Answer:
-        images, name, tight = question.images, view.name, False
-        if self._monitor is not None:
-            tight = self._monitor.tightens(caller.identity, name, len(images))
+        images, tight = question.images, False
+        if self._monitor is not None and self.plane.tightens(view):
+            tight = self._monitor.tightens(caller.identity, view.name, len(images))
         if question.explain:
             told = await self.plane.explain(
-                name, version, images, timeout_s=timeout_s, tightened=tight
+                view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
             )
             return Answer(view, told.probabilities, told.attributions)
-        said = await self.plane.predict(name, version, images, timeout_s=timeout_s, tightened=tight)
+        said = await self.plane.predict(
+            view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
+        )
         return Answer(view, said)
 
-    def check_samples(self, samples: int, *, cost: int = 1) -> None:
+    def view(self, request: Request, name: str, version: str | None = None) -> ModelView:
+        """One served model, as whoever sent ``request`` sees it.
+
+        Raises:
+            NotFound: no such name or version.
+        """
+        caller: Caller = request.state.caller
+        return self.plane.view(name, version, tier=caller.tier)
+
+    def models(self, request: Request) -> tuple[ModelView, ...]:
+        """Every served model, as whoever sent ``request`` sees it."""
+        caller: Caller = request.state.caller
+        return self.plane.models(caller.tier)
+
+    def check_samples(self, samples: int, *, cost: int = 1, most: int | None = None) -> None:
         """Refuse a request for no image, or for too many, before they are decoded.
 
         Args:
             samples: images in the request.
             cost: samples that each of them counts as.
+            most: a limit of the model, where it is known by now and has one.
 
         Raises:
             BadRequest: none.
-            TooLarge: more than ``limits.max_request_samples``.
+            TooLarge: more than ``limits.max_request_samples``, or than ``most``.
         """
         if samples < 1:
             raise BadRequest("a request must hold at least one image")
-        limit = self.limits.max_request_samples
+        limit = min(self.limits.max_request_samples, most or self.limits.max_request_samples)
         if samples > limit:
             raise TooLarge(
                 f"a request may hold {limit} images, not {samples} (limits.max_request_samples)"
@@ -224,6 +263,16 @@ class QueryPath:
     def _refused(self, reason: str, samples: int) -> None:
         if self._recorder is not None:
             self._recorder.refused(reason, samples)
+
+
+def _check_scope(caller: Caller, explain: bool) -> None:
+    """Refuse whoever may not ask, whatever its body asks for: nobody's is read in vain."""
+    if explain or "explain" not in caller.scopes:
+        caller.require("explain" if explain else "infer")
+
+
+def _request_id(request: Request) -> str:
+    return str(getattr(request.state, "request_id", "-"))
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -12,8 +12,9 @@ from server.dataplane import ModelView
 from server.images import ImageDecoder
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_predictions
+from server.routes.answer import Question
 from server.routes.pictures import read_pictures
-from server.routes.query import QueryPath, Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_v1_routes"]
 
@@ -45,13 +46,13 @@ class _Routes:
         self._path = path
         self._decoder = decoder
 
-    async def models(self) -> dict[str, Any]:
+    async def models(self, request: Request) -> dict[str, Any]:
         """List what is served."""
-        return {"models": [_described(view) for view in self._path.plane.models()]}
+        return {"models": [_described(view) for view in self._path.models(request)]}
 
-    async def model(self, name: str) -> dict[str, Any]:
+    async def model(self, request: Request, name: str) -> dict[str, Any]:
         """Describe one model: what it is shown and what it can say."""
-        return _described(self._path.plane.view(name))
+        return _described(self._path.view(request, name))
 
     async def predict(
         self, request: Request, name: str, top_k: Annotated[TopK | None, Query()] = None
@@ -81,6 +82,7 @@ class _Routes:
         async def decode(view: ModelView, body: bytes) -> Question:
             nonlocal wanted
             images, wanted = read_pictures(self._path, request, body, top_k=wanted)
+            self._path.check_samples(len(images), most=view.max_request_samples)
             return Question(await self._decoder.decode(images, view.input))
 
         answer = await self._path.answer(request, name, version, decode)

@@ -26,7 +26,8 @@ from server.protocol.v2 import (
     encode_response,
     json_part,
 )
-from server.routes.query import QueryPath, Question
+from server.routes.answer import Question
+from server.routes.query import QueryPath
 
 __all__ = ["add_v2_routes"]
 
@@ -100,21 +101,21 @@ class _Routes:
         version = importlib.metadata.version("intaglio")
         return {"name": "intaglio", "version": version, "extensions": list(EXTENSIONS)}
 
-    async def model(self, name: str) -> dict[str, Any]:
+    async def model(self, request: Request, name: str) -> dict[str, Any]:
         """Describe the inputs and outputs of a model."""
-        return _metadata(self._path.plane.view(name))
+        return _metadata(self._path.view(request, name))
 
-    async def model_version(self, name: str, version: str) -> dict[str, Any]:
+    async def model_version(self, request: Request, name: str, version: str) -> dict[str, Any]:
         """Describe the inputs and outputs of one version of a model."""
-        return _metadata(self._path.plane.view(name, version))
+        return _metadata(self._path.view(request, name, version))
 
-    async def ready(self, name: str) -> dict[str, Any]:
+    async def ready(self, request: Request, name: str) -> dict[str, Any]:
         """Say whether a model takes queries."""
-        return self._ready(name, None)
+        return self._ready(request, name, None)
 
-    async def ready_version(self, name: str, version: str) -> dict[str, Any]:
+    async def ready_version(self, request: Request, name: str, version: str) -> dict[str, Any]:
         """Say whether one version of a model takes queries."""
-        return self._ready(name, version)
+        return self._ready(request, name, version)
 
     async def infer(self, request: Request, name: str) -> Response:
         """Classify a batch of images, given as one UINT8 tensor `images` of shape `[n, C, H, W]`.
@@ -128,8 +129,8 @@ class _Routes:
         """Classify a batch of images with one version of a model."""
         return await self._infer(request, name, version)
 
-    def _ready(self, name: str, version: str | None) -> dict[str, Any]:
-        view = self._path.plane.view(name, version)
+    def _ready(self, request: Request, name: str, version: str | None) -> dict[str, Any]:
+        view = self._path.view(request, name, version)
         if not self._path.plane.ready:
             raise Draining
         return {"name": view.name, "ready": True}

@@ -20,6 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 SHAPE = (1, 8, 8)
 CLASSES = 5
+MAPS = (2, 2)
 
 
 class LinearModel:
@@ -43,6 +44,13 @@ class LinearModel:
         """Random images of its shape."""
         size = (count, *self.shape)
         return np.random.default_rng(seed).integers(0, 256, size=size, dtype=np.uint8)
+
+
+def quarters(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Maps ``(n, 2, 2)``: how bright each quarter of an image is."""
+    count, _, height, width = images.shape
+    split = images[:, 0].reshape(count, 2, height // 2, 2, width // 2)
+    return np.asarray(split.mean(axis=(2, 4)) / 255, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,11 +87,16 @@ class Stub:
         delay_s: float = 0.0,
         metadata: dict[str, Any] | None = None,
         server_metadata_status: int = 200,
+        maps: bool = False,
+        usage: dict[str, Any] | None = None,
     ) -> None:
         self.model = model
         self.datatype, self.binary, self.json_answers = datatype, binary, json_answers
         self.key, self.idempotent, self.delay_s = key, idempotent, delay_s
         self.server_metadata_status = server_metadata_status
+        self.usage = usage
+        self.refuse: str | None = None
+        """``reset``: every connection is dropped without an answer."""
         self.metadata = metadata or {
             "name": "toy",
             "platform": "numpy",
@@ -92,7 +105,13 @@ class Stub:
                 {"name": "probabilities", "datatype": "FP32", "shape": [-1, model.classes]}
             ],
         }
-        self.faults: deque[Fault] = deque()
+        if maps:
+            announced = {"name": "attributions", "datatype": "FP32", "shape": [-1, *MAPS]}
+            self.metadata["outputs"].append(announced)
+        self.explained = 0
+        """Samples answered with a map."""
+        self.faults: deque[Fault | None] = deque()
+        """Of the next inference requests, in order; None is answered as ever."""
         self.samples = 0
         """Samples computed and charged."""
         self.requests: list[tuple[str | None, tuple[str, ...]]] = []
@@ -107,6 +126,8 @@ class Stub:
                 await send({"type": f"{message['type']}.complete"})
                 if message["type"] == "lifespan.shutdown":
                     return None
+        if self.refuse == "reset":
+            return await _drop(send)
         headers = {k.decode().lower(): v.decode() for k, v in scope["headers"]}
         body = b""
         while True:
@@ -122,6 +143,8 @@ class Stub:
                 document = {"name": "stub", "version": "1", "extensions": extensions}
                 status = self.server_metadata_status
                 return await _reply(send, status, json.dumps(document).encode())
+            case "GET", "/v1/usage" if self.usage is not None:
+                return await _reply(send, 200, json.dumps(self.usage).encode())
             case "GET", "/v2/models/toy":
                 return await _reply(send, 200, json.dumps(self.metadata).encode())
             case "POST", "/v2/models/toy/infer":
@@ -135,7 +158,9 @@ class Stub:
 
     async def _infer(self, headers: dict[str, str], body: bytes, send: Send) -> None:
         await asyncio.sleep(self.delay_s)
-        images, wants_binary = self._decode(headers, body)
+        if self.refuse == "reset":
+            return await _drop(send)
+        images, wanted = self._decode(headers, body)
         key = headers.get("idempotency-key")
         digests = tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
         self.requests.append((key, digests))
@@ -148,22 +173,24 @@ class Stub:
             return await _reply(
                 send, fault.status, fault.body, extra=fault.headers, missing=100 * fault.cut
             )
-        answers = self.model(images)
-        output: dict[str, Any] = {
-            "name": self.metadata["outputs"][0]["name"],
-            "datatype": "FP32",
-            "shape": list(answers.shape),
-        }
-        if not wants_binary or self.json_answers:
-            output["data"] = [float(value) for value in answers.ravel()]
-            return await _reply(send, 200, json.dumps({"outputs": [output]}).encode())
-        raw = answers.astype("<f4").tobytes()
-        output["parameters"] = {"binary_data_size": len(raw)}
-        head = json.dumps({"model_name": "toy", "outputs": [output]}).encode()
-        extra = (("inference-header-content-length", str(len(head))),)
-        return await _reply(send, 200, head + raw, extra=extra)
+        outputs: list[dict[str, Any]] = []
+        payload = b""
+        for name, wants_binary in wanted.items():
+            values = quarters(images) if name == "attributions" else self.model(images)
+            self.explained += len(images) if name == "attributions" else 0
+            output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
+            if not wants_binary or self.json_answers:
+                output["data"] = [float(value) for value in values.ravel()]
+            else:
+                raw = values.astype("<f4").tobytes()
+                output["parameters"] = {"binary_data_size": len(raw)}
+                payload += raw
+            outputs.append(output)
+        head = json.dumps({"model_name": "toy", "outputs": outputs}).encode()
+        extra = (("inference-header-content-length", str(len(head))),) if payload else ()
+        return await _reply(send, 200, head + payload, extra=extra)
 
-    def _decode(self, headers: dict[str, str], body: bytes) -> tuple[NDArray[Any], bool]:
+    def _decode(self, headers: dict[str, str], body: bytes) -> tuple[NDArray[Any], dict[str, bool]]:
         length = headers.get("inference-header-content-length")
         head = json.loads(body if length is None else body[: int(length)])
         [tensor] = head["inputs"]
@@ -181,8 +208,17 @@ class Stub:
         if self.datatype == "FP32":
             assert images.max() <= 1
             images = np.round(images * 255).astype(np.uint8)
-        [output] = head["outputs"]
-        return images, bool(output.get("parameters", {}).get("binary_data"))
+        return images, {
+            output["name"]: bool(output.get("parameters", {}).get("binary_data"))
+            for output in head["outputs"]
+        }
+
+
+async def _drop(send: Send) -> None:
+    """Begin an answer and close the connection: what a dying server does."""
+    headers = [(b"content-length", b"1000")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"..."})
 
 
 async def _reply(

@@ -11,6 +11,8 @@ from attack_client.clone import CloneRecipe, default_epochs, train_clone
 from attack_client.predictions import agreement, predict
 from attack_client.transfer_set import hard_labels
 from models.errors import ArchitectureError
+from models.training.history import EpochRecord
+from models.training.progress import Silent
 from tests.attack_client.stub import LinearModel
 
 RECIPE = CloneRecipe(architecture="cnn-small", epochs=10)
@@ -76,6 +78,30 @@ def test_epochs_follow_from_the_budget() -> None:
     assert CloneRecipe(architecture="lenet", holdout=0.1).plan(200, 0).selection == (
         "best-on-validation"
     )
+
+
+class Watching(Silent):
+    """Keeps what every epoch got on the validation images."""
+
+    def __init__(self) -> None:
+        self.found: list[float | None] = []
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.found.append(record.accuracy)
+
+
+def test_the_epoch_kept_is_the_best_on_the_attackers_own_held_out_answers() -> None:
+    images = blocks(200, seed=1)
+    answers = victim(images)
+    recipe = CloneRecipe(architecture="cnn-small", epochs=8, holdout=0.2)
+    watching = Watching()
+    clone = train_clone(images, answers, classes=4, recipe=recipe, seed=4, reporter=watching)
+    held = np.random.default_rng(4).permutation(200)[:40]
+    kept = agreement(predict(clone, images[held]), hard_labels(answers[held]))
+    known = [share for share in watching.found if share is not None]
+    assert len(known) == 8
+    assert kept == pytest.approx(max(known))
+    assert min(known) < max(known), "there was something to choose"
 
 
 def test_truncated_answers_are_learnt_from(model: LinearModel) -> None:

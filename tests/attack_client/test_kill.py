@@ -36,15 +36,26 @@ def recorded_digests(stolen: TransferSet) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("idempotent", [False, True])
+TRAINED_ON_THE_WAY = ("jbda", "--set", "seeds=150", "--set", "epochs=1", "--set", "step=strong")
+
+
+@pytest.mark.parametrize(
+    ("kind", "idempotent"),
+    [(("knockoff",), False), (("knockoff",), True), (TRAINED_ON_THE_WAY, False)],
+)
 def test_a_killed_theft_goes_on_where_it_stopped(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, idempotent: bool
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    kind: tuple[str, ...],
+    idempotent: bool,
 ) -> None:
     stub = Stub(model, idempotent=idempotent, delay_s=0.05)
     out = tmp_path / "run"
     with serve(stub) as url:
         arguments = [
-            *("knockoff", "--url", url, "--model", "toy"),
+            *(*kind, "--url", url, "--model", "toy"),
             *("--pool", "noise", "--test", "task", "--data-root", str(npz_root)),
             *("--budget", str(BUDGET), "--batch", str(BATCH), "--concurrency", str(CONCURRENCY)),
             *("--clone", "cnn-small", "--epochs", "1", "--latency-requests", "0"),
@@ -54,7 +65,7 @@ def test_a_killed_theft_goes_on_where_it_stopped(
         log = (tmp_path / "log").open("wb")
         with log, subprocess.Popen(command, stdout=log, stderr=log) as thief:
             deadline = time.monotonic() + 60
-            while stub.samples < BUDGET // 3:
+            while stub.samples < BUDGET // 2:
                 assert thief.poll() is None, (tmp_path / "log").read_text()
                 assert time.monotonic() < deadline
                 time.sleep(0.005)

@@ -166,14 +166,14 @@ def test_a_pool_of_another_shape_is_refused(tmp_path: Path, model: LinearModel) 
     assert not list(tmp_path.iterdir())
 
 
-def test_the_same_image_at_two_positions_is_two_queries(
+def test_the_same_image_again_on_purpose_is_two_queries(
     tmp_path: Path, model: LinearModel, provenance: Provenance
 ) -> None:
     victim = Local(model)
 
     async def run() -> None:
         with TransferSet.create(tmp_path, provenance) as stolen:
-            oracle = BudgetedOracle(victim, stolen, budget=2)
+            oracle = BudgetedOracle(victim, stolen, budget=2, repeats=True)
             await oracle.ask(0, model.images(1))
             await oracle.ask(1, model.images(1))
             await oracle.ask(0, model.images(1))

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 
 from attack_client.attacks.knockoff import Knockoff
+from attack_client.calibration import accuracy_by_class, calibration_error
 from attack_client.clone import CloneRecipe
+from attack_client.clone_cache import CloneCache
 from attack_client.contract import Pool
 from attack_client.errors import PoolError, Refused, TransferSetError
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.reference import Reference
 from attack_client.report import Labels, Row
-from attack_client.scoring import CloneCache, Examination, train_and_score
+from attack_client.scoring import Examination, train_and_score
 from attack_client.shown import TestSet
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
@@ -106,6 +108,7 @@ def test_a_row_says_what_every_figure_means(
         honest=Honest(served, 0.8, 1.5, 3.0, 45),
         reference=Reference(plain),
         defense="am",
+        price_per_thousand=1.5,
     )
     row = train_and_score(
         stolen, budget=60, labels="soft", recipe=RECIPE, examination=examination, seed=3
@@ -122,6 +125,15 @@ def test_a_row_says_what_every_figure_means(
     assert row.relative_accuracy == pytest.approx(row.clone_accuracy / victim_accuracy)
     assert row.fidelity is not None
     assert row.fidelity_served is not None
+    assert row.cost == pytest.approx(0.09)
+    assert row.victim_ece == pytest.approx(calibration_error(plain, test_set.labels))
+    assert row.victim_class_accuracy == accuracy_by_class(plain, test_set.labels)
+    assert row.class_accuracy is not None
+    shares = np.bincount(test_set.labels, minlength=len(row.class_accuracy)) / len(test_set.labels)
+    by_class = sum(s * (a or 0.0) for s, a in zip(shares, row.class_accuracy, strict=True))
+    assert by_class == pytest.approx(row.clone_accuracy)
+    assert row.theft_seconds is not None
+    assert row.training_seconds is not None
 
 
 def test_what_cannot_be_known_from_outside_is_null(stolen: TransferSet, test_set: TestSet) -> None:
@@ -137,10 +149,19 @@ def test_what_cannot_be_known_from_outside_is_null(stolen: TransferSet, test_set
         "latency_p50_ms",
         "latency_p99_ms",
         "relative_accuracy",
+        "victim_class_accuracy",
+        "victim_ece",
+        "served_ece",
+        "cost",
+        "published_queries",
         "fidelity",
         "fidelity_served",
     }
     assert row.benign_cost is None
+
+
+def timeless(row: Row) -> Row:
+    return row.model_copy(update={"theft_seconds": None, "training_seconds": None})
 
 
 def test_a_budget_is_a_prefix_of_the_theft(
@@ -158,7 +179,7 @@ def test_a_budget_is_a_prefix_of_the_theft(
         )
         for transfer_set in (stolen, asyncio.run(run()))
     ]
-    assert rows[0] == rows[1].model_copy(update={"sent": rows[0].sent})
+    assert timeless(rows[0]) == timeless(rows[1].model_copy(update={"sent": rows[0].sent}))
     with pytest.raises(TransferSetError, match="no answer at position 80"):
         train_and_score(stolen, budget=81, labels="soft", recipe=RECIPE, examination=examination)
 
@@ -179,8 +200,10 @@ def test_equal_answers_make_equal_clones_and_are_trained_once(
             cache=cache,
         )
 
-    first = score("soft", 40)
-    assert score("soft", 40) == first
+    first, again = score("soft", 40), score("soft", 40)
+    assert timeless(first) == timeless(again)
+    assert first.training_seconds is not None
+    assert again.training_seconds is None
     assert len(cache) == 1
     score("hard", 40)
     score("soft", 41)

@@ -55,6 +55,12 @@ LINKS: dict[str, list[dict[str, Any]]] = {
         {"steps": 2, "k": 2, "rate": 0.05},
         {"steps": 2, "weights": "full", "decoy": 1.0},
     ],
+    "dd-i": [{"steps": 2}, {"steps": 2, "weights": "full"}],
+    "deepdefense": [
+        {"steps": 2},
+        {"steps": 2, "k": 2, "rate": 0.05, "map_agreement": 0.0},
+        {"steps": 2, "weights": "full", "turned": 1.0},
+    ],
     "grad2": [
         {"epsilon": 0.0},
         {"epsilon": 0.4},
@@ -99,6 +105,8 @@ CHAINS: list[Specs] = [
     (),
     (AM, {"kind": "label-only"}),
     ({"kind": "dd-s", "steps": 2}, {"kind": "top-k", "k": 2}),
+    ({"kind": "dd-i", "steps": 2}, {"kind": "label-only"}),
+    ({"kind": "deepdefense", "steps": 2}, {"kind": "rounding", "decimals": 2}),
     (AM, {"kind": "top-k", "k": 2}),
     (AM, SIGMOID),
     (AM, MAD),

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 import socketserver
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.redis_server import RedisServer
 from defenses.codebook import Codebook
 from defenses.codebook_memory import MemoryCodebook, share
 from defenses.codebook_redis import RedisCodebook
@@ -26,9 +25,6 @@ from tests.defenses.toys import apply
 
 EPSILON = 0.6
 CLASSES = 10
-SERVER = shutil.which("redis-server")
-
-needs_redis = pytest.mark.skipif(SERVER is None, reason="there is no redis-server on PATH")
 
 
 def rows(count: int, seed: int = 0) -> Tensor:
@@ -37,58 +33,17 @@ def rows(count: int, seed: int = 0) -> Tensor:
     return round_to_grid(logits.softmax(dim=1), GRID)
 
 
-class Server:
-    """A real Redis on a Unix socket, which can be stopped and started again."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.url = f"unix://{directory}/redis.sock"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        assert SERVER is not None
-        command = [
-            SERVER, "--port", "0", "--unixsocket", f"{self.directory}/redis.sock",
-            "--dir", str(self.directory), "--save", "", "--appendonly", "yes",
-        ]  # fmt: skip
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        for _ in range(200):
-            try:
-                return self.codebook().check(CLASSES)
-            except OptionError:
-                time.sleep(0.05)
-        raise RuntimeError("redis-server did not start")
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
-
-    def forget(self) -> None:
-        import redis
-
-        redis.Redis.from_url(self.url).flushall()
-
-    def codebook(self, capacity: int = 4096) -> RedisCodebook:
-        return RedisCodebook(self.url, name="toy/1:0.6", capacity=capacity)
+def shared(server: RedisServer, capacity: int = 4096) -> RedisCodebook:
+    return RedisCodebook(server.url, name="toy/1:0.6", capacity=capacity)
 
 
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture(params=["memory", pytest.param("redis", marks=needs_redis)])
+@pytest.fixture(params=["memory", "redis"])
 def make(request: pytest.FixtureRequest) -> Callable[..., Codebook]:
     """Makes codebooks of one kind; where they are shared, all are the same one."""
     if request.param == "memory":
         return MemoryCodebook
-    server = request.getfixturevalue("redis")
-    assert isinstance(server, Server)
-    return server.codebook
+    server: RedisServer = request.getfixturevalue("redis_server")
+    return partial(shared, server)
 
 
 def served(codebook: Codebook, said: Tensor) -> Tensor:
@@ -169,38 +124,35 @@ def replica(url: str, seed: int) -> list[list[float]]:
     return answers
 
 
-@needs_redis
-def test_two_replicas_on_one_store_give_one_answer(redis: Server) -> None:
+def test_two_replicas_on_one_store_give_one_answer(redis_server: RedisServer) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        there = pool.apply_async(replica, (redis.url, 1))
-        here = replica(redis.url, 2)
+        there = pool.apply_async(replica, (redis_server.url, 1))
+        here = replica(redis_server.url, 2)
         assert there.get(timeout=120) == here
 
 
-@needs_redis
-def test_words_outlive_replicas_and_redis(redis: Server) -> None:
+def test_words_outlive_replicas_and_redis(redis_server: RedisServer) -> None:
     said = rows(200)
-    before = served(redis.codebook(), said)
-    served(redis.codebook(), rows(100, seed=3))
-    assert torch.equal(served(redis.codebook(), said.flip(0)).flip(0), before)
-    redis.stop()
-    redis.start()
-    assert torch.equal(served(redis.codebook(), said.flip(0)).flip(0), before)
+    before = served(shared(redis_server), said)
+    served(shared(redis_server), rows(100, seed=3))
+    assert torch.equal(served(shared(redis_server), said.flip(0)).flip(0), before)
+    redis_server.stop()
+    redis_server.start()
+    assert torch.equal(served(shared(redis_server), said.flip(0)).flip(0), before)
 
 
-@needs_redis
 def test_an_outage_costs_new_words_and_nothing_else(
-    redis: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    codebook, said, strange = redis.codebook(), rows(100), rows(100, seed=9)
+    codebook, said, strange = shared(redis_server), rows(100), rows(100, seed=9)
     known = served(codebook, said)
-    redis.stop()
+    redis_server.stop()
     given = served(codebook, strange)
     assert ((given - strange).abs().sum(dim=1) <= EPSILON + 1e-6).all()
     assert torch.equal(served(codebook, said), known), "copied words are words"
     assert served(codebook, strange).equal(given)
     assert caplog.text.count("out of reach") == 1
-    redis.start()
+    redis_server.start()
     monkeypatch.setattr(codebook, "_leave_alone_until", 1e-9)
     served(codebook, strange)
     assert "in reach again" in caplog.text
@@ -246,22 +198,20 @@ def test_a_slow_store_does_not_stop_the_engine(caplog: pytest.LogCaptureFixture)
     assert "out of reach: it took more than 1 s for one batch" in caplog.text
 
 
-@needs_redis
 def test_a_store_that_lost_its_words_begins_anew(
-    redis: Server, caplog: pytest.LogCaptureFixture
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    old, said = redis.codebook(), rows(200)
+    old, said = shared(redis_server), rows(200)
     served(old, said)
-    redis.forget()
-    new = redis.codebook()
+    redis_server.client().flushall()
+    new = shared(redis_server)
     expected = served(new, said.flip(0)).flip(0)
     served(old, rows(400, seed=5))  # something that it has no word for
     assert torch.equal(served(old, said), served(new, said))
     assert torch.equal(served(new, said), expected)
 
 
-@needs_redis
-def test_without_redis_there_is_no_start(redis: Server) -> None:
-    redis.stop()
+def test_without_redis_there_is_no_start(redis_server: RedisServer) -> None:
+    redis_server.stop()
     with pytest.raises(OptionError, match=r"url: Redis at .* does not answer"):
-        redis.codebook().check(CLASSES)
+        shared(redis_server).check(CLASSES)

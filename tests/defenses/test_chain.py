@@ -237,6 +237,25 @@ def test_each_link_is_timed() -> None:
     assert 0.0 < outcome.seconds[1] < outcome.seconds[0]
 
 
+def test_what_each_link_moved_is_measured_apart() -> None:
+    query = asked()
+    outcome = Chain([ReverseSigmoid(beta=0.5), Custom(lambda given: given), LabelOnly()]).run(query)
+    bent = Chain([ReverseSigmoid(beta=0.5)]).run(query).answers.probabilities
+    first = (bent - query.victim).abs().sum(dim=1)
+    last = (outcome.answers.probabilities - bent).abs().sum(dim=1)
+    assert outcome.moved.shape == (8, 3)
+    torch.testing.assert_close(outcome.moved, torch.stack([first, 0 * first, last], dim=1))
+    assert outcome.moved[:, 0].any()
+
+
+def test_a_link_that_is_not_reached_moved_nothing() -> None:
+    def fail(probabilities: Tensor) -> Tensor:
+        raise ValueError("broken")
+
+    outcome = Chain([Custom(fail), LabelOnly()]).run(asked())
+    assert not outcome.moved.any()
+
+
 def test_a_chain_sums_up_its_links() -> None:
     chain = Chain([Slow(lambda given: given), TopK(k=3)])
     assert chain.name == "custom+top-k"

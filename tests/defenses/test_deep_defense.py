@@ -21,48 +21,8 @@ from defenses.deep_defense_weights import Weights
 from defenses.errors import OptionError
 from defenses.registry import build_chain
 from models.simplex import GRID, one_hot, round_to_grid, top1
-from tests.defenses.toys import SIZE, images, material
-
-CLASSES = 6
-LAYERS = ("0.weight", "4.weight", "6.weight")
-GROUPS = (("0.weight",), ("4.weight", "6.weight"))
-
-
-class Halved(nn.Module):
-    """Something that works in place between the layers."""
-
-    def forward(self, values: Tensor) -> Tensor:
-        values *= 0.5
-        return values
-
-
-def toy(seed: int = 0) -> nn.Module:
-    """A small network with every kind of layer that matters: 3 of its layers can be changed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = nn.Sequential(
-            nn.Conv2d(1, 4, 3, padding=1, stride=2),
-            Halved(),
-            nn.ReLU(inplace=True),
-            nn.Flatten(),
-            nn.Linear(4 * (SIZE // 2) ** 2, 12),
-            nn.ReLU(),
-            nn.Linear(12, CLASSES),
-        )
-        with torch.no_grad():
-            for parameter in network.parameters():
-                parameter.mul_(3.0)
-    return network.eval().requires_grad_(False)
-
-
-def asked(network: nn.Module, count: int = 12) -> Queries:
-    pictures = images(count, seed=3)
-    return Queries(
-        images=pictures,
-        seeds=torch.arange(100, 100 + count),
-        explain=torch.zeros(count, dtype=torch.bool),
-        victim=round_to_grid(network(pictures).softmax(dim=1), GRID),
-    )
+from tests.defenses.misled import CLASSES, GROUPS, LAYERS, asked, goal, toy
+from tests.defenses.toys import images, material
 
 
 def defended(network: nn.Module, **options: Any) -> DeepDefenseProbabilities:
@@ -71,19 +31,6 @@ def defended(network: nn.Module, **options: Any) -> DeepDefenseProbabilities:
 
 def said(defense: DeepDefenseProbabilities, queries: Queries) -> Tensor:
     return defense.apply(queries, Answers(queries.victim)).probabilities
-
-
-def goal(queries: Queries, *, k: int = 2, decoys: bool = False) -> Goal:
-    order = queries.victim.sort(dim=1, descending=True, stable=True).indices
-    return Goal(
-        shares=torch.tensor([0.3, 0.7], dtype=torch.float64),
-        order=order,
-        k=k,
-        order_weight=10.0,
-        lead=0.05,
-        decoys=(order[:, 0] + 1) % CLASSES if decoys else None,
-        decoy_weight=0.7,
-    )
 
 
 @pytest.mark.parametrize("weights", ["low-rank", "full"])
@@ -109,7 +56,7 @@ def test_answers_are_misdirected_and_not_the_victims(weights: Any) -> None:
     queries = asked(network)
     defense = defended(network, steps=30, rate=0.02, weights=weights)
     with torch.no_grad():
-        found = defense._search(queries.images, queries.victim, queries.seeds)
+        found = defense.misdirection.find(queries.images, queries.victim, queries.seeds)
     assert found.good.double().mean() > 0.6
     shares = torch.tensor([0.5, 0.5], dtype=torch.float64)
     turned = (found.cosines[found.good] * shares).sum(dim=1)
@@ -285,7 +232,9 @@ def test_an_early_stop_ends_sooner_and_is_declared() -> None:
     with torch.no_grad():
         counts = [
             [
-                defense._search(queries.images, queries.victim, torch.tensor([seed])).steps
+                defense.misdirection.find(
+                    queries.images, queries.victim, torch.tensor([seed])
+                ).steps
                 for seed in range(6)
             ]
             for defense in (patient, hasty)

@@ -74,9 +74,9 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
     "unknown-kind": (
         "[{kind: label-only}, {kind: topk}]",
         UnknownDefense,
-        "defenses[1].kind: there is no defense 'topk': there are am, dd-s, grad2, "
-        "label-only, mad, modelguard-s, modelguard-w, "
-        "reverse-sigmoid, rounding, stingy, top-k",
+        "defenses[1].kind: there is no defense 'topk': there are am, dd-i, dd-s, deepdefense, "
+        "grad2, label-only, mad, modelguard-s, modelguard-w, reverse-sigmoid, rounding, "
+        "stingy, top-k",
     ),
     "trained-in": (
         "[{kind: edm}, {kind: top-k, k: 2}]",

@@ -15,6 +15,7 @@ from models.card import (
     Normalisation,
     Sensitivity,
 )
+from models.explain import build_interpreter
 from models.simplex import GRID, round_to_grid
 
 __all__ = [
@@ -97,7 +98,12 @@ def material(classes: int) -> Material:
         "misinformation": network(classes, seed=1),
         "surrogate": network(classes, seed=2, sharpness=0.5),
     }
-    return Material(card(classes), networks, codebooks={"modelguard-s": words(classes)})
+    return Material(
+        card(classes),
+        networks,
+        interpreter=build_interpreter("gradient-x-input", networks["victim"]),
+        codebooks={"modelguard-s": words(classes)},
+    )
 
 
 def images(count: int, seed: int = 0) -> Tensor:

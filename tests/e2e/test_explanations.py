@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from attack_client.attacks.attribution import Attribution
+from attack_client.attacks.order import drawn_order
+from attack_client.contract import Pool
 from attack_client.errors import ProtocolError
 from attack_client.http_victim import HttpVictim
+from attack_client.theft import steal
 from server.app import create_app
 from server.engine import Engine
 from server.metrics import Metrics
@@ -39,7 +43,13 @@ def test_the_client_gets_the_maps_that_the_server_makes(tmp_path: Path) -> None:
         async with HttpVictim("http://server", "shown", transport=transport) as victim:
             told = await victim.explain(NOISE)
             said = await victim.query(NOISE)
-        here = await plane.explain("shown", None, NOISE)
+            pool = Pool(name="noise", images=NOISE, labels=np.zeros(20, dtype=np.int64))
+            stolen = await steal(victim, pool, Attribution(), budget=20, out=tmp_path / "theft")
+        with stolen:
+            order = drawn_order(20, seed=0)
+            np.testing.assert_array_equal(stolen.maps(0, 20), told.attributions[order])
+            np.testing.assert_array_equal(stolen.prefix(20)[1], told.probabilities[order])
+        here = await plane.explain(plane.view("shown"), NOISE)
         np.testing.assert_array_equal(told.attributions, here.attributions)
         np.testing.assert_array_equal(told.probabilities, said.probabilities)
         assert told.attributions.shape == (20, *(plane.view("shown").maps or ()))

@@ -9,7 +9,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "CONTRIBUTING.md", ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Examples that talk to a server on port 8000 run in tests/e2e, with a server.
 NEEDS_SERVER = re.compile(r"127\.0\.0\.1:8000")

@@ -218,6 +218,11 @@ def test_metrics_of_a_batch(
     assert value("forward_seconds_count", model="m") == 2
     for kind in ("am", "label-only"):
         assert value("defense_seconds_count", defense=kind) == 1
+        assert value("defense_distortion_l1_count", defense=kind) == len(NOISE)
+    moved = engine.run(load("defended", AM), [NOISE]).probabilities
+    assert value("defense_distortion_l1_sum", defense="label-only") == pytest.approx(
+        np.abs(answers - moved).sum(), rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("name", ["auto", "cpu"])

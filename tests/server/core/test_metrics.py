@@ -31,7 +31,7 @@ def used() -> Metrics:
     metrics.computed(
         "digits",
         forward_s=0.01,
-        defenses_s=[("am", 0.001)],
+        defenses=[("am", 0.001, np.array([0.0, 0.3, 1.7], dtype=np.float32))],
         distortion=np.array([0.0, 0.3, 2.0], dtype=np.float32),
         top1_changed=1,
     )
@@ -48,6 +48,7 @@ def test_labels_are_closed_and_no_caller_is_among_them() -> None:
         "intaglio_batch_failures": set(),
         "intaglio_batch_samples": set(),
         "intaglio_batches": {"released"},
+        "intaglio_defense_distortion_l1": {"defense"},
         "intaglio_defense_seconds": {"defense"},
         "intaglio_explained_samples": {"model"},
         "intaglio_explanation_seconds": {"model"},
@@ -91,7 +92,7 @@ def test_the_distortion_histogram_counts_like_a_histogram() -> None:
     values = np.random.default_rng(0).uniform(0, 2, 1000).astype(np.float32)
     metrics = Metrics()
     for part in np.split(values, 10):
-        metrics.computed("m", forward_s=0, defenses_s=[], distortion=part, top1_changed=0)
+        metrics.computed("m", forward_s=0, defenses=[], distortion=part, top1_changed=0)
 
     def value(suffix: str, **labels: str) -> float | None:
         name = f"intaglio_served_distortion_l1_{suffix}"

@@ -48,7 +48,7 @@ def one_class(count: int) -> NDArray[np.float32]:
 
 def watch(metrics: Metrics, **given: Any) -> QueryMonitor:
     settings = MonitorSettings(enabled=True, **given)
-    return QueryMonitor(settings, MonitorMetrics(metrics.registry), tightened={"shop"})
+    return QueryMonitor(settings, MonitorMetrics(metrics.registry))
 
 
 def look(monitor: QueryMonitor, caller: str, images: NDArray[np.uint8], model: str) -> None:
@@ -79,16 +79,6 @@ def test_a_suspect_is_tightened_counted_and_logged(
     assert len([one for one in caplog.records if one.levelno == logging.WARNING]) == 1
     exposed = [sample for family in metrics.registry.collect() for sample in family.samples]
     assert not [sample for sample in exposed if "key-a" in sample.labels.values()]
-
-
-def test_without_a_stricter_chain_it_says_so_and_changes_nothing(
-    metrics: Metrics, caplog: pytest.LogCaptureFixture
-) -> None:
-    monitor = watch(metrics)
-    look(monitor, "key-a", made(140), "digits")
-    assert monitor.suspects("key-a", "digits")
-    assert not monitor.tightens("key-a", "digits", 1)
-    assert "answered as before" in caplog.text
 
 
 def test_suspicion_passes(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:

@@ -68,7 +68,11 @@ def test_a_role_may_come_from_another_bundle(settings: Build) -> None:
         ({"victim": "digits", "defenses": [AM]}, r"models\.m\.defenses\[0\].*misinformation"),
         (
             {"victim": "digits", "defenses": [{"kind": "top-k", "k": 11}]},
-            r"models\.m\.defenses\[0\]\.k: ",
+            r"models\.m\.defenses\[0\]\.k: must be at most 10",
+        ),
+        (
+            {"victim": "defended", "defenses": [{"kind": "am", "threshold": 1.5}]},
+            r"models\.m\.defenses\[0\]\.threshold: must be between 0 and 1, not 1\.5",
         ),
         (
             {"victim": "digits", "defenses": [{"kind": "top-k", "q": 1}]},

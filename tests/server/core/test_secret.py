@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,3 +80,27 @@ def test_a_place_that_cannot_be_written_is_named(settings: Build, tmp_path: Path
 def test_a_directory_is_no_secret(settings: Build, tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="secret_file: "):
         load_secret(settings(secret=None, secret_file=tmp_path))
+
+
+@pytest.mark.parametrize(("mounted", "ours"), [(True, False), (True, True), (False, False)])
+def test_who_mounts_a_secret_decides_who_may_read_it(
+    settings: Build,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mounted: bool,
+    ours: bool,
+) -> None:
+    path = tmp_path / "secret"
+    path.write_text("x" * 64)
+    path.chmod(0o440)  # as Kubernetes shows a secret of mode 0400 to a group of its own
+    flags = os.ST_RDONLY if mounted else 0
+    seen = SimpleNamespace(f_flag=flags)
+    monkeypatch.setattr("server.secret.os.fstatvfs", lambda _: seen)
+    owner = path.stat().st_uid
+    monkeypatch.setattr("server.secret.os.geteuid", lambda: owner if ours else owner + 1)
+    given = settings(secret=None, secret_file=path)
+    if mounted and not ours:
+        assert load_secret(given) == b"x" * 64
+    else:
+        with pytest.raises(ConfigurationError, match="open to others"):
+            load_secret(given)

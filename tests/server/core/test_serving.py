@@ -74,16 +74,20 @@ async def test_versions_and_their_default(settings: Build, metrics: Metrics) -> 
     assert plane.view("digits").version == "10"
     assert plane.view("digits", "2").versions == ("2", "10")
     await plane.start()
-    newest = await plane.predict("digits", None, NOISE[:2])
-    np.testing.assert_array_equal(newest, await plane.predict("digits", "10", NOISE[:2]))
-    assert np.abs(newest - await plane.predict("digits", "2", NOISE[:2])).max() > 1e-3
+    newest = await plane.predict(plane.view("digits"), NOISE[:2])
+    np.testing.assert_array_equal(
+        newest, await plane.predict(plane.view("digits", "10"), NOISE[:2])
+    )
+    assert np.abs(newest - await plane.predict(plane.view("digits", "2"), NOISE[:2])).max() > 1e-3
     await plane.drain()
 
 
 async def test_concurrent_callers_each_get_their_own_answers(plane: InferenceService) -> None:
-    alone = [await plane.predict("shop", None, row[None]) for row in NOISE]
-    together = await asyncio.gather(*(plane.predict("shop", None, row[None]) for row in NOISE))
-    whole = await plane.predict("shop", None, NOISE[:48])
+    alone = [await plane.predict(plane.view("shop"), row[None]) for row in NOISE]
+    together = await asyncio.gather(
+        *(plane.predict(plane.view("shop"), row[None]) for row in NOISE)
+    )
+    whole = await plane.predict(plane.view("shop"), NOISE[:48])
     for expected, row in zip(alone, together, strict=True):
         assert row.shape == (1, 10)
         assert np.abs(row - expected).max() < 1e-2
@@ -96,19 +100,18 @@ async def test_concurrent_callers_each_get_their_own_answers(plane: InferenceSer
 async def test_read_only_images_as_they_come_from_a_body(plane: InferenceService) -> None:
     body = NOISE[:3].tobytes()
     images = np.frombuffer(body, dtype=np.uint8).reshape(3, 1, 12, 12)
-    answers = await plane.predict("digits", None, images)
+    answers = await plane.predict(plane.view("digits"), images)
     assert answers.dtype == np.float32
     assert answers.flags.writeable
 
 
 async def test_no_images_no_answers(plane: InferenceService) -> None:
-    assert (await plane.predict("digits", None, NOISE[:0])).shape == (0, 10)
+    assert (await plane.predict(plane.view("digits"), NOISE[:0])).shape == (0, 10)
 
 
 @pytest.mark.parametrize(
     ("name", "images", "timeout_s", "error", "message"),
     [
-        ("nobody", NOISE[:1], None, NotFound, "no model 'nobody'"),
         ("digits", NOISE[0], None, BadRequest, r"\[n, 1, 12, 12\], not uint8 \[1, 12, 12\]"),
         ("digits", NOISE[:, :, 1:], None, BadRequest, r"not uint8 \[64, 1, 11, 12\]"),
         ("digits", NOISE.astype(np.float32), None, BadRequest, "not float32"),
@@ -128,7 +131,7 @@ async def test_refusals_are_told_and_counted(
     message: str,
 ) -> None:
     with pytest.raises(error, match=message):
-        await plane.predict(name, None, images, timeout_s=timeout_s)
+        await plane.predict(plane.view(name), images, timeout_s=timeout_s)
     count = metrics.registry.get_sample_value(
         "intaglio_refused_requests_total", {"reason": error.reason}
     )
@@ -141,24 +144,24 @@ async def test_before_the_start_and_after_the_end_it_is_not_ready(
     plane = service(settings(models=MODELS), metrics)
     seen = [plane.ready]
     with pytest.raises(Draining):
-        await plane.predict("digits", None, NOISE[:1])
+        await plane.predict(plane.view("digits"), NOISE[:1])
     await plane.start()
     seen.append(plane.ready)
     assert metrics.registry.get_sample_value("intaglio_ready") == 1
-    accepted = asyncio.ensure_future(plane.predict("digits", None, NOISE[:40]))
+    accepted = asyncio.ensure_future(plane.predict(plane.view("digits"), NOISE[:40]))
     await asyncio.sleep(0)
     assert await plane.drain()
     assert (await accepted).shape == (40, 10)
     assert [*seen, plane.ready] == [False, True, False]
     with pytest.raises(Draining):
-        await plane.predict("digits", None, NOISE[:1])
+        await plane.predict(plane.view("digits"), NOISE[:1])
 
 
 async def test_answers_and_departures_are_counted_in_samples(
     plane: InferenceService, metrics: Metrics
 ) -> None:
-    await plane.predict("digits", None, NOISE[:7])
-    leaves = asyncio.ensure_future(plane.predict("digits", None, NOISE[:5]))
+    await plane.predict(plane.view("digits"), NOISE[:7])
+    leaves = asyncio.ensure_future(plane.predict(plane.view("digits"), NOISE[:5]))
     await asyncio.sleep(0)
     leaves.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -195,7 +198,8 @@ async def test_a_defense_that_raises_harms_only_who_provoked_it(
     plane = service(settings(models=MODELS), metrics, tempered)
     await plane.start()
     answers = await asyncio.gather(
-        *(plane.predict("tempered", None, row[None]) for row in NOISE[:16]), return_exceptions=True
+        *(plane.predict(plane.view("tempered"), row[None]) for row in NOISE[:16]),
+        return_exceptions=True,
     )
     for index, answer in enumerate(answers):
         assert isinstance(answer, InternalFailure if index == 5 else np.ndarray)

@@ -50,7 +50,9 @@ class FakePlane:
         self.begun = asyncio.Event()
         self.cancelled = 0
         self.tightened = 0
-        self.asked: list[tuple[str, str | None, NDArray[np.uint8], float | None]] = []
+        self.asked: list[tuple[str, str, NDArray[np.uint8], float | None]] = []
+        self.callers: list[str] = []
+        self.tiers: list[str | None] = []
         self.explained = 0
 
     @property
@@ -60,28 +62,33 @@ class FakePlane:
     def overload(self) -> ServiceError | None:
         return self.crowded
 
-    def models(self) -> tuple[ModelView, ...]:
+    def models(self, tier: str | None = None) -> tuple[ModelView, ...]:
         return tuple(self._views.values())
 
-    def view(self, name: str, version: str | None = None) -> ModelView:
+    def view(self, name: str, version: str | None = None, *, tier: str | None = None) -> ModelView:
+        self.tiers.append(tier)
         view = self._views.get(name)
         if view is None:
             raise NotFound(f"there is no model {name!r}")
         if version is not None and version not in view.versions:
             raise NotFound(f"model {name!r} has no version {version!r}")
-        return view
+        return view if version is None else replace(view, version=version)
+
+    def tightens(self, view: ModelView) -> bool:
+        return True
 
     async def predict(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> NDArray[np.float32]:
         self.tightened += tightened * len(images)
-        self.asked.append((name, version, images, timeout_s))
+        self.asked.append((view.name, view.version, images, timeout_s))
+        self.callers.append(caller)
         self.begun.set()
         if self.failure is not None:
             raise self.failure
@@ -91,22 +98,22 @@ class FakePlane:
             except asyncio.CancelledError:
                 self.cancelled += 1
                 raise
-        return answer_for(images, len(self.view(name).labels))
+        return answer_for(images, len(view.labels))
 
     async def explain(
         self,
-        name: str,
-        version: str | None,
+        view: ModelView,
         images: NDArray[np.uint8],
         *,
         timeout_s: float | None = None,
         tightened: bool = False,
+        caller: str = "",
     ) -> Explained:
         probabilities = await self.predict(
-            name, version, images, timeout_s=timeout_s, tightened=tightened
+            view, images, timeout_s=timeout_s, tightened=tightened, caller=caller
         )
         self.explained += len(images)
-        return Explained(probabilities, map_for(images, self.view(name)))
+        return Explained(probabilities, map_for(images, view))
 
 
 def answer_for(images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:

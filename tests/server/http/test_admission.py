@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from server.admission import Admission, Caller, KeyAdmission, OpenAdmission
+from server.admission import Caller, Grant, Once, OpenAdmission, StaticKeys
 from server.errors import CallerOverLimit, Unauthorized
 from server.routes.query import QueryPath
 from tests.server.http.fakes import (
@@ -24,7 +24,7 @@ from tests.server.http.fakes import (
 )
 
 
-def identify(admission: Admission, headers: Mapping[str, str]) -> Caller:
+def identify(admission: OpenAdmission | StaticKeys, headers: Mapping[str, str]) -> Caller:
     return asyncio.run(admission.identify(headers))
 
 
@@ -33,7 +33,7 @@ def test_without_keys_anybody_may_ask_and_nobody_is_told_apart() -> None:
 
 
 def test_a_key_is_somebody_and_its_name_does_not_give_it_away() -> None:
-    admission = KeyAdmission(["alpha", "beta"])
+    admission = StaticKeys(["alpha", "beta"])
     alpha = identify(admission, {"authorization": "Bearer alpha"})
     assert alpha == identify(admission, {"x-api-key": "alpha"})
     assert alpha != identify(admission, {"x-api-key": "beta"})
@@ -59,12 +59,12 @@ def test_a_key_is_somebody_and_its_name_does_not_give_it_away() -> None:
 )
 def test_anything_but_a_key_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthorized):
-        identify(KeyAdmission(["alpha"]), headers)
+        identify(StaticKeys(["alpha"]), headers)
 
 
 def test_an_empty_key_opens_nothing() -> None:
     with pytest.raises(Unauthorized):
-        identify(KeyAdmission([""]), {"x-api-key": ""})
+        identify(StaticKeys([""]), {"x-api-key": ""})
 
 
 def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_every_key_is_compared_whichever_matches(monkeypatch: pytest.MonkeyPatch
         return compared[-1]
 
     monkeypatch.setattr(hmac, "compare_digest", watched)
-    identify(KeyAdmission(["a", "b", "c"]), {"x-api-key": "a"})
+    identify(StaticKeys(["a", "b", "c"]), {"x-api-key": "a"})
     assert compared == [True, False, False]
 
 
@@ -93,11 +93,11 @@ def test_admission_is_asked_with_the_samples_before_the_plane(
     asked: list[tuple[Caller, int]] = []
 
     class Limited(OpenAdmission):
-        async def admit(self, caller: Caller, samples: int) -> None:
+        async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
             asked.append((caller, samples))
             raise CallerOverLimit(retry_after=60)
 
-    monkeypatch.setattr("server.app.OpenAdmission", Limited)
+    monkeypatch.setattr("server.callers.assembly.OpenAdmission", Limited)
     plane, metrics = FakePlane(), CountingMetrics()
     files = [("images", (str(seed), encoded(picture(DIGITS, seed)))) for seed in range(3)]
     app = app_for(plane, metrics=metrics)

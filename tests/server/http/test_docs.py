@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from server.errors import CallerGone, Forbidden, ServiceError
+from server.errors import CallerGone, ServiceError
 from server.settings import Settings
 
 PAGE = (Path(__file__).parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -17,8 +17,8 @@ def kinds(of: type[ServiceError] = ServiceError) -> set[type[ServiceError]]:
 
 def test_every_status_is_explained() -> None:
     documented = {int(status) for status in re.findall(r"^\| (\d{3}) \|", PAGE, re.MULTILINE)}
-    # Nobody reads a 499, and no key has scopes yet; 405 is the framework's.
-    raised = {kind.status for kind in kinds() - {CallerGone, Forbidden}}
+    # Nobody reads a 499; 405 is the framework's.
+    raised = {kind.status for kind in kinds() - {CallerGone}}
     assert documented == raised | {405}
 
 

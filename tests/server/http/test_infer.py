@@ -136,7 +136,7 @@ def test_a_recorded_binary_body_of_tritonclient() -> None:
     assert json.loads(response.content[: int(response.headers[LENGTH])])["id"] == "golden"
     np.testing.assert_array_equal(probabilities(response), answer_for(RECORDED, 10))
     _, version, images, timeout_s = plane.asked[0]
-    assert version is None
+    assert version == DIGITS.version
     np.testing.assert_array_equal(images, RECORDED)
     # 5,000,000 microseconds, less what decoding took; its priority is not its own to choose.
     assert timeout_s is not None

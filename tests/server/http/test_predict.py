@@ -224,12 +224,12 @@ def test_what_is_not_finite_is_an_opaque_failure(caplog: pytest.LogCaptureFixtur
     class BrokenPlane(FakePlane):
         async def predict(
             self,
-            name: str,
-            version: str | None,
+            view: ModelView,
             images: NDArray[np.uint8],
             *,
             timeout_s: float | None = None,
             tightened: bool = False,
+            caller: str = "",
         ) -> NDArray[np.float32]:
             return np.full((len(images), 10), np.nan, dtype=np.float32)
 

@@ -19,6 +19,7 @@ OPEN = {
 KEYED = {
     ("GET", "/v1/models"),
     ("GET", "/v1/models/{name}"),
+    ("GET", "/v1/usage"),
     ("POST", "/v1/models/{name}/predict"),
     ("POST", "/v1/models/{name}/versions/{version}/predict"),
     ("POST", "/v1/models/{name}/explain"),

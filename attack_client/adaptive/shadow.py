@@ -1,0 +1,85 @@
+"""A shadow service: the attacker's own copy of what the victim runs, defended and not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client.adaptive.contract import ShadowAnswers
+from attack_client.contract import BlackBox, VictimFacts
+from attack_client.errors import AdaptationError
+from attack_client.http_victim import HttpVictim
+
+__all__ = ["ShadowService", "ask_shadow"]
+
+BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowService:
+    """Two served models with the attacker's own weights: one behind the defense, one behind none.
+
+    Attributes:
+        url: of the service.
+        defended: name of the served model whose answers pass through the defense.
+        plain: name of the served model with the same weights and no defense.
+        api_key: of the service.
+    """
+
+    url: str
+    defended: str
+    plain: str
+    api_key: str | None = field(default=None, repr=False)
+
+    async def check(self, facts: VictimFacts) -> None:
+        """Refuse a shadow that cannot be the victim's.
+
+        Raises:
+            AdaptationError: it takes other images, or knows other classes.
+            VictimError: it does not answer.
+        """
+        for name in (self.defended, self.plain):
+            async with self._model(name) as model:
+                shadow = model.facts
+            if (shadow.shape, shadow.classes) != (facts.shape, facts.classes):
+                raise AdaptationError(
+                    f"the shadow {name} tells {shadow.classes} classes from images "
+                    f"{shadow.shape}, the victim {facts.classes} from {facts.shape}"
+                )
+
+    async def ask(self, images: NDArray[np.uint8]) -> ShadowAnswers:
+        """Answers of both models to ``images`` ``(n, C, H, W)``.
+
+        Raises:
+            VictimError: the service does not answer.
+        """
+        async with self._model(self.defended) as defended, self._model(self.plain) as plain:
+            return await ask_shadow(defended, plain, images)
+
+    def _model(self, name: str) -> HttpVictim:
+        return HttpVictim(self.url, name, api_key=self.api_key)
+
+
+async def ask_shadow(
+    defended: BlackBox, plain: BlackBox, images: NDArray[np.uint8]
+) -> ShadowAnswers:
+    """What two open models say of ``images``; the attacker pays for none of it.
+
+    Args:
+        defended: behind the defense.
+        plain: the same weights behind none.
+        images: ``(n, C, H, W)`` uint8.
+
+    Raises:
+        VictimError: one of them does not answer.
+    """
+    said: list[NDArray[np.float32]] = []
+    for model in (defended, plain):
+        parts = [
+            (await model.query(images[start : start + BATCH])).probabilities
+            for start in range(0, len(images), BATCH)
+        ]
+        said.append(np.concatenate(parts))
+    return ShadowAnswers(defended=said[0], plain=said[1])

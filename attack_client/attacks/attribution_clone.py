@@ -1,0 +1,71 @@
+"""From a transfer set with maps to a clone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
+from attack_client.clone import CloneRecipe, train_clone
+from attack_client.objectives import Imitation
+from attack_client.report.schema import Labels
+from attack_client.scoring import clone_seed
+from attack_client.transfer_set import TransferSet, hard_labels
+from models.training.objective import Objective
+from models.training.progress import Reporter
+
+__all__ = ["train_attribution_clone"]
+
+
+def train_attribution_clone(
+    stolen: TransferSet,
+    *,
+    budget: int,
+    labels: Labels,
+    recipe: CloneRecipe,
+    mirror: Mirror,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    reporter: Reporter | None = None,
+) -> nn.Module:
+    """Train a clone on the first ``budget`` answers and maps of ``stolen``.
+
+    With a lambda of 0 it is the clone that ``train_and_score`` trains, so that what the maps add is
+    the difference between two rows.
+
+    Args:
+        stolen: open for reading; must keep maps and hold that many answers.
+        budget: the prefix.
+        labels: the answers as they are, or their argmax.
+        recipe: of the clone; its augmentation moves a map as it moves the image.
+        mirror: lambda and the interpreter of the clone.
+        seed: of the attack; the clone's own is derived from it.
+        device: where to train; the clone stays there.
+        reporter: told of the training.
+
+    Raises:
+        TransferSetError: there are fewer answers than ``budget``, or no maps.
+        ModelsError: the clone cannot be built, explained or trained.
+    """
+    images, answers = stolen.prefix(budget)
+    pictures: NDArray[np.uint8] | None = None
+    objective: Callable[[nn.Module], Objective] = Imitation
+    if mirror.weight > 0.0:
+        pictures = as_pictures(stolen.maps(0, budget), stolen.provenance.shape)
+        objective = partial(Mirroring, mirror=mirror)
+    return train_clone(
+        images,
+        hard_labels(answers) if labels == "hard" else answers,
+        classes=stolen.provenance.classes,
+        recipe=recipe,
+        seed=clone_seed(seed),
+        device=device,
+        reporter=reporter,
+        objective=objective,
+        paired=pictures,
+    )

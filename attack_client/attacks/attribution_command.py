@@ -1,0 +1,62 @@
+"""``intaglio attack attribution``: what it takes beyond the options that every attack has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+__all__ = ["INTERPRETERS", "attribution_command"]
+
+INTERPRETERS = ("grad-cam", "gradient-x-input", "relevance-cam")
+"""As ``models.explain`` knows them, which takes torch to import."""
+
+
+def attribution_command(command: click.Command) -> click.Command:
+    """``command``, an attack's own, with lambda and the interpreter of the clones."""
+    command.params += [
+        click.Option(
+            ["--lambda", "weights"],
+            default="0,0.1,1,10",
+            show_default=True,
+            callback=_weights,
+            metavar="L[,L...]",
+            help="Weight of the maps in a clone's loss; a clone for each, and one without maps.",
+        ),
+        click.Option(
+            ["--interpreter"],
+            default="grad-cam",
+            show_default=True,
+            type=click.Choice(INTERPRETERS),
+            help="How clones are explained; best as the victim is.",
+        ),
+        click.Option(
+            ["--layer"],
+            metavar="NAME",
+            help="Of the clone, whose activations are weighed; default: before its last pooling.",
+        ),
+    ]
+    run = command.callback
+    assert run is not None
+
+    def attribution(
+        *, weights: tuple[float, ...], interpreter: str, layer: str | None, **given: Any
+    ) -> None:
+        from attack_client.attacks.attribution_objective import Mirror
+        from attack_client.attacks.attribution_study import AttributionStudy
+
+        try:
+            mirrors = [Mirror(weight, interpreter, layer) for weight in weights]
+        except ValueError as error:
+            raise click.UsageError(f"--{error}") from error
+        run(study=AttributionStudy(mirrors), **given)
+
+    command.callback = attribution
+    return command
+
+
+def _weights(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(sorted({float(part) for part in value.split(",")}))
+    except ValueError as error:
+        raise click.BadParameter("give a number, or several with commas", ctx, parameter) from error

@@ -1,0 +1,44 @@
+"""The victim of a bundle in this process, answering as a service without a defense does."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from attack_client.callable_victim import CallableVictim
+from models.bundle import Bundle
+from models.explain import build_interpreter, canonical_maps
+from models.simplex import GRID, round_to_grid, top1
+from models.training.data import to_unit
+from models.training.evaluate import probabilities
+
+__all__ = ["SHAPE", "in_process"]
+
+SHAPE = (1, 28, 28)
+"""Of MNIST."""
+
+
+def in_process(bundle: Bundle, *, interpreter: str = "grad-cam") -> CallableVictim:
+    """The ``victim`` of ``bundle``: probabilities on the service's grid, maps as it serves them."""
+    network = bundle.load("victim")
+    explainer = build_interpreter(interpreter, network)
+
+    def answer(images: NDArray[np.uint8]) -> Tensor:
+        return round_to_grid(probabilities(network, torch.tensor(images)), GRID)
+
+    def explain(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
+        said = answer(images)
+        maps = explainer(to_unit(torch.tensor(images)), top1(said))
+        return said, canonical_maps(maps.detach())
+
+    _, shown = explain(np.zeros((1, *bundle.card.input.shape), dtype=np.uint8))
+    return CallableVictim(
+        answer,
+        shape=SHAPE,
+        classes=bundle.card.classes,
+        name="mnist-lenet",
+        explain=explain,
+        maps=(shown.shape[1], shown.shape[2]),
+    )

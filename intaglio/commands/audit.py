@@ -1,0 +1,135 @@
+"""``intaglio audit``: who asked how much, how it looked, and what it may have yielded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from intaglio.audit_summary import CallerSummary, Curve
+
+__all__ = ["audit"]
+
+
+@click.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="The latest only.")
+@click.option(
+    "--unsure-below",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.7,
+    show_default=True,
+    help="Confidence of the victim below which a sample counts as out of distribution.",
+)
+@click.option(
+    "--curves",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A report of a theft (report.json), to estimate leakage from.",
+)
+@click.option(
+    "--defense",
+    default="none",
+    show_default=True,
+    help="Which curve of that report: the defense that these callers were answered through.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
+def audit(
+    directory: Path,
+    *,
+    hours: float | None,
+    unsure_below: float,
+    curves: Path | None,
+    defense: str,
+    as_json: bool,
+) -> None:
+    """Summarise the audit in DIRECTORY, a line for each caller and model.
+
+    Samples answered and distinct images among them, requests refused, the share of samples that
+    look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
+
+    With --curves, also how often the best clone of that report agreed with its victim after as many
+    queries as this caller asked about distinct images: a guess, as good as the report's victim and
+    surrogate pool are like yours.
+    """
+    from intaglio.audit_summary import read_audit, summarise
+
+    curve = None if curves is None else _curve(curves, defense)
+    since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
+    summaries = summarise(read_audit(directory), unsure_below=unsure_below, since=since)
+    if as_json:
+        click.echo(json.dumps([_plain(summary, curve) for summary in summaries], indent=2))
+    elif not summaries:
+        click.echo(f"There is no record under {directory}.")
+    else:
+        _print(summaries, curve)
+
+
+def _curve(path: Path, defense: str) -> Curve:
+    from attack_client.errors import AttackError
+    from attack_client.report import read_json
+    from intaglio.audit_summary import Curve
+
+    try:
+        rows = [row.model_dump() for row in read_json(path).rows]
+    except (AttackError, ValueError) as error:
+        raise click.ClickException(f"--curves: {path} is no report: {error}") from error
+    chosen = [row for row in rows if row["defense"] == defense]
+    if not chosen:
+        known = ", ".join(sorted({row["defense"] for row in rows}))
+        raise click.ClickException(f"--defense: {path} has no {defense!r}, but {known}")
+    return Curve.of(chosen)
+
+
+def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("key", no_wrap=True)
+    table.add_column("model")
+    for title in ("samples", "distinct", "refused", "OOD", "PRADA W", "failed"):
+        table.add_column(title, justify="right")
+    if curve is not None:
+        table.add_column("clone", justify="right")
+    for summary in summaries:
+        share = summary.unsure_share
+        cells = [
+            summary.key,
+            summary.model,
+            f"{summary.samples:,}",
+            f"{summary.distinct:,}",
+            f"{summary.refused.total():,}",
+            "-" if share is None else f"{share:.1%}",
+            "-" if summary.statistic is None else f"{summary.statistic:.3f}",
+            f"{summary.suspicious}/{summary.tests}",
+        ]
+        if curve is not None:
+            cells.append(curve.at(summary.distinct))
+        table.add_row(*cells)
+    Console().print(table)
+
+
+def _plain(summary: CallerSummary, curve: Curve | None) -> dict[str, Any]:
+    return {
+        "key": summary.key,
+        "model": summary.model,
+        "requests": summary.requests,
+        "samples": summary.samples,
+        "distinct_images": summary.distinct,
+        "charged": summary.charged,
+        "refused": dict(summary.refused),
+        "out_of_distribution_share": summary.unsure_share,
+        "judged_samples": summary.judged,
+        "prada_lowest_w": summary.statistic,
+        "prada_tests": summary.tests,
+        "prada_failed": summary.suspicious,
+        "estimated_fidelity": None if curve is None else curve.at(summary.distinct),
+        "first": None if summary.first is None else summary.first.isoformat(),
+        "last": None if summary.last is None else summary.last.isoformat(),
+    }

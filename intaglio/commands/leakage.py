@@ -1,0 +1,286 @@
+"""``intaglio leakage``: what every defense leaves every attack, in one table."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from intaglio.leakage.cells import Cell
+    from intaglio.leakage.kept import Kept
+    from intaglio.leakage.matrix import Matrix
+    from intaglio.leakage.only import Only
+    from intaglio.leakage.strongest import Status
+
+__all__ = ["leakage"]
+
+
+class _Sentence(click.ClickException):
+    """One sentence on standard error and exit status 2."""
+
+    exit_code = 2
+
+
+@click.command()
+@click.argument("matrix", required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where everything goes.  [default: runs/leakage/NAME]",
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Servers at a time; default: one a core.")
+@click.option("--ray", is_flag=True, help="Work on the Ray cluster at RAY_ADDRESS, or a local one.")
+@click.option(
+    "--only",
+    "only",
+    multiple=True,
+    metavar="KEY=VALUE[,...]",
+    help="A part: defense, attack, labels, budget or seed; several values of a key are all taken.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the cells and what they would cost.")
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(0.0, 2.0),
+    metavar="X",
+    help="Exit with 1 if a defense's strongest clone has more than X of the victim's accuracy.",
+)
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the gate as JUnit XML.")
+@click.option(
+    "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
+)
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="INTAGLIO_DATA_ROOT",
+    show_envvar=True,
+    help="Where datasets lie.",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@click.option("--list", "listing", is_flag=True, help="Name the matrices that come with Intaglio.")
+def leakage(
+    *,
+    matrix: str | None,
+    out: Path | None,
+    jobs: int | None,
+    ray: bool,
+    only: tuple[str, ...],
+    dry_run: bool,
+    fail_above: float | None,
+    junit: Path | None,
+    price_per_thousand: float | None,
+    data_root: Path | None,
+    device: str,
+    listing: bool,
+) -> None:
+    """Measure MATRIX: defenses x attacks x labels x budgets x seeds.
+
+    MATRIX is the path of a YAML file, or the name of a matrix that comes with Intaglio (--list).
+    Each defended model is served and robbed over HTTP. A run that was stopped goes on where it was
+    when the same command is given again; a cell whose specification changed is measured again.
+    """
+    from rich.console import Console
+
+    from attack_client.errors import AttackError
+    from intaglio.leakage.errors import LeakageError
+    from intaglio.leakage.kept import Kept
+    from intaglio.leakage.matrix import load_matrix, shipped_matrices
+    from intaglio.leakage.only import Only
+    from models.errors import ModelsError
+
+    console = Console(soft_wrap=True)
+    if listing:
+        for name in shipped_matrices():
+            console.print(f"{name}: {load_matrix(name).description}", highlight=False)
+        return
+    if matrix is None:
+        raise click.UsageError("give a matrix, or --list to see those there are")
+    try:
+        loaded = load_matrix(matrix)
+        changes: dict[str, object] = {}
+        if fail_above is not None:
+            changes["gate"] = loaded.gate.model_copy(update={"fail_above": fail_above})
+        if price_per_thousand is not None:
+            changes["price_per_thousand"] = price_per_thousand
+        loaded = loaded.model_copy(update=changes)
+        wanted = Only.parse(only, loaded)
+        kept = Kept((out or Path("runs/leakage") / loaded.name).absolute())
+        if dry_run:
+            _rehearse(console, loaded, wanted, kept, data_root)
+            return
+        began = time.monotonic()
+        cores = os.cpu_count() or 1
+        jobs = jobs or cores
+        _have(
+            console,
+            loaded,
+            wanted,
+            kept,
+            jobs=jobs,
+            threads=_threads(cores // jobs),
+            ray=ray,
+            data_root=data_root,
+            device=device,
+        )
+        passed = _report(
+            console,
+            loaded,
+            wanted,
+            kept,
+            source=matrix,
+            device=device,
+            junit=junit,
+            began=began,
+        )
+    except (LeakageError, AttackError, ModelsError) as error:
+        raise _Sentence(str(error)) from error
+    except OSError as error:
+        raise _Sentence(f"{error.filename or kept.out}: {error.strerror}") from error
+    except KeyboardInterrupt:
+        click.echo("Interrupted: the same command goes on where this one was.", err=True)
+        raise SystemExit(130) from None
+    if not passed:
+        raise SystemExit(1)
+
+
+def _threads(share: int) -> int:
+    """Of one computation: as many as the environment says, else a job's share of the cores."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    return int(said) if said.isdecimal() and int(said) else max(1, share)
+
+
+def _have(
+    console: Console,
+    matrix: Matrix,
+    only: Only,
+    kept: Kept,
+    *,
+    jobs: int,
+    threads: int,
+    ray: bool,
+    data_root: Path | None,
+    device: str,
+) -> None:
+    from intaglio.leakage.measure import have
+    from intaglio.leakage.on_ray import ray_crew
+    from intaglio.leakage.runner import local_crew
+    from models.training.device import choose_device
+    from models.training.lock import locked
+
+    place = str(choose_device(device))
+    root = None if data_root is None else data_root.absolute()
+    with (
+        locked(kept.out, f"another process is working on {kept.out}"),
+        ray_crew(kept.out, threads=threads) if ray else local_crew(jobs) as crew,
+    ):
+        have(
+            matrix,
+            only,
+            kept,
+            crew,
+            data_root=root,
+            device=place,
+            threads=threads,
+            console=console,
+        )
+
+
+def _report(
+    console: Console,
+    matrix: Matrix,
+    only: Only,
+    kept: Kept,
+    *,
+    source: str,
+    device: str,
+    junit: Path | None,
+    began: float,
+) -> bool:
+    """Write and print what there is; whether the release may go out and nothing failed."""
+    from intaglio.leakage.cells import cells_of
+    from intaglio.leakage.gate import judge, write_junit
+    from intaglio.leakage.measure import gather
+    from intaglio.leakage.tables import render
+    from intaglio.leakage.written import write_outcome
+    from models.training.device import choose_device
+
+    command = ["intaglio", "leakage", source, *_flags(matrix)]
+    outcome = gather(matrix, kept, command=command, device=str(choose_device(device)))
+    write_outcome(outcome, kept.out)
+    console.print(render(outcome.lines, title=f"{matrix.name}: the strongest attack, clone %"))
+    for verdict in outcome.verdicts:
+        console.print(verdict.sentence, highlight=False, markup=False)
+    asked = _asked(outcome.statuses, [cell for cell in cells_of(matrix) if cell in only])
+    failed = [status for status in asked if status.state != "done"]
+    for status in failed:
+        console.print(
+            f"not had: {status.defense}, {status.attack}, {status.labels}, {status.budget:,}, "
+            f"seed {status.seed}: {status.reason}",
+            highlight=False,
+            markup=False,
+        )
+    console.print(f"{outcome.done} of {len(outcome.statuses)} cells are done.", highlight=False)
+    for name in ("report.html", "report.md", "report.json"):
+        console.print(f"  {kept.out / name}", highlight=False)
+    judged = judge(matrix.gate, outcome.lines, asked)
+    if junit is not None:
+        write_junit(matrix.name, judged, time.monotonic() - began, junit)
+    for one in judged:
+        if not one.passed:
+            why = one.failure or f"{len(one.missing)} of its cells are missing"
+            console.print(f"FAILED {one.defense}: {why}", highlight=False, markup=False)
+    return not failed and all(one.passed for one in judged)
+
+
+def _asked(statuses: tuple[Status, ...], cells: list[Cell]) -> list[Status]:
+    wanted = {(c.defense, c.attack, c.labels, c.budget, c.seed) for c in cells}
+    return [s for s in statuses if (s.defense, s.attack, s.labels, s.budget, s.seed) in wanted]
+
+
+def _flags(matrix: Matrix) -> list[str]:
+    """What was given on the command line and decides something."""
+    found = []
+    if matrix.gate.fail_above is not None:
+        found += ["--fail-above", f"{matrix.gate.fail_above:g}"]
+    if matrix.price_per_thousand is not None:
+        found += ["--price-per-thousand", f"{matrix.price_per_thousand:g}"]
+    return found
+
+
+def _rehearse(
+    console: Console, matrix: Matrix, only: Only, kept: Kept, data_root: Path | None
+) -> None:
+    from rich import box
+    from rich.table import Table
+
+    from intaglio.leakage.cells import cells_of, digest
+    from intaglio.leakage.estimate import FLOPS_PER_S, estimate_of
+
+    cells = [cell for cell in cells_of(matrix) if cell in only]
+    table = Table("seed", "defense", "attack", "labels", "budget", "", box=box.SIMPLE_HEAD)
+    for cell in cells:
+        there = "done" if kept.has(cell, digest(matrix, cell)) else ""
+        table.add_row(
+            str(cell.seed), cell.defense, cell.attack, cell.labels, f"{cell.budget:,}", there
+        )
+    console.print(table)
+    cost = estimate_of(matrix, cells, kept, data_root=data_root)
+    console.print(
+        f"{cost.cells} cells to have and {cost.done} there, on {cost.benches} servers: "
+        f"{cost.victims} victims to train, {cost.thefts} thefts of {cost.queries:,} queries "
+        f"together, and the test set {cost.honest} times by honest callers.",
+        highlight=False,
+    )
+    if cost.hours is None:
+        console.print("What training costs is not known: an architecture is foreign.")
+    else:
+        console.print(
+            f"Training is at most {cost.hours:.1f} hours of one core at {FLOPS_PER_S / 1e9:.0f} "
+            "GFLOP/s; equal clones are trained once, and attacks that train as they go add to it.",
+            highlight=False,
+        )

@@ -1,0 +1,285 @@
+"""One defended server with everything that is done to it: honest queries, thefts, clones.
+
+A bench is what one process works on. It goes through its cells one after another, and what each
+came to is on disk before the next begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import yaml
+from rich.console import Console
+
+from attack_client.adaptive.known import KnownDefense
+from attack_client.adaptive.spec import Spec
+from attack_client.campaign import Campaign, collect_rows
+from attack_client.clone_cache import CloneShelf
+from attack_client.errors import AttackError
+from attack_client.honest import Honest, measure_honest
+from attack_client.http_victim import HttpVictim
+from attack_client.preflight import choose_split_seed
+from attack_client.report.schema import Row
+from attack_client.shown import TestSet
+from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest
+from intaglio.leakage.errors import CellError, LeakageError
+from intaglio.leakage.kept import Kept, Result
+from intaglio.leakage.matrix import DefenseEntry, Matrix
+from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
+from intaglio.processes import ServerDidNotStart, serving
+from models.bundle import read_card
+from models.datasets import load as load_dataset
+from models.errors import ModelsError
+
+__all__ = ["Bench", "run_bench"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What one process is to do; travels between processes and machines.
+
+    Attributes:
+        matrix: all of it.
+        defense: which server.
+        seed: of everything.
+        cells: those that are to be had.
+        out: the directory of the matrix, the same for all processes.
+        data_root: where datasets lie.
+        device: where victims and clones are trained.
+        threads: of one computation.
+    """
+
+    matrix: Matrix
+    defense: str
+    seed: int
+    cells: tuple[Cell, ...]
+    out: Path
+    data_root: Path | None = None
+    device: str = "cpu"
+    threads: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.defense}, seed {self.seed}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """A server that answers, and who asks."""
+
+    url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    operator_key: str | None = field(default=None, repr=False)
+
+
+def run_bench(bench: Bench) -> int:
+    """Have the cells of ``bench``; the number of those that cannot be had.
+
+    Why one cannot be had is written beside where its result would be, and the next is tried.
+    """
+    torch.set_num_threads(bench.threads)
+    kept = Kept(bench.out)
+    kept.tell(str(bench), "starting")
+    try:
+        with _target(bench, kept) as target:
+            honest = _honest(bench, target, kept)
+            return sum(not _have(bench, cell, target, honest, kept) for cell in bench.cells)
+    except (LeakageError, AttackError, ModelsError, ServerDidNotStart, OSError) as error:
+        return _all_missing(bench, kept, str(error))
+    finally:
+        kept.tell(str(bench), None)
+
+
+def _all_missing(bench: Bench, kept: Kept, reason: str) -> int:
+    lacking = [
+        cell for cell in bench.cells if kept.result(cell, digest(bench.matrix, cell)) is None
+    ]
+    for cell in lacking:
+        kept.keep_reason(cell, digest(bench.matrix, cell), reason)
+    return len(lacking)
+
+
+def _have(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept) -> bool:
+    key = digest(bench.matrix, cell)
+    began = time.monotonic()
+    kept.tell(str(bench), f"{cell.attack}, {cell.labels}, {cell.budget:,}")
+    try:
+        rows = _rows(bench, cell, target, honest, kept)
+    except (AttackError, ModelsError, OSError, ValueError) as error:
+        kept.keep_reason(cell, key, str(error) or type(error).__name__)
+        return False
+    kept.keep(cell, key, Result(cell=str(cell), rows=rows, seconds=time.monotonic() - began))
+    return True
+
+
+def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept) -> tuple[Row, ...]:
+    matrix = bench.matrix
+    entry = matrix.attacks[cell.attack]
+    plain = matrix.reference
+    kind = entry.attack or cell.attack
+    campaign = Campaign(
+        url=target.url,
+        model=target.model,
+        attack=kind,
+        options=entry.options,
+        pool=entry.pool or matrix.pool,
+        test=matrix.test,
+        budgets=(cell.budget,),
+        labels=(cell.labels,),
+        recipe=matrix.clone.recipe(entry.augment),
+        out=kept.theft(cell, kind, theft_digest(matrix, cell)),
+        api_key=target.key,
+        operator_key=target.operator_key,
+        resume=True,
+        moved=matrix.defenses[cell.defense].url is None,  # our servers take any free port
+        data_root=bench.data_root,
+        batch=matrix.batch,
+        concurrency=matrix.concurrency,
+        seed=cell.seed,
+        reference=None if plain is None else bundle_of(matrix, plain, cell.seed, kept),
+        defense=cell.defense,
+        shape=matrix.defenses[cell.defense].shape,
+        price_per_thousand=matrix.price_per_thousand,
+        device=bench.device,
+        adapt=tuple(map(Spec.parse, entry.adapt)),
+        known=None if entry.known_defense is None else KnownDefense(entry.known_defense),
+    )
+    title = campaign.adaptations.title(kind)
+    silent = Console(file=io.StringIO())
+    rows = collect_rows(campaign, silent, honest=honest, cache=CloneShelf(kept.clones))
+    return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
+
+
+def _named(cell: Cell, row: Row, title: str) -> str:
+    """The entry's name; beside it what a study of several clones calls each of them."""
+    return cell.attack if row.attack == title else f"{cell.attack}: {row.attack}"
+
+
+def _honest(bench: Bench, target: _Target, kept: Kept) -> Honest:
+    """What honest callers are served, measured once per defense and seed."""
+    matrix = bench.matrix
+    asked = f"{target_digest(matrix, bench.defense, bench.seed)}-{matrix.test}"
+    asked += f"-{matrix.latency_requests}"
+    known = kept.honest(bench.defense, bench.seed, asked)
+    if known is not None:
+        return known
+    kept.tell(str(bench), "honest queries")
+    card = None
+    if matrix.reference is not None:
+        card = read_card(bundle_of(matrix, matrix.reference, bench.seed, kept))
+    split = choose_split_seed(None, test=matrix.test, reference=card)
+    task = load_dataset(matrix.test, root=bench.data_root, split_seed=split)
+
+    async def measure() -> Honest:
+        async with HttpVictim(
+            target.url,
+            target.model,
+            api_key=target.operator_key or target.key,
+            shape=matrix.defenses[bench.defense].shape,
+        ) as victim:
+            facts = victim.facts
+            test = TestSet.of(
+                task,
+                shape=facts.shape,
+                classes=facts.classes,
+                spec=None if card is None else card.input,
+            )
+            return await measure_honest(
+                victim,
+                test,
+                latency_requests=matrix.latency_requests,
+                batch=matrix.batch,
+                concurrency=matrix.concurrency,
+            )
+
+    found = asyncio.run(measure())
+    kept.keep_honest(bench.defense, bench.seed, asked, found)
+    return found
+
+
+@contextlib.contextmanager
+def _target(bench: Bench, kept: Kept) -> Iterator[_Target]:
+    """The victims trained, and a server that answers until the block ends."""
+    entry = bench.matrix.defenses[bench.defense]
+    _train(bench, kept)
+    if entry.url is not None:
+        assert entry.model is not None, "the matrix was validated"
+        yield _Target(
+            entry.url,
+            entry.model,
+            _key(bench.defense, entry.key_env),
+            _key(bench.defense, entry.operator_key_env),
+        )
+        return
+    place = kept.out / "servers" / f"{bench.defense}-seed{bench.seed}"
+    place.mkdir(parents=True, exist_ok=True)
+    root, served = _served(bench.matrix, entry, bench.seed, kept)
+    config = place / "serve.yaml"
+    name = bench.defense.replace("+", "-")  # servers have no plus in a model's name
+    settings = {
+        "threads": bench.threads,
+        "secret_file": str((kept.out / "secret").absolute()),
+        **bench.matrix.serve,
+        "models": {name: served},
+    }
+    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    with serving(root, "--config", str(config), log=place / "server.log") as server:
+        yield _Target(server.url, name)
+
+
+def _train(bench: Bench, kept: Kept) -> None:
+    for name in needed_victims(bench.matrix, bench.defense):
+        kept.tell(str(bench), f"training {name}")
+        train_victim(
+            bench.matrix,
+            name,
+            bench.seed,
+            kept,
+            data_root=bench.data_root,
+            device=bench.device,
+        )
+
+
+def _served(
+    matrix: Matrix, entry: DefenseEntry, seed: int, kept: Kept
+) -> tuple[Path, dict[str, object]]:
+    """The directory of bundles, and what the server's configuration says of this model."""
+    assert entry.victim is not None, "the matrix was validated"
+    bundle = bundle_of(matrix, entry.victim, seed, kept)
+    root = bundle.parent.parent
+    roles = {}
+    for role, lender in entry.roles.items():
+        name, _, lent = lender.partition("#")
+        path = bundle_of(matrix, name, seed, kept)
+        if path.parent.parent != root:
+            raise CellError(
+                f"roles.{role}: bundles of one server must lie in one directory, and {path} is "
+                f"not under {root}"
+            )
+        roles[role] = f"{path.parent.name}/{path.name}#{lent or role}"
+    served: dict[str, object] = {
+        "victim": f"{bundle.parent.name}/{bundle.name}",
+        "defenses": [dict(link) for link in entry.chain],
+    }
+    if roles:
+        served["roles"] = roles
+    if entry.explanations is not None:
+        served["explanations"] = entry.explanations
+    return root, served
+
+
+def _key(defense: str, variable: str | None) -> str | None:
+    if variable is None:
+        return None
+    key = os.environ.get(variable)
+    if not key:
+        raise CellError(f"defense {defense} needs the key in the environment: set {variable}")
+    return key

@@ -1,0 +1,126 @@
+"""A threshold that fails a release: exit status and JUnit XML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from intaglio.leakage.matrix import Gate
+from intaglio.leakage.strongest import Line, Status, Strongest
+from intaglio.leakage.verdict import YARDSTICKS
+from models.training.atomic import write_atomically
+
+__all__ = ["Outcome", "judge", "write_junit"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one defense fares.
+
+    Attributes:
+        defense: name in the table.
+        threshold: the most that its strongest attack may reach; None where none is set.
+        measured: relative accuracy of the strongest attack; None where nothing is known.
+        failure: why the release fails; None where it does not.
+        missing: why cells are missing; a gate that was not measured is not passed.
+    """
+
+    defense: str
+    threshold: float | None
+    measured: float | None
+    failure: str | None
+    missing: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether a release may go out as far as this defense is concerned."""
+        return self.threshold is None or (self.failure is None and not self.missing)
+
+
+def judge(gate: Gate, lines: Sequence[Line], asked: Sequence[Status]) -> tuple[Outcome, ...]:
+    """One for each defense that was asked for.
+
+    Args:
+        gate: thresholds.
+        lines: of the table.
+        asked: cells that this run was to have.
+    """
+    by_name = {line.defense: line for line in lines}
+    missing: Mapping[str, list[str]] = {status.defense: [] for status in asked}
+    for status in asked:
+        if status.state != "done":
+            cell = f"{status.attack}, {status.labels}, {status.budget:,}, seed {status.seed}"
+            missing[status.defense].append(f"{cell}: {status.reason}")
+    return tuple(
+        _outcome(name, _threshold(gate, name), by_name[name], tuple(lacking))
+        for name, lacking in missing.items()
+    )
+
+
+def _threshold(gate: Gate, defense: str) -> float | None:
+    if defense in gate.defenses:
+        return gate.defenses[defense]
+    return None if defense in YARDSTICKS else gate.fail_above
+
+
+def _outcome(
+    defense: str, threshold: float | None, line: Line, missing: tuple[str, ...]
+) -> Outcome:
+    worst = line.largest
+    measured = None if worst is None else _relative(worst, line)
+    failure = None
+    if threshold is not None and worst is not None:
+        if measured is None:
+            failure = "relative accuracy is not known: give the matrix a reference"
+        elif measured > threshold:
+            failure = (
+                f"{worst.attack} with {worst.labels} labels and {worst.budget:,} queries makes "
+                f"clones of {measured:.3f} of the victim's accuracy, above {threshold:g}"
+            )
+    return Outcome(defense, threshold, measured, failure, missing)
+
+
+def _relative(worst: Strongest, line: Line) -> float | None:
+    """Clone over plain victim; over what is served where the plain model is not at hand."""
+    if worst.relative is not None:
+        return worst.relative
+    return worst.accuracy / line.benign_accuracy if line.benign_accuracy else None
+
+
+def write_junit(name: str, outcomes: Sequence[Outcome], seconds: float, path: Path) -> None:
+    """Write ``outcomes`` as JUnit XML: a test case per defense.
+
+    A defense over its threshold is a failure, one whose cells are missing an error, one without
+    a threshold is skipped.
+    """
+    held = [outcome for outcome in outcomes if outcome.threshold is not None]
+    counts = {
+        "tests": len(outcomes),
+        "failures": sum(outcome.failure is not None for outcome in held),
+        "errors": sum(outcome.failure is None and bool(outcome.missing) for outcome in held),
+        "skipped": len(outcomes) - len(held),
+    }
+    totals = {key: str(value) for key, value in counts.items()} | {"time": f"{seconds:.3f}"}
+    root = ElementTree.Element("testsuites", {"name": "intaglio leakage", **totals})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": name, **totals})
+    for outcome in outcomes:
+        case = ElementTree.SubElement(
+            suite, "testcase", {"classname": f"leakage.{name}", "name": outcome.defense}
+        )
+        if outcome.threshold is None:
+            ElementTree.SubElement(case, "skipped", {"message": "no threshold is set"})
+        elif outcome.failure is not None:
+            ElementTree.SubElement(case, "failure", {"message": outcome.failure})
+        elif outcome.missing:
+            error = ElementTree.SubElement(
+                case, "error", {"message": f"{len(outcome.missing)} cells are missing"}
+            )
+            error.text = "\n".join(outcome.missing)
+        if outcome.measured is not None:
+            said = ElementTree.SubElement(case, "system-out")
+            said.text = f"relative accuracy of the strongest attack: {outcome.measured:.4f}"
+    ElementTree.indent(root)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

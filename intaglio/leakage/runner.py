@@ -1,0 +1,177 @@
+"""Benches one after another, side by side, or on a Ray cluster; and how far all that is."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from intaglio.leakage.bench import Bench, run_bench
+from intaglio.leakage.cells import Cell, digest
+from intaglio.leakage.kept import Kept
+from intaglio.leakage.matrix import Matrix
+from models.training.progress import StatusColumn
+
+__all__ = ["Crew", "benches_of", "local_crew", "run_benches"]
+
+LOOK_S = 0.5
+"""Seconds between looks at what is done."""
+
+
+class Crew(Protocol):
+    """Where benches are worked on."""
+
+    def submit(self, bench: Bench) -> Future[int]:
+        """Begin ``bench``, or queue it."""
+        ...
+
+
+def benches_of(
+    matrix: Matrix,
+    cells: Sequence[Cell],
+    kept: Kept,
+    *,
+    data_root: Path | None,
+    device: str,
+    threads: int,
+) -> tuple[Bench, ...]:
+    """What is left to do of ``cells``: a bench per defense and seed, in the order of the cells.
+
+    Raises:
+        MatrixError: a recipe or a bundle is not there, or wrong.
+    """
+    left: dict[tuple[str, int], list[Cell]] = {}
+    for cell in cells:
+        if kept.result(cell, digest(matrix, cell)) is None:
+            left.setdefault((cell.defense, cell.seed), []).append(cell)
+    return tuple(
+        Bench(
+            matrix=matrix,
+            defense=defense,
+            seed=seed,
+            # Small budgets first: a theft grows, and what is asked for first is had first.
+            cells=tuple(sorted(todo, key=lambda cell: cell.budget)),
+            out=kept.out,
+            data_root=data_root,
+            device=device,
+            threads=threads,
+        )
+        for (defense, seed), todo in left.items()
+    )
+
+
+@contextmanager
+def local_crew(jobs: int) -> Iterator[Crew]:
+    """Processes of this machine, ``jobs`` at a time."""
+    # Fresh ones: a fork of a process that has used torch may hang in it.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
+        try:
+            yield _Pool(pool)
+        except BaseException:
+            # What is in flight is lost, and only that: everything before it is on disk.
+            crew = list((pool._processes or {}).values())
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in crew:
+                process.terminate()
+            raise
+
+
+def _end_with(parent: int) -> None:
+    """Of a crew's process: stop its server and end, when it is told to or is left alone."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, stop)
+    threading.Thread(target=look, daemon=True).start()
+
+
+class _Pool:
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def submit(self, bench: Bench) -> Future[int]:
+        return self._pool.submit(run_bench, bench)
+
+
+def run_benches(
+    benches: Sequence[Bench], crew: Crew, kept: Kept, console: Console
+) -> list[tuple[Bench, str]]:
+    """Work on all ``benches``; those that ended before their cells were tried, and why."""
+    cells = [(bench.matrix, cell) for bench in benches for cell in bench.cells]
+    files = {cell: digest(matrix, cell) for matrix, cell in cells}
+    for bench in benches:
+        kept.tell(str(bench), None)  # a killed run left it behind
+    running = {crew.submit(bench): bench for bench in benches}
+    broken: list[tuple[Bench, str]] = []
+    began = time.monotonic()
+    with _bar(console) as bar:
+        task = bar.add_task("cells", total=len(files), status="")
+        pending = set(running)
+        told: dict[str, str] = {}
+        while pending:
+            done, pending = wait(pending, timeout=LOOK_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                reason = _reason(future)
+                if reason is not None:
+                    broken.append((running[future], reason))
+            had = sum(kept.has(cell, key) for cell, key in files.items())
+            stages = _stages((str(running[future]) for future in pending), kept)
+            shown = "; ".join(f"{bench}: {stage}" for bench, stage in stages.items())
+            bar.update(task, completed=had, status=shown)
+            if not console.is_terminal:
+                for name, stage in stages.items():
+                    if told.get(name) != stage:
+                        console.print(
+                            f"{time.monotonic() - began:6.0f} s  {had} of {len(files)} cells  "
+                            f"{name}: {stage}",
+                            highlight=False,
+                        )
+                told = stages
+    return broken
+
+
+def _stages(benches: Iterator[str], kept: Kept) -> dict[str, str]:
+    found = {bench: kept.stage(bench) for bench in benches}
+    return {bench: stage for bench, stage in found.items() if stage is not None}
+
+
+def _reason(future: Future[int]) -> str | None:
+    """Why a bench ended without having tried its cells; None if it did."""
+    try:
+        future.result()
+    except BrokenProcessPool:
+        return "its process was killed, for instance for want of memory"
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f} of {task.total:.0f}"),
+        TimeElapsedColumn(),
+        StatusColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )

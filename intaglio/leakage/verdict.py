@@ -1,0 +1,99 @@
+"""In words: which defenses leave a thief no more than plain labels do, and which do not.
+
+A defense that does not beat label-only output under its strongest attack costs something and
+protects nothing that a one-line change would not. Ranges over seeds that overlap are no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from attack_client.report.schema import Row
+from intaglio.leakage.strongest import Line, Strongest, strongest_of
+
+__all__ = ["YARDSTICKS", "Finding", "Verdict", "verdicts_of"]
+
+NONE, LABEL_ONLY = "none", "label-only"
+YARDSTICKS = (NONE, LABEL_ONLY)
+
+Finding = Literal["beats label-only", "too close to call", "does not beat label-only", "unknown"]
+
+_WORDS = {
+    "beats label-only": "beats label-only",
+    "too close to call": "is too close to label-only to call",
+    "does not beat label-only": "does not beat label-only",
+    "unknown": "is not measured enough",
+}
+
+
+class Verdict(BaseModel):
+    """What is to be said of one defense.
+
+    Attributes:
+        defense: name in the table.
+        finding: in three words.
+        sentence: with the figures.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    defense: str
+    finding: Finding
+    sentence: str
+
+
+def verdicts_of(lines: Sequence[Line], rows: Sequence[Row]) -> tuple[Verdict, ...]:
+    """One for every defense but the yardsticks, at the most queries that it was attacked with.
+
+    Args:
+        lines: of the table.
+        rows: of all finished cells: label-only output is asked at the defense's own budget.
+    """
+    plain = [row for row in rows if row.defense == LABEL_ONLY]
+    return tuple(_verdict(line, plain) for line in lines if line.defense not in YARDSTICKS)
+
+
+def _verdict(line: Line, plain: Sequence[Row]) -> Verdict:
+    name, strongest = line.defense, line.largest
+    if strongest is None:
+        return Verdict(defense=name, finding="unknown", sentence=f"{name}: no cell is done.")
+    # A defense too slow to be asked more is compared with as few queries of plain labels.
+    yardstick = strongest_of(plain, line.reach)
+    if yardstick is None:
+        return Verdict(
+            defense=name,
+            finding="unknown",
+            sentence=f"{name} leaves {_told(strongest)}; there is no label-only output at that "
+            "budget to compare it with.",
+        )
+    finding = _finding(strongest, yardstick)
+    if finding == "beats label-only" and line.untried:
+        finding = "unknown"
+    said = f"leaves {_told(strongest)}; label-only output leaves {_told(yardstick)}."
+    sentence = f"{name} {_WORDS[finding]}: it {said}"
+    if finding == "unknown":
+        sentence += f" {line.untried} of its attacks were not tried, which may leave more."
+    if line.done < line.cells:
+        sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."
+    if min(strongest.seeds, yardstick.seeds) == 1:
+        sentence += " One seed: no spread is known."
+    return Verdict(defense=name, finding=finding, sentence=sentence)
+
+
+def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
+    if strongest.accuracy >= yardstick.accuracy:
+        return "does not beat label-only"
+    return "beats label-only" if strongest.high < yardstick.low else "too close to call"
+
+
+def _told(found: Strongest) -> str:
+    spread = ""
+    if found.seeds > 1:
+        spread = f" ({100 * found.low:.1f} to {100 * found.high:.1f} over {found.seeds} seeds)"
+    return (
+        f"clones of {100 * found.accuracy:.1f} %{spread} to {found.attack} with {found.labels} "
+        f"labels and {found.budget:,} queries"
+    )

@@ -1,0 +1,211 @@
+"""The ledger of one process that outlives it: what is in memory, written down line by line.
+
+What is written: every charge before it counts as one, with its idempotency key, and everything that
+is given back. Not written are answers: after a restart, a request that was charged is computed
+again, and not charged again. What was being answered when the process was killed stays charged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from server.callers.journal import Journal
+from server.callers.ledger import Charge, Charged, Outcome, Used
+from server.callers.ledger_memory import Account, MemoryLedger, Request
+from server.callers.metrics import CallerMetrics
+from server.errors import ConfigurationError, StoreAway
+from server.settings_callers import IdempotencySettings
+
+__all__ = ["FileLedger"]
+
+logger = logging.getLogger(__name__)
+
+COMPACTED_AT = 50_000
+"""Lines after which the file is replaced by what they came to."""
+
+
+class FileLedger:
+    """A ``MemoryLedger`` with a journal.
+
+    Args:
+        path: of the journal.
+        settings: what of requests is remembered.
+        metrics: told of what could not be written.
+        clock: seconds since the epoch.
+        compacted_at: lines after which the file is compacted.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        settings: IdempotencySettings,
+        metrics: CallerMetrics,
+        *,
+        clock: Callable[[], float] = time.time,
+        compacted_at: int = COMPACTED_AT,
+    ) -> None:
+        self._path = path
+        self._memory = MemoryLedger(settings, metrics, clock=clock)
+        self._metrics = metrics
+        self._clock = clock
+        self._journal = Journal(path)
+        self._compacted_at = compacted_at
+        self._lines = 0
+
+    async def start(self) -> None:
+        """See ``Ledger``."""
+        lines = await asyncio.to_thread(self._journal.open)
+        for number, line in enumerate(lines, 1):
+            try:
+                self._read(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                self._journal.close()
+                raise ConfigurationError(
+                    f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
+                    "move the file away, which forgets what every caller has used"
+                ) from None
+        # Whoever answered these is gone; whether it did, nobody knows: they stay charged.
+        self._memory.open.clear()
+        if not lines:
+            return
+        try:
+            await self._journal.replace(self._snapshot())
+        except OSError as error:
+            self._journal.close()
+            raise ConfigurationError(
+                f"callers.ledger: {self._path} cannot be written: {error.strerror}"
+            ) from error
+
+    async def charge(self, charge: Charge) -> Outcome:
+        """See ``Ledger``."""
+        outcome = self._memory.charge_now(charge)
+        if not isinstance(outcome, Charged):
+            return outcome
+        line: dict[str, Any] = {"charge": charge.id, "of": charge.identity, "n": charge.samples}
+        line["day"] = self._memory.open[charge.id][2]
+        if charge.once is not None:
+            line |= {"once": charge.place, "print": charge.once.print.hex(), "at": self._clock()}
+        try:
+            await self._append(line)
+        except OSError as error:
+            # Written down as well: the file may be replaced, and then hold the charge after all.
+            self._given_back(charge, charge.id)
+            self._metrics.failed("budgets")
+            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+            raise StoreAway(retry_after=1.0) from error
+        except asyncio.CancelledError:
+            # The caller hung up before anything was computed, and the line may be there by now.
+            self._given_back(charge, charge.id)
+            raise
+        return outcome
+
+    async def settle(self, charge: Charge, paid_by: str, answer: bytes | None) -> None:
+        """See ``Ledger``; nothing is written, since a charge counts unless it is given back."""
+        await self._memory.settle(charge, paid_by, answer)
+
+    async def give_back(self, charge: Charge, paid_by: str) -> None:
+        """See ``Ledger``."""
+        written = self._given_back(charge, paid_by)
+        if written is None:
+            return
+        try:
+            await written
+        except OSError as error:
+            # It counts here; only a restart before the next compaction would have it otherwise.
+            self._metrics.failed("settling")
+            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+
+    def _given_back(self, charge: Charge, paid_by: str) -> asyncio.Future[None] | None:
+        if not self._memory.give_back_now(charge, paid_by):
+            return None
+        return self._append({"back": paid_by})
+
+    def leave(self, charge: Charge, paid_by: str) -> None:
+        """See ``Ledger``."""
+        self._memory.leave(charge, paid_by)
+
+    async def used(self, identity: str) -> Used:
+        """See ``Ledger``."""
+        return await self._memory.used(identity)
+
+    async def close(self) -> None:
+        """See ``Ledger``."""
+        await asyncio.to_thread(self._journal.close)
+
+    def _append(self, line: dict[str, Any]) -> asyncio.Future[None]:
+        written = self._journal.append(json.dumps(line, separators=(",", ":")).encode())
+        self._lines += 1
+        if self._lines >= self._compacted_at:
+            # Taken now, when memory is what all lines up to here come to.
+            self._lines = 0
+            self._journal.replace(list(self._snapshot()))
+        return written
+
+    # -- lines ---------------------------------------------------------------------------------
+
+    def _snapshot(self) -> Iterator[bytes]:
+        """Lines that come to what memory holds."""
+        memory = self._memory
+        lines: list[dict[str, Any]] = [
+            {"account": identity, "lifetime": of.lifetime, "day": of.day, "today": of.today}
+            for identity, of in memory.accounts.items()
+        ]
+        lines += [
+            {"open": name, "of": identity, "n": samples, "day": day}
+            for name, (identity, samples, day) in memory.open.items()
+        ]
+        lines += [
+            {
+                "request": place,
+                "of": identity,
+                "print": request.print.hex(),
+                "by": request.charge,
+                "at": request.born,
+            }
+            for identity, place, request in memory.remembered()
+        ]
+        for line in lines:
+            yield json.dumps(line, separators=(",", ":")).encode()
+
+    def _read(self, line: dict[str, Any]) -> None:
+        """Do to memory what was done when ``line`` was written."""
+        memory = self._memory
+        if "charge" in line:
+            account = memory.accounts.setdefault(line["of"], Account())
+            account.roll(line["day"])
+            account.lifetime += line["n"]
+            # A clock that was set back may have put an earlier day behind a later one.
+            account.today += line["n"] if line["day"] == account.day else 0
+            memory.open[line["charge"]] = (line["of"], line["n"], line["day"])
+            if "once" in line:
+                self._remember(line["once"], line["charge"], line)
+        elif "back" in line:
+            identity, samples, day = memory.open.pop(line["back"], ("", 0, 0))
+            if samples:  # none: the charge itself was never written
+                memory.accounts[identity].give_back(samples, day)
+            self._forget(identity, line["back"])
+        elif "account" in line:
+            of = Account(line["lifetime"], line["day"], line["today"])
+            memory.accounts[line["account"]] = of
+        elif "open" in line:
+            memory.open[line["open"]] = (line["of"], line["n"], line["day"])
+        else:
+            self._remember(line["request"], line["by"], line)
+
+    def _forget(self, identity: str, charge: str) -> None:
+        requests = self._memory.requests.get(identity)
+        if requests is not None:
+            for place in [place for place, known in requests.items() if known.charge == charge]:
+                del requests[place]
+
+    def _remember(self, place: str, charge: str, line: dict[str, Any]) -> None:
+        request = Request(bytes.fromhex(line["print"]), charge, line["at"])
+        # It may have been answered: what is computed again is not given back if it fails.
+        request.working, request.paid = False, True
+        self._memory.remember(line["of"], place, request)

@@ -1,0 +1,154 @@
+"""The one way to Redis: every call has a deadline, and an outage costs one, not one a request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from server.callers.metrics import CallerMetrics
+from server.errors import ConfigurationError, StoreAway
+from server.settings_callers import RedisSettings
+
+__all__ = ["RedisLink"]
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LEFT_ALONE_S = 0.2
+"""How long nobody waits for Redis after it did not answer: requests are refused at once instead."""
+
+LOOKED_AFTER_S = 1.0
+"""How often an idle process looks whether Redis is there, for the operator's gauge."""
+
+
+class RedisLink:
+    """A pool of connections that gives up early and comes back by itself.
+
+    Belongs to one event loop.
+
+    Args:
+        settings: with a ``url``.
+        metrics: told whether Redis answers, and what for when it does not.
+
+    Raises:
+        ConfigurationError: there is no client library, or no such file with a password.
+    """
+
+    def __init__(self, settings: RedisSettings, metrics: CallerMetrics) -> None:
+        assert settings.url is not None
+        self.prefix = settings.prefix
+        self._metrics = metrics
+        self._timeout_s = settings.timeout_ms / 1000
+        self._leave_alone_until = 0.0
+        self._away = False
+        self._pinger: asyncio.Task[None] | None = None
+        try:
+            import redis.asyncio
+            from redis.asyncio.retry import Retry
+            from redis.backoff import NoBackoff
+        except ImportError:
+            raise ConfigurationError(
+                "callers.store: redis needs its client library: pip install 'intaglio[redis]'"
+            ) from None
+        password = None
+        if settings.password_file is not None:
+            try:
+                password = settings.password_file.read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise ConfigurationError(
+                    f"redis.password_file: {settings.password_file}: {error.strerror}"
+                ) from error
+        options: dict[str, Any] = {} if password is None else {"password": password}
+        try:
+            self.pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+                settings.url.get_secret_value(),
+                max_connections=settings.connections,
+                timeout=self._timeout_s,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                # A second try would double what a paused Redis costs.
+                retry=Retry(NoBackoff(), 0),
+                **options,
+            )
+        except ValueError as error:
+            raise ConfigurationError("redis.url: this is no address of Redis") from error
+        self.client: Any = redis.asyncio.Redis(connection_pool=self.pool)
+
+    async def call(self, function: str, work: Callable[[], Awaitable[T]]) -> T:
+        """What ``work`` gets from Redis.
+
+        Args:
+            function: what for, out of ``server.callers.metrics.FUNCTIONS``.
+            work: makes one or a few calls of ``client``.
+
+        Raises:
+            StoreAway: Redis does not answer, or did not a moment ago.
+        """
+        from redis.exceptions import RedisError
+
+        if time.monotonic() < self._leave_alone_until:
+            self._metrics.failed(function)
+            raise StoreAway(retry_after=1.0)
+        try:
+            # One budget for all of it: connecting, waiting for a connection, asking.
+            async with asyncio.timeout(2 * self._timeout_s):
+                found = await work()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._metrics.failed(function)
+            self._lost(error)
+            raise StoreAway(retry_after=1.0) from error
+        self._found()
+        return found
+
+    def _lost(self, error: Exception) -> None:
+        from redis.exceptions import ResponseError
+
+        # It answered, if only to complain: it is out of memory, say, or still loading its file.
+        if not isinstance(error, ResponseError):
+            self._leave_alone_until = time.monotonic() + LEFT_ALONE_S
+        if not self._away:
+            logger.error("Redis is away: %s", error or type(error).__name__)
+        self._away = True
+        self._metrics.redis_up(False)
+
+    def _found(self) -> None:
+        if self._away:
+            logger.warning("Redis is there again")
+        self._away = False
+        self._leave_alone_until = 0.0
+        self._metrics.redis_up(True)
+
+    async def start(self) -> None:
+        """Begin to look after Redis.
+
+        Raises:
+            ConfigurationError: it does not answer now; a server that could let nobody in had
+                better not start.
+        """
+        try:
+            await self.call("keys", self.client.ping)
+        except StoreAway as error:
+            raise ConfigurationError(
+                f"redis.url: Redis does not answer: {error.__cause__ or error}"
+            ) from error
+        self._pinger = asyncio.create_task(self._look_after())
+
+    async def _look_after(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKED_AFTER_S)
+            with contextlib.suppress(StoreAway):  # counted, logged and shown by the gauge
+                await self.call("ping", self.client.ping)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._pinger is not None:
+            self._pinger.cancel()
+            # Bounded: no client library may keep a server from stopping.
+            await asyncio.wait({self._pinger}, timeout=LOOKED_AFTER_S)
+        await self.client.aclose()
+        await self.pool.disconnect()

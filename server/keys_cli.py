@@ -1,0 +1,307 @@
+"""``intaglio keys``: who may ask, and how much; counts at once for every server on the store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from server.cli import assignment
+
+if TYPE_CHECKING:
+    from server.callers.key_store import KeyStore
+    from server.callers.keys import KeyRecord
+    from server.settings import Settings
+
+__all__ = ["keys"]
+
+T = TypeVar("T")
+
+SPAN = re.compile(r"(\d+)([smhdw])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+@click.group()
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The server's settings as a YAML file."
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=assignment,
+    help="One setting, for instance callers.store=file. Repeatable.",
+)
+@click.help_option("-h", "--help")
+@click.pass_context
+def keys(context: click.Context, config: Path | None, assignments: dict[str, Any]) -> None:
+    """Create, list, change, rotate and revoke API keys.
+
+    Give the same settings as to the server (file, INTAGLIO_ variables, --set): callers.store says
+    where the keys are. Servers that run see every change at their next request.
+    """
+    context.obj = (config, assignments)
+
+
+def _span(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``90d`` as seconds."""
+    del context, parameter
+    if value is None:
+        return None
+    found = SPAN.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no span of time: write 30m, 12h, 90d or 52w")
+    try:
+        return timedelta(**{UNITS[found[2]]: int(found[1])}).total_seconds()
+    except OverflowError:
+        raise click.BadParameter(f"{value!r} is too long") from None
+
+
+def _limits(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that a key is made with, and changed with."""
+    for option in reversed(
+        (
+            click.option("--name", help="What its owner is called; for people only."),
+            click.option(
+                "--scope",
+                "scopes",
+                multiple=True,
+                type=click.Choice(("infer", "explain", "admin")),
+                help="What it is good for. Repeatable.  [default: infer]",
+            ),
+            click.option("--tier", help="Tier that answers it.  [default: that of everybody]"),
+            click.option("--rate", type=float, help="Samples a second.  [default: no limit]"),
+            click.option(
+                "--burst",
+                type=int,
+                help="Samples at once: whole seconds at --rate.  [default: ten of them]",
+            ),
+            click.option("--per-day", type=int, help="Samples a day (UTC).  [default: no limit]"),
+            click.option("--lifetime", type=int, help="Samples for good.  [default: no limit]"),
+            click.option(
+                "--expires",
+                "expires_s",
+                metavar="SPAN",
+                callback=_span,
+                help="Ends after so long: 30m, 12h, 90d, 52w.  [default: never]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _fields(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, as fields of a record."""
+    expires_s = given.pop("expires_s")
+    fields = {key: value for key, value in given.items() if value is not None and value != ()}
+    if expires_s is not None:
+        try:
+            fields["expires"] = datetime.now(UTC) + timedelta(seconds=expires_s)
+        except OverflowError:
+            raise click.UsageError("--expires: that is too long") from None
+    if "rate" in fields and "burst" not in fields:
+        fields["burst"] = max(1, round(10 * fields["rate"]))
+    return fields
+
+
+@keys.command()
+@_limits
+@click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
+@click.pass_context
+def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
+    """Make a key and print it: the only time that it is seen."""
+    from server.callers.keys import new_key
+
+    made = _checked(lambda: new_key(**_fields(given)))
+
+    def put(before: KeyRecord | None) -> KeyRecord:
+        assert before is None, "48 random bits were drawn twice"
+        return made.record
+
+    _in_store(context, lambda store: store.change(made.record.id, put))
+    _print_secret(made.secret, made.record, as_json=as_json, what="created")
+
+
+@keys.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
+@click.pass_context
+def list_(context: click.Context, *, as_json: bool) -> None:
+    """List the keys, oldest first, without what opens anything."""
+    records: Sequence[KeyRecord] = _in_store(context, lambda store: store.records())
+    if as_json:
+        click.echo(json.dumps([_shown(record) for record in records], indent=2))
+        return
+    if not records:
+        click.echo("There are no keys yet: intaglio keys create")
+        return
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("id", no_wrap=True)
+    for title in ("name", "scopes", "tier", "samples/s", "per day", "lifetime", "state"):
+        table.add_column(title)
+    for record in records:
+        table.add_row(
+            record.id,
+            record.name,
+            ", ".join(record.scopes),
+            record.tier or "-",
+            "-" if record.rate is None else f"{record.rate:g} (burst {record.burst:,})",
+            "-" if record.per_day is None else f"{record.per_day:,}",
+            "-" if record.lifetime is None else f"{record.lifetime:,}",
+            _state(record),
+        )
+    Console().print(table)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@_limits
+@click.option(
+    "--clear",
+    multiple=True,
+    type=click.Choice(("tier", "rate", "per-day", "lifetime", "expires")),
+    help="Take this limit away. Repeatable.",
+)
+@click.pass_context
+def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **given: Any) -> None:
+    """Change what the key ID may do; what it has used stays used."""
+    fields = {item.replace("-", "_"): None for item in clear}
+    if "rate" in fields:
+        fields["burst"] = None
+    fields |= _fields(given)
+    if not fields:
+        raise click.UsageError("give at least one option")
+
+    def changed(before: KeyRecord | None) -> KeyRecord:
+        from server.callers.keys import KeyRecord
+
+        there = _there(before, key_id)
+        return _checked(lambda: KeyRecord.model_validate({**there.model_dump(), **fields}))
+
+    record = _in_store(context, lambda store: store.change(key_id, changed))
+    click.echo(f"changed {record.id}", err=True)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.option(
+    "--grace",
+    "grace_s",
+    metavar="SPAN",
+    default="0s",
+    show_default=True,
+    callback=_span,
+    help="How long the old secret goes on working.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
+@click.pass_context
+def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool) -> None:
+    """Give the key ID a new secret and print it; limits, budgets and what was used stay."""
+    from server.callers.keys import NewKey, rotated
+
+    made: NewKey | None = None
+
+    def changed(before: KeyRecord | None) -> KeyRecord:
+        nonlocal made
+        there = _there(before, key_id)
+        if there.revoked is not None:
+            raise click.ClickException(f"the key {key_id} is revoked")
+        made = rotated(there, grace_s=grace_s)
+        return made.record
+
+    record = _in_store(context, lambda store: store.change(key_id, changed))
+    assert made is not None
+    _print_secret(made.secret, record, as_json=as_json, what="rotated")
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@click.pass_context
+def revoke(context: click.Context, key_id: str) -> None:
+    """End the key ID for good; every server refuses it from its next request on."""
+
+    def changed(before: KeyRecord | None) -> KeyRecord:
+        there = _there(before, key_id)
+        now = datetime.now(UTC)
+        return there.model_copy(
+            update={"revoked": there.revoked or now, "replaced": None, "replaced_until": None}
+        )
+
+    record = _in_store(context, lambda store: store.change(key_id, changed))
+    click.echo(f"revoked {record.id}", err=True)
+
+
+def _there(record: KeyRecord | None, key_id: str) -> KeyRecord:
+    if record is None:
+        raise click.ClickException(f"there is no key {key_id!r}: see 'intaglio keys list'")
+    return record
+
+
+def _checked(make: Callable[[], T]) -> T:
+    """What ``make`` makes, or one sentence why it cannot be made."""
+    from pydantic import ValidationError
+
+    try:
+        return make()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"--{place}: {message}" if place else f"--{message}") from None
+
+
+def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) -> T:
+    """What ``work`` does to the store that the settings name."""
+    from server.callers.assembly import open_key_store
+    from server.callers.key_store import KeyStoreError
+    from server.errors import ConfigurationError
+    from server.settings import load_settings
+
+    config, assignments = context.obj
+
+    async def opened(settings: Settings) -> T:
+        async with open_key_store(settings) as store:
+            return await work(store)
+
+    try:
+        # Keys do not depend on what is served, and a machine that has no models may hold them.
+        settings = load_settings(config, **{"model_dir": Path(), **assignments})
+        return asyncio.run(opened(settings))
+    except (ConfigurationError, KeyStoreError) as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(2)
+
+
+def _print_secret(secret: str, record: KeyRecord, *, as_json: bool, what: str) -> None:
+    if as_json:
+        click.echo(json.dumps({"key": secret, **_shown(record)}, indent=2))
+        return
+    # The key alone on standard output, so that a script can take it.
+    click.echo(f"{what} {record.id}; this is the only time that the key is shown:", err=True)
+    click.echo(secret)
+
+
+def _shown(record: KeyRecord) -> dict[str, Any]:
+    """The record without its digests: nobody needs them."""
+    return record.model_dump(mode="json", exclude={"digest", "replaced"})
+
+
+def _state(record: KeyRecord) -> str:
+    if record.revoked is not None:
+        return f"revoked {record.revoked:%Y-%m-%d}"
+    if record.expires is None:
+        return "valid"
+    ends = "expires" if record.usable(datetime.now(UTC)) else "expired"
+    return f"{ends} {record.expires:%Y-%m-%d %H:%M}Z"

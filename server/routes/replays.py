@@ -1,0 +1,88 @@
+"""Requests that are sent twice: how they are known again, and how their answers are kept."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Mapping
+
+import numpy as np
+from fastapi import Request
+from safetensors.numpy import load, save
+
+from server.admission import Grant, Once
+from server.dataplane import ModelView
+from server.errors import BadRequest
+from server.routes.answer import Answer
+
+__all__ = ["once_of", "paid", "unpacked"]
+
+HEADER = "idempotency-key"
+LONGEST = 255
+INLINE_BYTES = 256 * 1024
+"""Bodies that are hashed on the event loop; larger ones go to a thread."""
+
+DECISIVE = ("content-type", "inference-header-content-length")
+"""Headers that decide how a body is read."""
+
+
+async def once_of(request: Request, view: ModelView, body: bytes) -> Once | None:
+    """What ``request`` is to be known by if it is sent again; None if it does not say.
+
+    Args:
+        request: with its headers.
+        view: the model and version that answer.
+        body: decompressed.
+
+    Raises:
+        BadRequest: the header is there and cannot be a name.
+    """
+    key = request.headers.get(HEADER)
+    if key is None:
+        return None
+    if not 0 < len(key) <= LONGEST or not (key.isascii() and key.isprintable()):
+        raise BadRequest(f"Idempotency-Key must be 1 to {LONGEST} printable ASCII characters")
+    address = f"{request.method} {request.url.path}?{request.url.query}"
+    head = [address, view.name, view.version, *(_stated(request.headers, h) for h in DECISIVE)]
+
+    def printed() -> bytes:
+        digest = hashlib.sha256("\n".join(head).encode("utf-8", "surrogateescape") + b"\n")
+        digest.update(body)
+        return digest.digest()
+
+    return Once(key, printed() if len(body) <= INLINE_BYTES else await asyncio.to_thread(printed))
+
+
+async def paid(grant: Grant, work: Awaitable[Answer]) -> Answer:
+    """What ``work`` answers, and ``grant`` told how that ended.
+
+    A caller that hangs up has taken the machine's time and pays for it. Whatever else keeps it from
+    its answer is not its fault, and costs it nothing.
+    """
+    try:
+        answer = await work
+    except asyncio.CancelledError:
+        grant.left()
+        raise
+    except Exception:
+        await grant.unanswered()
+        raise
+    await grant.answered(_packed(answer))
+    return answer
+
+
+def unpacked(stored: bytes, view: ModelView) -> Answer:
+    """An answer of ``view`` that was kept, with the same bits."""
+    tensors = load(stored)
+    return Answer(view, tensors["probabilities"], tensors.get("attributions"))
+
+
+def _packed(answer: Answer) -> bytes:
+    tensors = {"probabilities": answer.probabilities}
+    if answer.attributions is not None:
+        tensors["attributions"] = answer.attributions
+    return save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+
+
+def _stated(headers: Mapping[str, str], name: str) -> str:
+    return f"{name}: {headers.get(name, '')}"

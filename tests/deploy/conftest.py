@@ -1,0 +1,43 @@
+"""A stack that is started once, for the tests of ``make test-deploy``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.datasets.digits import digits
+from tests.deploy.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Everything of docker-compose.yml but Grafana, freshly started from empty volumes."""
+    if "INTAGLIO_TEST_STACK" not in os.environ:
+        pytest.skip("make test-deploy builds and starts the containers that this looks at")
+    stack = Stack("intaglio-test")
+    try:
+        stack.compose("up", "-d", "--no-build")
+        stack.healthy("server", "redis", "prometheus", "alertmanager")
+        yield stack
+    finally:
+        # pytest shows this where a test failed.
+        sys.stdout.write(stack.compose("ps", check=False))
+        sys.stdout.write(stack.compose("logs", "--no-color", "--tail=60", check=False)[-12_000:])
+        stack.compose("down", "-v", "--timeout", "5", "--remove-orphans", check=False)
+
+
+@pytest.fixture(scope="session")
+def images() -> NDArray[np.uint8]:
+    """Digits that nothing was trained on: ``(397, 1, 28, 28)``."""
+    return digits().test_images
+
+
+@pytest.fixture(scope="session")
+def labels() -> NDArray[np.int64]:
+    """Which digits those are."""
+    return digits().test_labels

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# make test-deploy: builds both images, starts the whole stack, breaks it in parts, and looks at it from
+# outside.
+#
+# An engine that answers to `docker info` is used; where there is none, tests/deploy/engine.sh starts one.
+# Builds and tests may take LIMIT_S (900 s) together; starting and removing an engine are bounded apart.
+# Exit status: 75 where there can be none, after a line that says why; otherwise that of the tests.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+LIMIT_S=${LIMIT_S:-900}
+PYTHON=$(realpath "$(dirname "${PYTHON:-.venv/bin/python}")")/python
+
+if [ "${1:-}" != --in-engine ]; then
+    bounded=(timeout --kill-after=30 "$LIMIT_S" "$0" --in-engine)
+    if docker info >/dev/null 2>&1; then
+        exec "${bounded[@]}"
+    fi
+    state=$(mktemp --dry-run --directory "${ENGINE_ROOT:-/var/tmp}/intaglio-engine.XXXXXX")
+    exec tests/deploy/engine.sh "$state" "${bounded[@]}"
+fi
+
+started=$SECONDS
+say() { echo "-- $((SECONDS - started)) s: $*"; }
+export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 INTAGLIO_TAG=test
+say "building the server"
+docker build --quiet --file docker/Dockerfile --target server --tag intaglio-server:test .
+say "building the attacker"
+docker build --quiet --file docker/Dockerfile --target attack --tag intaglio-attack:test .
+say "starting the stack"
+INTAGLIO_TEST_STACK=1 "$PYTHON" -m pytest tests/deploy -p no:cacheprovider -p no:xdist --timeout=400 \
+    --maxfail=3 --durations=8 --no-cov
+say "done"

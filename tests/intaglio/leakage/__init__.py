@@ -1,0 +1,1 @@
+"""Leakage matrices: files, cells, the table, the gate, and whole runs."""

@@ -1,0 +1,65 @@
+"""The gate: what fails a release, and what the CI server is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from intaglio.leakage.gate import Outcome, judge, write_junit
+from intaglio.leakage.matrix import Gate
+from intaglio.leakage.strongest import Status, lines_of
+from tests.intaglio.leakage.conftest import row
+
+ROWS = (row("none", 0.97), row("label-only", 0.9), row("am", 0.5), row("mad", 0.9), row("edm", 0.2))
+
+
+def status(defense: str, state: str = "done", reason: str | None = None) -> Status:
+    return Status.model_validate(
+        {
+            "defense": defense,
+            "attack": "knockoff",
+            "labels": "soft",
+            "budget": 1000,
+            "seed": 0,
+            "state": state,
+            "reason": reason,
+        }
+    )
+
+
+def outcomes(gate: Gate, *, edm: str = "done") -> dict[str, Outcome]:
+    asked = [status(str(one.defense)) for one in ROWS[:-1]]
+    asked.append(status("edm", edm, None if edm == "done" else "the server did not start"))
+    rows = ROWS if edm == "done" else ROWS[:-1]
+    return {one.defense: one for one in judge(gate, lines_of(rows, asked, [1000]), asked)}
+
+
+def test_the_strongest_attack_over_the_victim_decides() -> None:
+    found = outcomes(Gate(fail_above=0.8))
+    assert {name for name, one in found.items() if not one.passed} == {"mad"}
+    assert found["none"].threshold is None, "a yardstick always leaks"
+    assert "0.918 of the victim's accuracy, above 0.8" in str(found["mad"].failure)
+
+
+def test_single_defenses_have_thresholds_of_their_own() -> None:
+    found = outcomes(Gate(fail_above=0.8, defenses={"mad": None, "am": 0.4, "label-only": 0.9}))
+    assert {name for name, one in found.items() if not one.passed} == {"am", "label-only"}
+
+
+def test_what_was_not_measured_is_not_passed() -> None:
+    found = outcomes(Gate(fail_above=0.95), edm="failed")
+    assert {name for name, one in found.items() if not one.passed} == {"edm"}
+    assert outcomes(Gate(), edm="failed")["edm"].passed, "without a threshold there is no gate"
+
+
+def test_junit_tells_failures_from_errors(tmp_path: Path) -> None:
+    found = outcomes(Gate(fail_above=0.8), edm="failed")
+    write_junit("toys", list(found.values()), 1.5, tmp_path / "new" / "junit.xml")
+    suite = ElementTree.parse(tmp_path / "new" / "junit.xml").getroot()[0]
+    counts = ("tests", "failures", "errors", "skipped", "time")
+    assert [suite.get(name) for name in counts] == ["5", "1", "1", "2", "1.500"]
+    cases = {case.get("name"): case for case in suite}
+    assert cases["mad"].find("failure") is not None
+    assert "did not start" in str(cases["edm"].findtext("error"))
+    assert cases["none"].find("skipped") is not None
+    assert "0.5102" in str(cases["am"].findtext("system-out"))

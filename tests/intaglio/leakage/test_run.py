@@ -1,0 +1,171 @@
+"""Whole runs against a stub: resumed cell by cell, killed anywhere, failures told."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from intaglio.leakage.bench import Bench
+from intaglio.leakage.kept import Kept
+from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.measure import gather, have
+from intaglio.leakage.only import Only
+from intaglio.leakage.written import Outcome, write_outcome
+from tests.attack_client.conftest import Serve
+from tests.attack_client.stub import LinearModel, Stub
+from tests.intaglio.leakage.conftest import Inline, matrix_of
+
+
+def run(matrix: Matrix, out: Path, root: Path, crew: Inline | None = None) -> Outcome:
+    kept = Kept(out)
+    have(
+        matrix,
+        Only(),
+        kept,
+        crew or Inline(),
+        data_root=root,
+        device="cpu",
+        threads=1,
+        console=Console(quiet=True),
+    )
+    return gather(matrix, kept, command=["intaglio", "leakage"], device="cpu")
+
+
+def test_a_matrix_is_measured_once_and_changed_cells_again(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        matrix = matrix_of(url)
+        outcome = run(matrix, tmp_path, npz_root)
+        assert [status.state for status in outcome.statuses] == ["done"] * 8
+        honest = 2 * (100 + 5 + 2)
+        assert stub.samples == 2 * 40 + honest, "budgets are prefixes, hard labels are free"
+        assert len(list((tmp_path / "clones").glob("*.safetensors"))) == 4, "equal clones are one"
+
+        run(matrix, tmp_path, npz_root)
+        assert stub.samples == 2 * 40 + honest
+
+        changed = matrix.model_copy(
+            update={
+                "attacks": {
+                    **matrix.attacks,
+                    "more": matrix.attacks["knockoff"].model_copy(
+                        update={"attack": "knockoff", "augment": "shift", "budgets": (60,)}
+                    ),
+                }
+            }
+        )
+        outcome = run(changed, tmp_path, npz_root)
+        assert stub.samples == 2 * 60 + honest, "the theft is extended, honest callers not asked"
+    assert outcome.done == 12
+    assert {row.attack for row in outcome.rows} == {"knockoff", "more"}
+
+
+def test_a_run_stopped_between_cells_goes_on(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    def stop(bench: Bench) -> None:
+        if bench.defense == "label-only":
+            raise KeyboardInterrupt
+
+    stub = Stub(model)
+    with serve(stub) as url:
+        matrix = matrix_of(url)
+        with pytest.raises(KeyboardInterrupt):
+            run(matrix, tmp_path, npz_root, Inline(before=stop))
+        half = gather(matrix, Kept(tmp_path), command=[], device="cpu")
+        # Their digests are of the target, and both defenses of this matrix name the same one.
+        assert {(s.defense, s.state) for s in half.statuses} == {
+            ("none", "done"),
+            ("label-only", "missing"),
+        }
+        assert half.statuses[-1].reason == "not run yet"
+        whole = run(matrix, tmp_path, npz_root)
+    assert whole.done == len(whole.statuses)
+
+
+def test_what_cannot_be_had_says_why_and_the_rest_goes_on(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    with serve(Stub(model)) as url:
+        matrix = matrix_of(
+            url,
+            defenses={
+                "none": {"url": url, "model": "toy"},
+                "keyed": {"url": url, "model": "toy", "key_env": "NOBODY_SET_THIS"},
+                "gone": {"url": url, "model": "lost"},
+            },
+            attacks={"knockoff": {"budgets": [20, 5000], "labels": ["soft"]}},
+        )
+        outcome = run(matrix, tmp_path, npz_root)
+        reasons = {(s.defense, s.budget): s.reason for s in outcome.statuses}
+        assert reasons["none", 20] is None
+        assert "the pool" in str(reasons["none", 5000]) or "pool noise" in str(
+            reasons["none", 5000]
+        )
+        assert "set NOBODY_SET_THIS" in str(reasons["keyed", 20])
+        assert "404" in str(reasons["gone", 20])
+        write_outcome(outcome, tmp_path)
+        page = (tmp_path / "report.html").read_text()
+        assert "set NOBODY_SET_THIS" in page
+        assert "http" not in page.replace(url, "")
+        assert "- gone, knockoff, soft, 20, seed 0: " in (tmp_path / "report.md").read_text()
+        document = json.loads((tmp_path / "report.json").read_text())
+    assert document["schema"] == 1
+    assert len(document["rows"]) == 1
+    assert [cell["state"] for cell in document["leakage"]["cells"]].count("failed") == 5
+
+
+def command(path: Path, out: Path, root: Path, *more: str) -> list[str]:
+    return [
+        *(sys.executable, "-c", "from intaglio.cli import main; main()", "leakage", str(path)),
+        *("--out", str(out), "--data-root", str(root), "--device", "cpu", "--jobs", "2", *more),
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_kill_9_anywhere_and_the_same_command_goes_on(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, idempotent=True, delay_s=0.2)
+    out, path, junit = tmp_path / "out", tmp_path / "matrix.yaml", tmp_path / "junit.xml"
+    with serve(stub) as url:
+        matrix = matrix_of(url, budgets=[24, 200], batch=4, concurrency=2, latency_requests=0)
+        path.write_text(yaml.safe_dump(matrix.model_dump(mode="json", exclude_defaults=True)))
+        killed = subprocess.Popen(
+            command(path, out, npz_root),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120
+        while stub.samples < 2 * 100 + 60 and time.monotonic() < deadline:
+            assert killed.poll() is None
+            time.sleep(0.02)
+        os.killpg(killed.pid, signal.SIGKILL)
+        killed.wait()
+        stub.delay_s = 0.0
+        again = subprocess.run(
+            command(path, out, npz_root, "--fail-above", "0.0", "--junit", str(junit)),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert "8 of 8 cells are done." in again.stdout, again.stdout + again.stderr
+    # Nothing but yardsticks, so nothing is gated.
+    assert again.returncode == 0
+    assert junit.is_file()
+    asked = {key: len(digests) for key, digests in stub.requests if key is not None}
+    assert sum(asked.values()) == 2 * 200, "no query of a theft was paid for twice"
+    for name in ("report.json", "report.md", "report.html", "heat-map.png"):
+        assert (out / name).stat().st_size > 500

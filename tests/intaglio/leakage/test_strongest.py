@@ -1,0 +1,136 @@
+"""The table and the words, from rows worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from attack_client.report.schema import Row
+from intaglio.leakage.pictures import draw_heat_map, draw_trade_off, pareto
+from intaglio.leakage.strongest import Status, lines_of, strongest_of
+from intaglio.leakage.tables import cells_of_line
+from intaglio.leakage.verdict import verdicts_of
+from tests.intaglio.leakage.conftest import row
+
+ROWS = (
+    row("none", 0.95),
+    row("none", 0.93, seed=1),
+    row("label-only", 0.85, labels="hard"),
+    row("label-only", 0.87, labels="hard", seed=1),
+    # The best single clone is a weak attack's: its mean is not.
+    row("am", 0.30, attack="knockoff"),
+    row("am", 0.90, attack="knockoff", seed=1),
+    row("am", 0.70, attack="jbda", labels="hard"),
+    row("am", 0.72, attack="jbda", labels="hard", seed=1),
+    row("weak", 0.88, latency_p50_ms=4.0),
+    row("weak", 0.86, seed=1, latency_p50_ms=6.0),
+    row("close", 0.84),
+    row("close", 0.86, seed=1),
+)
+
+
+def statuses(rows: tuple[Row, ...] = ROWS) -> tuple[Status, ...]:
+    return tuple(
+        Status(
+            defense=str(one.defense),
+            attack=one.attack,
+            labels=one.labels,
+            budget=one.budget,
+            seed=one.seed,
+            state="done",
+            seconds=1.0,
+        )
+        for one in rows
+    )
+
+
+def test_the_strongest_attack_has_the_highest_mean_not_the_best_seed() -> None:
+    found = strongest_of([one for one in ROWS if one.defense == "am"], 1000)
+    assert found is not None
+    assert (found.attack, found.labels, found.seeds) == ("jbda", "hard", 2)
+    assert (found.accuracy, found.low, found.high) == pytest.approx((0.71, 0.70, 0.72))
+    assert found.relative == pytest.approx(0.71 / 0.98)
+
+
+def test_a_thief_may_ask_less_than_allowed() -> None:
+    rows = [row("x", 0.9, budget=100), row("x", 0.5, budget=1000)]
+    at_most = {budget: strongest_of(rows, budget) for budget in (50, 100, 1000)}
+    assert at_most[50] is None
+    assert at_most[100] == at_most[1000]
+    assert at_most[100] is not None
+    assert at_most[100].budget == 100
+
+
+def test_a_line_tells_cost_and_theft() -> None:
+    lines = {line.defense: line for line in lines_of(ROWS, statuses(), [1000])}
+    assert list(lines) == ["none", "label-only", "am", "weak", "close"]
+    assert lines["weak"].latency_p50_ms == 5.0
+    assert lines["weak"].benign_cost == pytest.approx(0.01)
+    assert cells_of_line(lines["am"])[-1] == "71.0 (70.0-72.0) jbda, hard"
+
+
+def test_words_say_what_does_not_beat_plain_labels() -> None:
+    lines = lines_of(ROWS, statuses(), [1000])
+    found = {verdict.defense: verdict for verdict in verdicts_of(lines, ROWS)}
+    assert {name: verdict.finding for name, verdict in found.items()} == {
+        "am": "beats label-only",
+        "weak": "does not beat label-only",
+        "close": "too close to call",
+    }
+    assert "weak does not beat label-only: it leaves clones of" in found["weak"].sentence
+    assert "87.0 % (86.0 to 88.0 over 2 seeds)" in found["weak"].sentence
+
+
+def test_a_defense_is_compared_at_the_budget_that_it_was_asked() -> None:
+    rows = (
+        row("label-only", 0.60, budget=100),
+        row("label-only", 0.95, budget=1000),
+        row("slow", 0.70, budget=100),
+    )
+    lines = lines_of(rows, statuses(rows), [100, 1000])
+    (verdict,) = verdicts_of(lines, rows)
+    assert verdict.finding == "does not beat label-only"
+    assert "100 queries" in verdict.sentence
+    assert "60.0 %" in verdict.sentence
+    assert "One seed" in verdict.sentence
+
+
+def test_nothing_is_beaten_by_a_defense_that_was_not_attacked_in_every_way() -> None:
+    rows = (row("label-only", 0.9), row("grad2", 0.5))
+    untried = Status(
+        defense="grad2", attack="knockoff", labels="hard", budget=9, seed=0, state="missing"
+    )
+    for more, finding in (((), "beats label-only"), ((untried,), "unknown")):
+        lines = lines_of(rows, (*statuses(rows), *more), [1000])
+        (verdict,) = verdicts_of(lines, rows)
+        assert verdict.finding == finding
+    assert "1 of its attacks were not tried" in verdict.sentence
+
+
+def test_without_a_yardstick_nothing_is_claimed() -> None:
+    rows = (row("am", 0.7),)
+    missing = Status(
+        defense="ini", attack="a", labels="soft", budget=9, seed=0, state="failed", reason="why"
+    )
+    lines = lines_of(rows, (*statuses(rows), missing), [1000])
+    findings = [verdict.finding for verdict in verdicts_of(lines, rows)]
+    assert findings == ["unknown", "unknown"]
+    assert cells_of_line(lines[1])[1:] == ("0/1", "-", "-", "-", "-")
+
+
+def test_the_front_of_two_costs() -> None:
+    points = [("a", 1.0, 5.0), ("b", 2.0, 3.0), ("c", 2.0, 4.0), ("d", 3.0, 3.0), ("e", 1.0, 5.0)]
+    assert pareto(points) == {"a", "b", "e"}
+
+
+def test_a_missing_field_is_hatched_and_not_coloured() -> None:
+    missing = Status(
+        defense="ini", attack="knockoff", labels="soft", budget=9, seed=0, state="missing"
+    )
+    figure = draw_heat_map(ROWS, (*statuses(), missing))
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "ini"
+    hatched = [patch for patch in axes.patches if patch.get_hatch()]
+    assert len(hatched) == 1
+    trade_off = draw_trade_off(lines_of(ROWS, statuses(), [1000]))
+    assert trade_off is not None
+    assert len(trade_off.axes) == 2

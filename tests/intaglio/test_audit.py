@@ -1,0 +1,111 @@
+"""``intaglio audit``."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from intaglio.audit_summary import Curve
+from intaglio.cli import main
+
+CURVES = Path(__file__).parents[2] / "benchmarks" / "results" / "demo.json"
+
+
+def query(key: str, **given: Any) -> dict[str, Any]:
+    return {
+        "event": "query", "time": datetime.now(UTC).isoformat(), "request": "r", "key": key,
+        "model": "digits", "version": "1", "samples": 2, "explain": False, "status": 200,
+        "decision": "answered", "charged": 2, "replayed": False, "images": ["0a", "0b"],
+        "confidence": [0.9, 0.3], **given,
+    }  # fmt: skip
+
+
+def watched(key: str, w: float, *, natural: bool) -> dict[str, Any]:
+    return {
+        "event": "test", "time": datetime.now(UTC).isoformat(), "key": key, "model": "digits",
+        "version": "1", "w": w, "distances": 200, "natural": natural,
+    }  # fmt: skip
+
+
+def write(directory: Path, *records: dict[str, Any], tail: str = "") -> None:
+    text = "".join(json.dumps(record) + "\n" for record in records)
+    (directory / "audit-1.jsonl").write_text(text + tail)
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(main, ["audit", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def test_callers_are_summed_up(tmp_path: Path) -> None:
+    refused = {"status": 429, "decision": "over-limit", "charged": 0}
+    write(
+        tmp_path,
+        query("key-a"),
+        query("key-a", images=["0b", "0c"], confidence=[None, 0.99]),
+        query("key-a", **refused),
+        query("key-b", charged=0, replayed=True, confidence=[None, None]),
+        watched("key-a", 0.95, natural=True),
+        watched("key-a", 0.81, natural=False),
+        tail='{"event": "query", "key": "key-a", "sam',
+    )
+    first, second = json.loads(run(str(tmp_path), "--json").stdout)
+    assert (first["key"], first["samples"], first["distinct_images"]) == ("key-a", 4, 3)
+    assert (first["charged"], first["refused"]) == (4, {"over-limit": 1})
+    assert (first["judged_samples"], first["out_of_distribution_share"]) == (
+        3,
+        pytest.approx(1 / 3),
+    )
+    assert (first["prada_lowest_w"], first["prada_failed"], first["prada_tests"]) == (0.81, 1, 2)
+    assert second["out_of_distribution_share"] is None
+    assert second["prada_lowest_w"] is None
+    assert second["charged"] == 0
+    table = run(str(tmp_path)).stdout
+    assert "key-a" in table
+    assert "33.3%" in table
+
+
+def test_only_what_is_new(tmp_path: Path) -> None:
+    old = (datetime.now(UTC) - timedelta(hours=5)).isoformat()
+    write(tmp_path, query("key-a", time=old), query("key-b"))
+    (only,) = json.loads(run(str(tmp_path), "--json", "--hours", "2").stdout)
+    assert only["key"] == "key-b"
+
+
+def test_leakage_is_read_off_a_published_curve(tmp_path: Path) -> None:
+    names = [f"{number:x}" for number in range(300)]
+    write(tmp_path, query("key-a", images=names, samples=300))
+    options = (str(tmp_path), "--json", "--curves", str(CURVES), "--defense", "none")
+    (summary,) = json.loads(run(*options).stdout)
+    assert "%" in summary["estimated_fidelity"]
+    assert "clone" in run(*options[:1], *options[2:]).stdout
+    assert "has no 'nonsense', but " in run(*options[:-1], "nonsense", status=1).stderr
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    assert "is no report" in run(*options[:3], str(broken), status=1).stderr
+
+
+def test_a_curve_between_and_beyond_its_budgets() -> None:
+    rows: list[dict[str, Any]] = [
+        {"budget": 1000, "fidelity": 0.6},
+        {"budget": 100, "fidelity": 0.4},
+        {"budget": 100, "fidelity": 0.3},
+        {"budget": 10_000, "fidelity": 0.5},
+        {"budget": 10_000, "fidelity": None},
+    ]
+    curve = Curve.of(rows)
+    assert curve.fidelities == (0.4, 0.6, 0.6)
+    found = [curve.at(samples) for samples in (0, 50, 100, 316, 1000, 2000, 20_000)]
+    assert found == ["nothing", "< 40.0%", "40.0%", "50.0%", "60.0%", "60.0%", "> 60.0%"]
+    with pytest.raises(ValueError, match="no row"):
+        Curve.of([{"budget": 1, "fidelity": None}])
+
+
+def test_nothing_is_said_to_be_nothing(tmp_path: Path) -> None:
+    assert "There is no record" in run(str(tmp_path)).stdout

@@ -1,0 +1,205 @@
+"""What a request costs: answered, refused, failed, sent again; and what a caller is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+
+import httpx
+import pytest
+
+from server.errors import DeadlinePassed, InternalFailure, QueueFull
+from server.settings import Settings
+from tests.server.callers.serving import PNG, ask, made, served, used
+from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, encoded, error_of, picture
+
+pytestmark = pytest.mark.anyio
+
+OTHER = encoded(picture(DIGITS, seed=7))
+
+
+async def test_answers_are_charged_and_refusals_are_not(stored: Settings) -> None:
+    key = await made(stored, scopes=("infer", "explain"), per_day=6, lifetime=100)
+    async with served(stored) as (client, _):
+        assert await used(client, key) == (0, 0)
+        assert (await ask(client, key)).status_code == 200
+        assert await used(client, key) == (1, 1)
+        assert (await ask(client, key, "explain")).status_code == 200
+        assert await used(client, key) == (5, 5)
+        refused = await ask(client, key, "explain")
+        assert "has 1 left until midnight UTC" in error_of(refused, 429)
+        assert int(refused.headers["retry-after"]) <= 86_400
+        assert (await ask(client, key, content=b"no image")).status_code == 400
+        assert (await ask(client, key)).status_code == 200
+        assert (await ask(client, key)).status_code == 429
+        assert await used(client, key) == (6, 6)
+
+
+async def test_a_lifetime_that_is_used_up_tells_nobody_to_wait(stored: Settings) -> None:
+    key = await made(stored, lifetime=1)
+    async with served(stored) as (client, _):
+        assert (await ask(client, key)).status_code == 200
+        refused = await ask(client, key)
+        assert "may ask 1 samples and has 0 left" in error_of(refused, 429)
+        assert "retry-after" not in refused.headers
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (InternalFailure(), 500),
+        (QueueFull(retry_after=1), 503),
+        (DeadlinePassed(), 504),
+        (RuntimeError("a bug"), 500),
+    ],
+)
+async def test_our_own_failures_cost_nothing(
+    stored: Settings, failure: Exception, status: int
+) -> None:
+    key = await made(stored, lifetime=2)
+    plane = FakePlane(EXPLAINED)
+    async with served(stored, plane) as (client, _):
+        plane.failure = failure
+        for once in (None, "once", "once"):
+            assert (await ask(client, key, once=once)).status_code == status
+        assert await used(client, key) == (0, 0)
+        plane.failure = None
+        assert (await ask(client, key, once="once")).status_code == 200
+        assert await used(client, key) == (1, 1)
+
+
+async def test_a_request_that_is_sent_again_is_charged_once_and_answered_alike(
+    stored: Settings,
+) -> None:
+    key = await made(stored, lifetime=1)
+    plane = FakePlane(EXPLAINED)
+    async with (
+        served(stored, plane) as (client, _),
+        served(stored_again(stored), plane) as (
+            elsewhere,
+            _,
+        ),
+    ):
+        first = await ask(client, key, once="a")
+        assert first.status_code == 200
+        places = (client,) if stored.callers.store == "file" else (client, elsewhere)
+        for place in places * 2:
+            again = await ask(place, key, once="a")
+            assert again.status_code == 200
+            assert again.content == first.content
+        assert len(plane.asked) == 1
+        assert "another request" in error_of(await ask(client, key, once="a", content=OTHER), 409)
+        assert (await ask(client, key, once="b")).status_code == 429
+        assert await used(client, key) == (1, 1)
+
+
+def stored_again(settings: Settings) -> Settings:
+    """The same store for another replica; a file belongs to one, so that gets another."""
+    if settings.callers.store == "redis":
+        return settings
+    return Settings(**{**dict(settings), "state_dir": settings.state_dir / "other"})
+
+
+async def test_maps_are_answered_alike_too(stored: Settings) -> None:
+    key = await made(stored, scopes=("infer", "explain"), lifetime=4)
+    plane = FakePlane(EXPLAINED)
+    async with served(stored, plane) as (client, _):
+        first = await ask(client, key, "explain", once="a")
+        again = await ask(client, key, "explain", once="a")
+        assert first.content == again.content
+        assert plane.explained == 1
+        # The same body at another address is another request.
+        assert (await ask(client, key, once="a")).status_code == 409
+
+
+async def test_a_replay_waits_for_the_first_request(stored: Settings) -> None:
+    key = await made(stored, lifetime=1)
+    plane = FakePlane(EXPLAINED)
+    plane.gate = asyncio.Event()
+    async with served(stored, plane) as (client, _):
+        first = asyncio.create_task(ask(client, key, once="a"))
+        await plane.begun.wait()
+        again = asyncio.create_task(ask(client, key, once="a"))
+        await asyncio.sleep(0.1)
+        assert not again.done()
+        plane.gate.set()
+        answers = await asyncio.gather(first, again)
+        assert [answer.status_code for answer in answers] == [200, 200]
+        assert answers[0].content == answers[1].content
+        assert len(plane.asked) == 1
+        assert await used(client, key) == (1, 1)
+
+
+async def test_a_replay_does_not_wait_for_ever(stored: Settings) -> None:
+    settings = Settings(**{**dict(stored), "batching": {"deadline_s": 0.3}})
+    key = await made(settings)
+    plane = FakePlane(EXPLAINED)
+    plane.gate = asyncio.Event()
+    async with served(settings, plane) as (client, _):
+        first = asyncio.create_task(ask(client, key, once="a"))
+        await plane.begun.wait()
+        refused = await ask(client, key, once="a")
+        assert "still being answered" in error_of(refused, 503)
+        assert int(refused.headers["retry-after"]) >= 1
+        plane.gate.set()
+        assert (await first).status_code == 200
+
+
+async def test_replays_take_their_share_of_the_rate(stored: Settings) -> None:
+    key = await made(stored, rate=0.01, burst=3)
+    async with served(stored) as (client, _):
+        statuses = [(await ask(client, key, once="a")).status_code for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        assert await used(client, key) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 256, "\tname", "nämé"])
+async def test_a_name_that_is_none_is_refused(stored: Settings, name: str) -> None:
+    key = await made(stored)
+    async with served(stored) as (client, _):
+        headers = [(b"x-api-key", key.encode()), (b"idempotency-key", name.encode("latin-1"))]
+        refused = await client.post(
+            "/v1/models/digits/predict",
+            content=PNG,
+            headers=[*headers, (b"content-type", b"image/png")],
+        )
+        assert "Idempotency-Key must be 1 to 255" in error_of(refused, 400)
+        assert await used(client, key) == (0, 0)
+
+
+async def test_keys_of_the_configuration_are_counted_and_answered_once_as_well() -> None:
+    settings = Settings(model_dir="unused", api_keys=("static",))
+    plane = FakePlane(EXPLAINED)
+    async with served(settings, plane) as (client, _):
+        answers = [await ask(client, "static", once="a") for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert len(plane.asked) == 1
+        assert await used(client, "static") == (1, 1)
+
+
+async def test_usage_tells_a_caller_what_it_has_and_nothing_of_the_server(
+    stored: Settings,
+) -> None:
+    key = await made(stored, tier="partner", rate=5.0, burst=50, per_day=100)
+    async with served(stored) as (client, _):
+        await ask(client, key)
+        told = (await client.get("/v1/usage", headers={"x-api-key": key})).json()
+        resets = datetime.fromisoformat(told["today"].pop("resets_at"))
+        assert (resets.hour, resets.minute, resets.utcoffset()) == (0, 0, resets.utcoffset())
+        assert told.pop("key").startswith("key-")
+        assert told == {
+            "scopes": ["infer"],
+            "rate": {"samples_per_second": 5.0, "burst": 50},
+            "today": {"used": 1, "limit": 100},
+            "lifetime": {"used": 1, "limit": None},
+            "expires_at": None,
+        }
+        assert (await client.get("/v1/usage")).status_code == 401
+
+
+async def test_where_anybody_may_ask_nothing_is_counted() -> None:
+    settings = Settings(model_dir="unused")
+    async with served(settings) as (client, _):
+        assert (await ask(client, "whatever", once="a")).status_code == 200
+        told: httpx.Response = await client.get("/v1/usage")
+        assert told.json()["today"]["used"] is None

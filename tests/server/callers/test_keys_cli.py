@@ -1,0 +1,101 @@
+"""``intaglio keys``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.redis_server import RedisServer
+from intaglio.cli import main
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    config = tmp_path / "serve.yaml"
+    config.write_text(f"state_dir: {tmp_path}\ncallers: {{store: file}}\n")
+    return ["keys", "--config", str(config)]
+
+
+def run(*arguments: str, status: int = 0) -> Result:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == status, result.output
+    return result
+
+
+def listed(options: list[str]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(run(*options, "list", "--json").stdout)
+    return found
+
+
+def test_the_life_of_a_key(options: list[str], tmp_path: Path) -> None:
+    assert "no keys yet" in run(*options, "list").stdout
+    limits = ("--rate", "100", "--burst", "500", "--per-day", "10000", "--lifetime", "50000")
+    made = run(*options, "create", "--name", "alice", "--tier", "partner", *limits)
+    secret = made.stdout.strip()
+    assert "only time" in made.stderr
+    (record,) = listed(options)
+    assert secret.startswith(f"intaglio_{record['id']}_")
+    assert (record["rate"], record["burst"]) == (100, 500)
+    assert (record["per_day"], record["lifetime"]) == (10_000, 50_000)
+    assert record["tier"] == "partner"
+    table = run(*options, "list").stdout
+    assert "alice" in table
+    name = record["id"]
+    run(*options, "change", name, "--per-day", "5", "--clear", "lifetime", "--scope", "explain")
+    (record,) = listed(options)
+    assert (record["per_day"], record["lifetime"]) == (5, None)
+    assert record["scopes"] == ["explain"]
+    assert record["name"] == "alice"
+    again = run(*options, "rotate", name, "--grace", "1h").stdout.strip()
+    assert again != secret
+    assert again.startswith(f"intaglio_{name}_")
+    run(*options, "revoke", name)
+    (record,) = listed(options)
+    assert record["revoked"]
+    assert "revoked" in run(*options, "rotate", name, status=1).stderr
+    kept = (tmp_path / "keys.json").read_text()
+    assert secret[22:] not in kept
+    assert again[22:] not in kept
+
+
+def test_keys_in_redis(redis_server: RedisServer) -> None:
+    options = ["keys", "--set", "callers.store=redis", "--set", f"redis.url={redis_server.url}"]
+    options += ["--set", "redis.timeout_ms=5000"]
+    secret = run(*options, "create", "--json").stdout
+    made = json.loads(secret)
+    assert [record["id"] for record in listed(options)] == [made["id"]]
+    assert made["key"].encode() not in b"".join(redis_server.client().hvals("intaglio:keys"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("create", "--rate", "3", "--burst", "10"), "--burst: must be what the rate allows"),
+        (("create", "--per-day", "0"), "--per-day: Input should be greater"),
+        (("create", "--expires", "soon"), "'soon' is no span of time"),
+        (("create", "--expires", "99999999999w"), "too long"),
+        (("create", "--tier", "a/b"), "--tier"),
+        (("change", "0123456789ab"), "give at least one option"),
+        (("create", "--scope", "root"), "'root' is not one of"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(
+    options: list[str], arguments: tuple[str, ...], sentence: str
+) -> None:
+    result = run(*options, *arguments, status=2)
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_key_that_is_not_there(options: list[str]) -> None:
+    for command in ("revoke", "rotate"):
+        assert "there is no key 'nobody'" in run(*options, command, "nobody", status=1).stderr
+
+
+def test_without_a_store_there_is_nothing_to_keep() -> None:
+    result = run("keys", "create", status=2)
+    assert "callers.store: open keeps no keys" in result.stderr
