@@ -81,24 +81,12 @@ def show(directory: Path) -> None:
     """Print what the transfer set in DIRECTORY holds."""
     from attack_client.campaign import TRANSFER
     from attack_client.errors import AttackError
-    from attack_client.transfer_set import TransferSet
+    from attack_client.inspection import inspect_transfer_set
 
     nested = directory / TRANSFER
     try:
-        with TransferSet.read(nested if nested.is_dir() else directory) as stolen:
-            about = stolen.provenance
-            for name, value in (
-                ("victim", f"{about.model} at {about.url}"),
-                ("attack", about.configuration),
-                ("pool", about.pool),
-                ("images", "x".join(map(str, about.shape))),
-                ("classes", about.classes),
-                ("maps", "x".join(map(str, about.maps)) if about.maps else "none"),
-                ("answers on disk", f"{stolen.recorded:,}"),
-                ("usable budget", f"{stolen.complete:,}"),
-                ("samples sent", f"{stolen.sent():,}"),
-            ):
-                click.echo(f"{name:16} {value}")
+        for name, value in inspect_transfer_set(nested if nested.is_dir() else directory):
+            click.echo(f"{name:16} {value}")
     except AttackError as error:
         raise Sentence(str(error)) from error
 

@@ -52,6 +52,7 @@ class TransferSet:
         path: the directory.
         provenance: what this theft is.
         repaired: bytes of a torn last record that ``resume`` cut off.
+        torn: bytes of a torn last record that are still there, or are being written just now.
     """
 
     def __init__(self, path: Path, provenance: Provenance, descriptor: int, journal: int) -> None:
@@ -59,6 +60,7 @@ class TransferSet:
         self.path = path
         self.provenance = provenance
         self.repaired = 0
+        self.torn = 0
         self._layout = records.Layout(
             shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
         )
@@ -326,7 +328,9 @@ class TransferSet:
         for entry in entries:
             self._refuse_overlap(entry)
             self._positions.add(entry)
+        self.torn = max(0, os.fstat(self._descriptor).st_size - end)
         if repair:
+            self.torn = 0
             self.repaired = os.fstat(self._descriptor).st_size - end
             os.ftruncate(self._descriptor, end)
             os.ftruncate(self._journal, self._sent.size)

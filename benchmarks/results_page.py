@@ -31,6 +31,7 @@ SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
 HEADINGS = {
     "demo": "The demo: digits stolen with letters",
     "demo-splits": "The demo on five splits of the digits",
+    "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
     "attack-curves": "Every attack against a victim without a defense",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
@@ -44,6 +45,7 @@ HEADINGS = {
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
+    "client-throughput": "The attack client against wrk",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 

@@ -17,10 +17,9 @@ import gc
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import uvicorn
@@ -33,7 +32,7 @@ from server.app import create_app
 from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
-from server.errors import ConfigurationError, ServiceError
+from server.errors import ConfigurationError
 from server.evidence import Evidence
 from server.hot_reload import HotReload
 from server.logs import configure_logs
@@ -43,6 +42,7 @@ from server.repository_metrics import RepositoryMetrics
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.signals import Signals, reloading
 from server.tracing import Traces
 from server.weights import Weights
 
@@ -150,7 +150,7 @@ async def _serve_both(
     service: InferenceService, front: _Server, back: _Server, reloads: HotReload
 ) -> bool:
     await service.start()
-    signals = _Signals()
+    signals = Signals()
     with signals.handled():
         async with asyncio.TaskGroup() as servers:
             servers.create_task(front.serve())
@@ -159,7 +159,7 @@ async def _serve_both(
             await back.listening.wait()
             sys.stdout.write(f"Intaglio is ready at {front.url} (metrics at {back.url}/metrics)\n")
             sys.stdout.flush()
-            async with _reloading(reloads, signals.hangup):
+            async with reloading(reloads, signals.hangup):
                 await signals.first.wait()
             logger.info("stopping: what was accepted is finished, what comes is refused")
             finished = await _drain(service, signals.second)
@@ -168,30 +168,6 @@ async def _serve_both(
             front.should_exit = back.should_exit = True
     logger.info("stopped" if finished else "stopped before everything accepted was answered")
     return finished
-
-
-@contextlib.asynccontextmanager
-async def _reloading(reloads: HotReload, wanted: asyncio.Event) -> AsyncIterator[None]:
-    """Reload whenever that is ``wanted``; what comes during a reload is one more reload."""
-
-    async def watch() -> None:
-        while True:
-            await wanted.wait()
-            wanted.clear()
-            try:
-                await reloads.reload()
-            except (ConfigurationError, ServiceError):
-                logger.error("what was served before is served on")  # the reason is logged there
-            except Exception:
-                logger.exception("the reload failed; what was served before is served on")
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
-        await asyncio.wait([watching])
-        reloads.close()
 
 
 async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
@@ -203,31 +179,6 @@ async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
         return draining.result()
     draining.cancel()
     return False
-
-
-class _Signals:
-    """SIGTERM and SIGINT as events: the first, and every further one; and SIGHUP as another."""
-
-    def __init__(self) -> None:
-        self.hangup = asyncio.Event()
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._arrived)
-        loop.add_signal_handler(signal.SIGHUP, self.hangup.set)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-            loop.remove_signal_handler(signal.SIGHUP)
-
-    def _arrived(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
 
 
 class _Server(uvicorn.Server):

@@ -134,14 +134,14 @@ def run_benches(
                     broken.append((running[future], reason))
             had = sum(kept.has(cell, key) for cell, key in files.items())
             stages = _stages((str(running[future]) for future in pending), kept)
-            shown = "; ".join(f"{bench}: {stage}" for bench, stage in stages.items())
+            shown = "; ".join(f"{name}: {stage}" for name, stage in stages.items())
             bar.update(task, completed=had, status=shown)
             if not console.is_terminal:
-                for bench, stage in stages.items():
-                    if told.get(bench) != stage:
+                for name, stage in stages.items():
+                    if told.get(name) != stage:
                         console.print(
                             f"{time.monotonic() - began:6.0f} s  {had} of {len(files)} cells  "
-                            f"{bench}: {stage}",
+                            f"{name}: {stage}",
                             highlight=False,
                         )
                 told = stages

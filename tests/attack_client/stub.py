@@ -95,6 +95,8 @@ class Stub:
         self.key, self.idempotent, self.delay_s = key, idempotent, delay_s
         self.server_metadata_status = server_metadata_status
         self.usage = usage
+        self.refuse: str | None = None
+        """``reset``: every connection is dropped without an answer."""
         self.metadata = metadata or {
             "name": "toy",
             "platform": "numpy",
@@ -124,6 +126,8 @@ class Stub:
                 await send({"type": f"{message['type']}.complete"})
                 if message["type"] == "lifespan.shutdown":
                     return None
+        if self.refuse == "reset":
+            return await _drop(send)
         headers = {k.decode().lower(): v.decode() for k, v in scope["headers"]}
         body = b""
         while True:
@@ -154,6 +158,8 @@ class Stub:
 
     async def _infer(self, headers: dict[str, str], body: bytes, send: Send) -> None:
         await asyncio.sleep(self.delay_s)
+        if self.refuse == "reset":
+            return await _drop(send)
         images, wanted = self._decode(headers, body)
         key = headers.get("idempotency-key")
         digests = tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
@@ -206,6 +212,13 @@ class Stub:
             output["name"]: bool(output.get("parameters", {}).get("binary_data"))
             for output in head["outputs"]
         }
+
+
+async def _drop(send: Send) -> None:
+    """Begin an answer and close the connection: what a dying server does."""
+    headers = [(b"content-length", b"1000")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"..."})
 
 
 async def _reply(

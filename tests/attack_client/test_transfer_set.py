@@ -17,6 +17,7 @@ from attack_client.errors import (
     TransferSetExists,
     TransferSetLocked,
 )
+from attack_client.inspection import inspect_transfer_set
 from attack_client.provenance import Provenance
 from attack_client.transfer_set import TransferSet, hard_labels
 from tests.attack_client.stub import LinearModel
@@ -226,3 +227,53 @@ def test_reading_nothing_says_so(tmp_path: Path) -> None:
 def test_hard_labels_are_the_lowest_of_equal_maxima() -> None:
     answers = np.array([[0.25, 0.25, 0.25, 0.25], [0.1, 0.4, 0.1, 0.4]], dtype=np.float32)
     assert hard_labels(answers).tolist() == [0, 1]
+
+
+def test_a_tail_with_any_byte_changed_is_never_believed(
+    tmp_path: Path, provenance: Provenance, model: LinearModel
+) -> None:
+    fill(tmp_path, provenance, model)
+    file = tmp_path / "records.bin"
+    whole = file.read_bytes()
+    last = 20 + 5 * (64 + 4 * 5) + 4
+    for place in range(len(whole) - last, len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0x01
+        file.write_bytes(damaged)
+        with TransferSet.read(tmp_path) as stolen:
+            assert (stolen.recorded, stolen.torn) == (10, last)
+        assert file.read_bytes() == damaged, "looking changes nothing"
+        with TransferSet.resume(tmp_path, provenance) as stolen:
+            assert (stolen.recorded, stolen.repaired) == (10, last)
+
+
+def test_a_journal_torn_at_any_byte_is_read_to_its_last_whole_line(
+    tmp_path: Path, provenance: Provenance, model: LinearModel
+) -> None:
+    fill(tmp_path, provenance, model)
+    file = tmp_path / "sent.log"
+    whole = file.read_bytes()
+    for cut in range(len(whole)):
+        file.write_bytes(whole[:cut])
+        with TransferSet.resume(tmp_path, provenance) as stolen:
+            assert stolen.sent() == stolen.recorded == 15
+        assert file.read_bytes() == whole[: whole[:cut].rfind(b"\n") + 1]
+
+
+def test_looking_tells_what_was_said_and_what_is_damaged(
+    tmp_path: Path, provenance: Provenance, model: LinearModel
+) -> None:
+    images = fill(tmp_path, provenance, model)
+    shown = dict(inspect_transfer_set(tmp_path))
+    counts = np.bincount(hard_labels(model(images)), minlength=5)
+    assert shown["top-1 by class"] == " ".join(f"{k}:{n}" for k, n in enumerate(counts))
+    assert (shown["answers on disk"], shown["distinct images"]) == ("15", "15")
+    assert shown["damage"] == "none"
+    assert shown["first request"] <= shown["last request"]
+    file = tmp_path / "records.bin"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "bytes of a torn last record" in dict(inspect_transfer_set(tmp_path))["damage"]
+    damaged = bytearray(file.read_bytes())
+    damaged[30] ^= 1
+    file.write_bytes(damaged)
+    assert "damaged at offset 0" in dict(inspect_transfer_set(tmp_path))["damage"]

@@ -19,6 +19,15 @@ if [ "${1:-}" != --in-engine ]; then
     exec tests/deploy/engine.sh "$state" "${bounded[@]}"
 fi
 
+# The tests clear up behind them; this is for those that were killed.
+leave_nothing() {
+    local ours=label=com.docker.compose.project=intaglio-test
+    docker ps -aq --filter "$ours" | xargs -r docker rm --force --volumes >/dev/null
+    docker volume ls -q --filter "$ours" | xargs -r docker volume rm --force >/dev/null
+    docker network ls -q --filter "$ours" | xargs -r docker network rm >/dev/null
+}
+trap leave_nothing EXIT
+
 started=$SECONDS
 say() { echo "-- $((SECONDS - started)) s: $*"; }
 export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 INTAGLIO_TAG=test

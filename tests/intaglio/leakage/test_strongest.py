@@ -131,6 +131,6 @@ def test_a_missing_field_is_hatched_and_not_coloured() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()][-1] == "ini"
     hatched = [patch for patch in axes.patches if patch.get_hatch()]
     assert len(hatched) == 1
-    figure = draw_trade_off(lines_of(ROWS, statuses(), [1000]))
-    assert figure is not None
-    assert len(figure.axes) == 2
+    trade_off = draw_trade_off(lines_of(ROWS, statuses(), [1000]))
+    assert trade_off is not None
+    assert len(trade_off.axes) == 2

@@ -32,4 +32,7 @@ class Running:
 
     def count(self, action: str, outcome: str) -> float | None:
         labels = {"action": action, "outcome": outcome}
-        return self.registry.get_sample_value("intaglio_repository_changes_total", labels)
+        count: float | None = self.registry.get_sample_value(
+            "intaglio_repository_changes_total", labels
+        )
+        return count

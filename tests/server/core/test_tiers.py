@@ -14,6 +14,7 @@ import torch
 
 from server.app import create_app
 from server.callers.assembly import build_callers, open_key_store
+from server.callers.key_store import KeyStore
 from server.callers.keys import new_key
 from server.engine import Engine
 from server.errors import ConfigurationError, QueueFull
@@ -56,6 +57,13 @@ def service(settings: Settings, metrics: Metrics) -> InferenceService:
     return InferenceService(load_models(settings, CPU), engine, settings=settings, metrics=metrics)
 
 
+async def put(store: KeyStore, tier: str | None) -> str:
+    """A new key of ``tier``, in the store."""
+    made = new_key(tier=tier)
+    await store.change(made.record.id, lambda _: made.record)
+    return made.secret
+
+
 async def test_three_keys_are_answered_by_three_tiers_and_see_one_model(
     settings: Build, metrics: Metrics, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -63,9 +71,7 @@ async def test_three_keys_are_answered_by_three_tiers_and_see_one_model(
     keys = {}
     async with open_key_store(given) as store:
         for tier in (None, "public", "partner", "internal", "unheard-of"):
-            made = new_key(tier=tier)
-            keys[tier] = made.secret
-            await store.change(made.record.id, lambda _, record=made.record: record)
+            keys[tier] = await put(store, tier)
     plane = service(given, metrics)
     await plane.start()
     callers = build_callers(given)
