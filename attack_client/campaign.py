@@ -18,6 +18,7 @@ from attack_client.adaptive.shadow import ShadowService
 from attack_client.adaptive.spec import Spec
 from attack_client.adaptive.theft import check_adaptations
 from attack_client.attacks.registry import make
+from attack_client.callers import as_caller, as_thief
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.clones import Clones
@@ -286,8 +287,8 @@ async def _query(
     """
     operator_key = campaign.operator_key or campaign.api_key
     async with (
-        _victim(campaign, campaign.api_key) as victim,
-        _victim(campaign, operator_key) as operated,
+        as_thief(campaign) as victim,
+        as_caller(campaign, operator_key) as operated,
     ):
         shape, classes = victim.facts.shape, victim.facts.classes
         check_clone(campaign.recipe, shape=shape, classes=classes)
@@ -340,13 +341,3 @@ async def _honest(
             concurrency=campaign.concurrency,
             watch=advance,
         )
-
-
-def _victim(campaign: Campaign, key: str | None) -> HttpVictim:
-    return HttpVictim(
-        campaign.url,
-        campaign.model,
-        api_key=key,
-        shape=campaign.shape,
-        seed=campaign.seed,
-    )

@@ -103,7 +103,15 @@ class Refused(VictimError):
 
 
 class OverBudget(Refused):
-    """The victim says that this key may ask no more for now."""
+    """The victim says that this key may ask no more for now.
+
+    Attributes:
+        after_s: when it may, in seconds, where the victim says so.
+    """
+
+    def __init__(self, message: str, *, status: int, after_s: float | None = None) -> None:
+        super().__init__(message, status=status)
+        self.after_s = after_s
 
 
 class ProtocolError(VictimError):

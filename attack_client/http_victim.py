@@ -305,7 +305,7 @@ class HttpVictim:
         sentence = f"{self._url} answered {status}: {said}" + (f" ({hint})" if hint else "")
         if status == httpx.codes.TOO_MANY_REQUESTS:
             wait = "" if after_s is None else f" (try again in {after_s:.0f} s with --resume)"
-            return OverBudget(sentence + wait, status=status)
+            return OverBudget(sentence + wait, status=status, after_s=after_s)
         return Refused(sentence, status=status)
 
     def _entered(self) -> v2.ModelSignature:

@@ -26,6 +26,7 @@ from attack_client import records
 from attack_client.appending import append, open_for_appending
 from attack_client.errors import TransferSetError, TransferSetExists
 from attack_client.journal import Journal
+from attack_client.positions import Positions
 from attack_client.provenance import Provenance
 
 __all__ = ["TransferSet", "hard_labels"]
@@ -66,9 +67,7 @@ class TransferSet:
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
-        self._entries: list[records.Entry] = []
-        self._where = np.full(1024, -1, dtype=np.int64)
-        self._recorded = 0
+        self._positions = Positions()
         self._sent = Journal(path / SENT)
 
     @staticmethod
@@ -201,7 +200,7 @@ class TransferSet:
                 raise TransferSetError(
                     f"cannot write {self.path / RECORDS}: {error.strerror}"
                 ) from error
-            self._index(entry)
+            self._positions.add(entry)
 
     def note_sent(self, start: int, count: int) -> None:
         """Journal that positions ``start .. start + count`` are about to be sent."""
@@ -215,18 +214,11 @@ class TransferSet:
 
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` within a range that have no answer yet, in order."""
-        absent = np.ones(count, dtype=np.int8)
-        known = self._where[start : start + count]
-        absent[: len(known)] = known < 0
-        edges = np.flatnonzero(np.diff(absent, prepend=0, append=0))
-        runs = edges.reshape(-1, 2)
-        return tuple((start + int(first), int(last - first)) for first, last in runs)
+        return self._positions.missing(start, count)
 
     def runs(self) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` of positions that have answers, in order."""
-        there = np.concatenate([[0], (self._where >= 0).astype(np.int8), [0]])
-        edges = np.flatnonzero(np.diff(there)).reshape(-1, 2)
-        return tuple((int(first), int(last - first)) for first, last in edges)
+        return self._positions.runs()
 
     def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
@@ -261,18 +253,17 @@ class TransferSet:
     @property
     def recorded(self) -> int:
         """Answers on disk."""
-        return self._recorded
+        return self._positions.recorded
 
     @property
     def complete(self) -> int:
         """The longest prefix without a gap: every budget up to it can be evaluated."""
-        gaps = self.missing(0, len(self._where) + 1)
-        return gaps[0][0]
+        return self._positions.missing(0, self._positions.end + 1)[0][0]
 
     def sent(self, budget: int | None = None) -> int:
         """Samples sent for the first ``budget`` positions, again and in vain included."""
-        end = len(self._where) if budget is None else budget
-        answered = int((self._where[:end] >= 0).sum())
+        end = self._positions.end if budget is None else budget
+        answered = self._positions.count(end)
         return max(self._sent.samples(end), answered - self._sent.copied(end))
 
     def paid(self, budget: int) -> int:
@@ -285,7 +276,7 @@ class TransferSet:
 
     def asked_at(self) -> tuple[float, float] | None:
         """When the first and the last request were sent, Unix seconds, if it is known."""
-        times = self._sent.times(len(self._where))
+        times = self._sent.times(self._positions.end)
         return (times[0], times[-1]) if times else None
 
     def close(self) -> None:
@@ -315,8 +306,7 @@ class TransferSet:
                 f"{self.path} has no answer at position {gaps[0][0]}: "
                 f"{start + count} were asked for, {self.recorded} are there"
             )
-        for number in np.unique(self._where[start : start + count]):
-            entry = self._entries[number]
+        for entry in self._positions.entries(start, count):
             first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
             here = slice(first - entry.start, last - entry.start)
             record = records.read(self._layout, self._descriptor, entry)
@@ -337,7 +327,7 @@ class TransferSet:
         entries, end = records.scan(self._layout, path)
         for entry in entries:
             self._refuse_overlap(entry)
-            self._index(entry)
+            self._positions.add(entry)
         self.torn = max(0, os.fstat(self._descriptor).st_size - end)
         if repair:
             self.torn = 0
@@ -346,18 +336,8 @@ class TransferSet:
             os.ftruncate(self._journal, self._sent.size)
 
     def _refuse_overlap(self, entry: records.Entry) -> None:
-        if (self._where[entry.start : entry.start + entry.count] >= 0).any():
+        if self._positions.taken(entry):
             raise TransferSetError(
                 f"{self.path} has answers at positions {entry.start} to "
                 f"{entry.start + entry.count - 1} twice"
             )
-
-    def _index(self, entry: records.Entry) -> None:
-        end = entry.start + entry.count
-        if end > len(self._where):
-            grown = np.full(max(end, 2 * len(self._where)), -1, dtype=np.int64)
-            grown[: len(self._where)] = self._where
-            self._where = grown
-        self._where[entry.start : end] = len(self._entries)
-        self._entries.append(entry)
-        self._recorded += entry.count

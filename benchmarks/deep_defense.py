@@ -76,7 +76,7 @@ def cost(
         single.append(1e3 * seconds(partial(answer, full, one)))
     # The first repetition pays for what is only done once.
     fast, slow = median(batched[1:]), median(single[1:])
-    workload = f"lenet-28x28-cpu-{low_rank.plan.steps}-steps"
+    workload = f"lenet-28x28-cpu-{low_rank.misdirection.plan.steps}-steps"
     subjects = ("full, one at a time", "low-rank, batch of 32")
     return [
         Row(BENCHMARK, workload, subjects[0], "time", slow, "ms of CPU per query"),

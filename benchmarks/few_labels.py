@@ -12,6 +12,7 @@ and seeds may be run apart.
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache, partial
@@ -126,7 +127,24 @@ def sentences(found: Found) -> list[str]:
         if max(own) <= 0.0:
             verdict += ": the student does better without"
         said.append(f"`{name}` adds {_listed(own)} points: {verdict}.")
+        against = ", ".join(
+            f"{100 * _mean_gap(of, found['none'], lesson.name):+.1f} with {lesson.name}"
+            for lesson in LESSONS
+            if lesson != SCRATCH
+        )
+        said.append(
+            f"A student of `{name}` against one of a plain teacher by the same lesson, mean over "
+            f"seeds: {against}."
+        )
     return said
+
+
+def _mean_gap(
+    of: Sequence[Mapping[str, float]], plain: Sequence[Mapping[str, float]], lesson: str
+) -> float:
+    return statistics.fmean(
+        mine[lesson] - other[lesson] for mine, other in zip(of, plain, strict=True)
+    )
 
 
 def table_of(found: Found) -> dict[str, object]:

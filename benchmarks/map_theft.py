@@ -4,7 +4,7 @@
 
 MODELS holds ``mnist-lenet``, ``mnist-lenet-am`` and ``mnist-lenet-edm`` of the shipped recipes. A
 LeNet is cloned from images of Fashion-MNIST by what the engine serves of each: answers alone, and
-answers with Grad-CAM maps by the loss of Milli et al.; judged on MNIST's test images, by which
+answers with Grad-CAM maps by the attack ``attribution``; judged on MNIST's test images, by which
 nothing was chosen. Average Drop is that of the victim's score where all but the 15 % of an image
 that a map points at are black, on the first test images: by the victim's own map and by the one
 that leaves, with a paired t-test. A stopped run goes on where it was, in ``--out``.
@@ -17,6 +17,7 @@ import secrets
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 from torch import Tensor, nn
 
+from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
 from attack_client.clone import CloneRecipe, train_clone
 from benchmarks.bars import Bar, draw_bars
 from benchmarks.envelope import IMAGES, Row, write
-from benchmarks.map_attacker import MapTheft, train_clone_with_maps
 from models.datasets import load
 from models.explain import Extent
 from models.training.evaluate import accuracy, probabilities
@@ -42,6 +43,7 @@ from server.settings import Settings
 
 BENCHMARK = "map-theft"
 LAMBDA = 1.0
+CLASSES = 10
 SHOWN = 0.15
 """Share of an image that a map points at, as in the paper."""
 
@@ -199,16 +201,24 @@ def thefts(name: str) -> list[tuple[str, str, float]]:
 
 
 def clone_accuracy(
-    stolen: MapTheft, weight: float, presentations: int, test: tuple[Tensor, Tensor]
+    images: NDArray[np.uint8],
+    targets: NDArray[np.float32] | NDArray[np.int64],
+    maps: NDArray[np.float32],
+    *,
+    weight: float,
+    presentations: int,
+    test: tuple[Tensor, Tensor],
 ) -> float:
-    """Test accuracy of a clone."""
-    recipe = CloneRecipe(architecture="lenet", presentations=presentations)
+    """Test accuracy of a clone of answers ``(N, K)`` or labels ``(N,)``, and of maps by weight."""
+    told: dict[str, Any] = {}
     if weight:
-        clone = train_clone_with_maps(stolen, weight=weight, recipe=recipe, seed=0)
-    else:
-        clone = train_clone(
-            stolen.images, stolen.targets, classes=stolen.classes, recipe=recipe, seed=0
-        )
+        channels, height, width = images.shape[1:]
+        told = {
+            "objective": partial(Mirroring, mirror=Mirror(weight=weight)),
+            "paired": as_pictures(maps, (channels, height, width)),
+        }
+    recipe = CloneRecipe(architecture="lenet", presentations=presentations)
+    clone = train_clone(images, targets, classes=CLASSES, recipe=recipe, seed=0, **told)
     return accuracy(probabilities(clone, test[0]), test[1])
 
 
@@ -275,13 +285,12 @@ def main(
             rows.append(Row(BENCHMARK, workload, subject, "time", each, "ms of CPU per query"))
             for attacker, labels, weight in thefts(subject):
                 targets = said if labels == "soft" else said.argmax(axis=1).astype(np.int64)
-                stolen = MapTheft(images, targets, maps, said.shape[1])
-                value = kept.figure(
-                    f"{workload}, {presentations} presentations: {subject}, {attacker}",
-                    lambda stolen=stolen, weight=weight: clone_accuracy(  # type: ignore[misc]
-                        stolen, weight, presentations, test
-                    ),
-                )
+                clone = partial(
+                    clone_accuracy, images, targets, maps,
+                    weight=weight, presentations=presentations, test=test,
+                )  # fmt: skip
+                figure = f"{workload}, {presentations} presentations: {subject}, {attacker}"
+                value = kept.figure(figure, clone)
                 title = f"{subject}: {attacker}"
                 rows.append(Row(BENCHMARK, workload, title, "share", value, "of test images"))
     command = ["python", "-m", "benchmarks.map_theft", str(models)]

@@ -242,7 +242,7 @@ def settings(scratch: Path, redis: RedisServer | None) -> Settings:
     """The settings of a command beside the servers."""
     place = {"store": "file"} if redis is None else {"store": "redis"}
     address = {} if redis is None else {"url": redis.url, "timeout_ms": 5000}
-    return Settings(model_dir=scratch, state_dir=scratch / "state", callers=place, redis=address)  # type: ignore[arg-type]
+    return Settings(model_dir=scratch, state_dir=scratch / "state", callers=place, redis=address)
 
 
 def make_key(chosen: Settings, *, lifetime: int) -> str:

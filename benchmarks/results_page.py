@@ -31,6 +31,7 @@ SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
 HEADINGS = {
     "demo": "The demo: digits stolen with letters",
     "demo-splits": "The demo on five splits of the digits",
+    "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
     "attack-curves": "Every attack against a victim without a defense",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
@@ -39,6 +40,7 @@ HEADINGS = {
     "few-labels": "Teachers against students who have few labels",
     "serving": "Serving: what batching buys",
     "overload": "Overload: ten times the queue in flight",
+    "reload-soak": "Hot reload: a hundred of them under load",
     "defenses": "Defenses: what each costs the server",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
@@ -153,6 +155,12 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [speed_table(rows)]
 
 
+def _shown(results: Path) -> list[Path]:
+    """Results that this page shows: drills have a page of their own."""
+    drills = ("reliability-", "reload-soak")
+    return [path for path in results.glob("*.json") if not path.name.startswith(drills)]
+
+
 def section(path: Path) -> str:
     """One result as a section: how it was measured, where, and the table."""
     document = json.loads(path.read_text(encoding="utf-8"))
@@ -210,7 +218,7 @@ def main(demo: Path | None, splits: Path | None) -> None:
         take_over(splits, "demo-splits")
     update_readme()
     order = {name: index for index, name in enumerate(HEADINGS)}
-    paths = sorted(RESULTS.glob("*.json"), key=lambda path: (order.get(path.stem, 99), path.stem))
+    paths = sorted(_shown(RESULTS), key=lambda path: (order.get(path.stem, 99), path.stem))
     text = "\n\n".join(
         [
             "# Results",

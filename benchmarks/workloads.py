@@ -22,6 +22,7 @@ def write_random_bundle(
     *,
     classes: int,
     roles: Sequence[str] = ("victim",),
+    version: str = "1",
     seed: int = 0,
 ) -> Path:
     """Write a bundle of networks with seeded random weights for images ``shape`` (C, H, W).
@@ -49,7 +50,7 @@ def write_random_bundle(
     return write_bundle(
         root,
         name=name,
-        version="1",
+        version=version,
         description="random weights, for measuring speed",
         input=InputSpec(channels=3 if channels == 3 else 1, height=height, width=width),
         labels=tuple(str(label) for label in range(classes)),

@@ -1,54 +1,91 @@
-"""The operator's port: metrics and liveness, on a port of their own.
+"""The operator's port: metrics and liveness for everybody who reaches it, the rest for operators.
 
 On the callers' port a per-defense counter would tell a thief, one query at a time, what the
-server thought of it.
+server thought of it. Whatever changes something here, or tells more than a counter, needs a key
+with the scope ``admin``; where no key can have one, nobody gets it: a port on loopback is open to
+every program on the machine, and to every page in its browsers.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Protocol
 
 from prometheus_client import make_asgi_app
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from server.admin_control import control_routes
+from server.admin_repository import repository_routes
+from server.admission import Caller
+from server.hot_reload import HotReload
 from server.metrics import Metrics
+from server.middleware.opaque_failures import OpaqueFailures
+from server.middleware.request_id import RequestId
+from server.protocol.error_bodies import install_error_bodies
+from server.serving import InferenceService
 
-__all__ = ["create_admin_app"]
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def create_admin_app(metrics: Metrics) -> Application:
-    """An ASGI application: ``GET /metrics`` (Prometheus or OpenMetrics) and ``GET /healthz``."""
-    exposition: Application = make_asgi_app(registry=metrics.registry)
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"the operator's port speaks HTTP, not {scope['type']}")
-        path, method = scope["path"].rstrip("/"), scope["method"]
-        if path not in {"/metrics", "/healthz"}:
-            await _answer(send, 404, {"error": "not found: there are /metrics and /healthz"})
-        elif method not in {"GET", "HEAD"}:
-            await _answer(send, 405, {"error": "method not allowed"}, (b"allow", b"GET, HEAD"))
-        elif path == "/metrics":
-            await exposition(scope, receive, send)
-        else:
-            await _answer(send, 200, {"live": True})
-
-    return app
+__all__ = ["Authority", "create_admin_app"]
 
 
-async def _answer(
-    send: Send, status: int, body: dict[str, Any], *headers: tuple[bytes, bytes]
-) -> None:
-    encoded = json.dumps(body).encode()
-    fixed = [
-        (b"content-type", b"application/json"),
-        (b"content-length", str(len(encoded)).encode()),
+class Authority(Protocol):
+    """Whoever knows who may operate the server."""
+
+    async def authorise(self, headers: Mapping[str, str]) -> Caller:
+        """Say who operates; names of ``headers`` are in lower case.
+
+        Raises:
+            Unauthorized: no valid key.
+            Forbidden: a key without the scope, or there can be none.
+            StoreAway: it cannot be told now.
+        """
+        ...
+
+
+class _Exposition:
+    """``/metrics``, in Prometheus' format or OpenMetrics."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._app: ASGIApp = make_asgi_app(registry=metrics.registry)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
+async def _live(request: Request) -> Response:
+    del request
+    return JSONResponse({"live": True})
+
+
+def create_admin_app(
+    metrics: Metrics,
+    authority: Authority | None = None,
+    service: InferenceService | None = None,
+    reloads: HotReload | None = None,
+) -> Starlette:
+    """Build the application; starts nothing.
+
+    Args:
+        metrics: what ``GET /metrics`` tells.
+        authority: decides who may operate.
+        service: what is operated.
+        reloads: changes what it serves. Without all three there are metrics and liveness alone.
+    """
+    routes = [
+        *(Route(path, _Exposition(metrics), methods=["GET"]) for path in ("/metrics", "/metrics/")),
+        *(
+            Route(path, _live, methods=["GET"])
+            for path in ("/healthz", "/healthz/", "/v2/health/live")
+        ),
     ]
-    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
-    await send({"type": "http.response.body", "body": encoded})
+    if authority is not None and service is not None and reloads is not None:
+        routes += repository_routes(authority.authorise, service, reloads)
+        routes += control_routes(authority.authorise, service, reloads)
+    app = Starlette(routes=routes, middleware=[Middleware(RequestId), Middleware(OpaqueFailures)])
+    app.router.redirect_slashes = False
+    install_error_bodies(app)
+    return app

@@ -43,6 +43,10 @@ class AnswerStore(Protocol):
         """Keep ``answers`` for a while."""
         ...
 
+    async def close(self) -> None:
+        """Let go of whatever is open."""
+        ...
+
 
 class LookedUp(Protocol):
     """Whoever counts how well a model's answers were known."""
@@ -126,6 +130,10 @@ class AnswerCache:
             return Filled(said, None)
         maps = np.stack([shown for _, shown in rows if shown is not None])
         return Filled(said, maps.astype(np.float32, copy=False))
+
+    async def close(self) -> None:
+        """Let go of whatever is open."""
+        await self._store.close()
 
     async def _keys(
         self, served: ServedModel, images: NDArray[np.uint8], caller: str, explain: bool

@@ -39,3 +39,7 @@ class MemoryAnswers:
             if len(answer) + OVERHEAD <= self._answers.maxsize:
                 self._answers[key] = answer
         self._metrics.holds(self._answers.currsize)
+
+    async def close(self) -> None:
+        """Forget everything."""
+        self._answers.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
@@ -65,6 +66,9 @@ def create_app(
         callers = build_callers(settings)
     # The schema is open to all, so it names a model only where anybody may list them anyway.
     example = next(iter(plane.models()), None) if settings.open_to_all else None
+    if example is not None:
+        # Shown for as long as the process lives; the model itself may be unloaded before.
+        example = replace(example, answering=None)
     middleware = [
         Middleware(ShedAtTheDoor, crowd=plane, recorder=metrics),
         Middleware(RequestId),

@@ -83,19 +83,24 @@ def serve(
 ) -> None:
     """Serve every bundle under a directory, or exactly the models that a configuration lists.
 
-    Prints one line with its URL when it is ready. SIGTERM stops it: what was accepted is finished.
+    Prints one line with its URL when it is ready. SIGHUP has the configuration and the bundles
+    read again. SIGTERM stops it: what was accepted is finished.
     """
     from server.errors import ConfigurationError
-    from server.settings import load_settings
+    from server.settings import Settings, load_settings
 
     flags = {**assignments, **{key: value for key, value in flags.items() if value is not None}}
     if allow_factories:
         flags["allow_factories"] = allow_factories
+
+    def read() -> Settings:
+        return load_settings(config, **flags)
+
     try:
-        settings = load_settings(config, **flags)
+        settings = read()
         from server.lifecycle import run
 
-        status = run(settings)
+        status = run(settings, read)
     except ConfigurationError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(2)

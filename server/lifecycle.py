@@ -3,6 +3,7 @@
 bind both ports       a taken port is reported at once, not after a minute of loading
 load, warm up         connections are refused
 serve                 one line on standard output says so
+SIGHUP                configuration and bundles are read again; what is served changes, or does not
 SIGTERM or SIGINT     readiness fails and queries are refused; the accepted ones finish
 a second signal       nothing more is waited for
 exit 0                (1 if something accepted could not be finished)
@@ -12,10 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ipaddress
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -25,19 +26,25 @@ import uvicorn
 from prometheus_client import disable_created_metrics
 
 from server.admin import create_admin_app
+from server.answer_cache import AnswerCache
+from server.answer_cache_setup import build_answer_cache
 from server.app import create_app
 from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
 from server.engine import Engine, choose_device
 from server.errors import ConfigurationError
 from server.evidence import Evidence
+from server.hot_reload import HotReload
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.repository import load_models
+from server.repository_metrics import RepositoryMetrics
 from server.secret import load_secret
 from server.serving import InferenceService
 from server.settings import Settings
+from server.signals import Signals, reloading
 from server.tracing import Traces
+from server.weights import Weights
 
 __all__ = ["run"]
 
@@ -54,8 +61,12 @@ LAST_WORDS_S = 5
 """How long written answers may take to reach their callers once everything is computed."""
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
     """Serve until a signal says otherwise.
+
+    Args:
+        settings: the configuration.
+        read: reads it again for a reload; None: it stays as it is, and bundles alone are looked at.
 
     Returns:
         Exit status: 0 if everything accepted was answered. If not, the process ends here, with 1:
@@ -84,16 +95,25 @@ def run(settings: Settings) -> int:
         engine = Engine(
             device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
         )
-        models = load_models(settings, device)
+        cache = build_answer_cache(settings, secret=secret, registry=metrics.registry)
+        # What is imported by now stays: a collection after a reload need not look at it.
+        gc.freeze()
+        weights = Weights(device)
+        models = load_models(settings, device, weights)
         logger.info("computing on %s", device)
-        service = InferenceService(models, engine, settings=settings, metrics=metrics)
+        service = InferenceService(models, engine, settings=settings, metrics=metrics, cache=cache)
+        del models
+        told = RepositoryMetrics(metrics.registry)
+        reloads = HotReload(service, weights, settings, read or (lambda: settings), told)
         traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
         app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
         front = _Server(app, callers)
-        back = _Server(create_admin_app(metrics), operator)
+        back = _Server(create_admin_app(metrics, who.authority, service, reloads), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             try:
-                finished = runner.run(_serve(service, front, back, who))
+                finished = runner.run(
+                    _serve(service, front, back, who, reloads=reloads, cache=cache)
+                )
             except BaseExceptionGroup as failures:  # of the two servers' tasks
                 raise failures.exceptions[0] from failures
             finally:
@@ -108,19 +128,29 @@ def run(settings: Settings) -> int:
 
 
 async def _serve(
-    service: InferenceService, front: _Server, back: _Server, callers: Callers
+    service: InferenceService,
+    front: _Server,
+    back: _Server,
+    callers: Callers,
+    *,
+    reloads: HotReload,
+    cache: AnswerCache | None,
 ) -> bool:
     """Serve both ports until the first signal; whether everything accepted was answered."""
     await callers.start()
     try:
-        return await _serve_both(service, front, back)
+        return await _serve_both(service, front, back, reloads)
     finally:
         await callers.close()
+        if cache is not None:
+            await cache.close()
 
 
-async def _serve_both(service: InferenceService, front: _Server, back: _Server) -> bool:
+async def _serve_both(
+    service: InferenceService, front: _Server, back: _Server, reloads: HotReload
+) -> bool:
     await service.start()
-    signals = _Signals()
+    signals = Signals()
     with signals.handled():
         async with asyncio.TaskGroup() as servers:
             servers.create_task(front.serve())
@@ -129,7 +159,8 @@ async def _serve_both(service: InferenceService, front: _Server, back: _Server) 
             await back.listening.wait()
             sys.stdout.write(f"Intaglio is ready at {front.url} (metrics at {back.url}/metrics)\n")
             sys.stdout.flush()
-            await signals.first.wait()
+            async with reloading(reloads, signals.hangup):
+                await signals.first.wait()
             logger.info("stopping: what was accepted is finished, what comes is refused")
             finished = await _drain(service, signals.second)
             # Answers still have to be written; a caller that is in a hurry is not waited for.
@@ -148,28 +179,6 @@ async def _drain(service: InferenceService, hurry: asyncio.Event) -> bool:
         return draining.result()
     draining.cancel()
     return False
-
-
-class _Signals:
-    """SIGTERM and SIGINT as events: the first, and every further one."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-
-    @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._arrived)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    def _arrived(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
 
 
 class _Server(uvicorn.Server):

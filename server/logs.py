@@ -8,7 +8,7 @@ import logging.config
 import time
 from contextvars import ContextVar
 
-__all__ = ["REQUEST", "JsonFormatter", "configure_logs"]
+__all__ = ["REQUEST", "JsonFormatter", "configure_logs", "current_level", "set_level"]
 
 REQUEST: ContextVar[str | None] = ContextVar("intaglio-request", default=None)
 """The id of the request that this task serves."""
@@ -68,3 +68,14 @@ def configure_logs(level: str, format: str) -> None:
             },
         }
     )
+
+
+def current_level() -> str:
+    """The least severe level that is written: ``debug``, ``info``, ``warning`` or ``error``."""
+    return logging.getLevelName(logging.getLogger().getEffectiveLevel()).lower()
+
+
+def set_level(level: str) -> None:
+    """Write from ``level`` on, whatever was configured."""
+    logging.getLogger().setLevel(level.upper())
+    logging.getLogger("uvicorn").setLevel("DEBUG" if level == "debug" else "WARNING")

@@ -20,16 +20,23 @@ from server.weights import Weights
 __all__ = ["load_models", "log_all", "place_orders"]
 
 
-def load_models(settings: Settings, device: torch.device) -> tuple[ServedModel, ...]:
+def load_models(
+    settings: Settings, device: torch.device, weights: Weights | None = None
+) -> tuple[ServedModel, ...]:
     """Load what is served, onto ``device``: by name, then oldest version first, then by tier.
 
     Without ``settings.models`` that is every version of every bundle, undefended; with it exactly
     the names it lists, each behind its chains. What is served is logged, with whose weights.
 
+    Args:
+        settings: the configuration.
+        device: where it shall compute.
+        weights: remembers which networks are loaded onto that device; None: nobody need.
+
     Raises:
         ConfigurationError: a bundle or chain cannot be served; names the key.
     """
-    weights = Weights(device)
+    weights = Weights(device) if weights is None else weights
     # All of it before the first model is made: what two of them need is then loaded once.
     gathered = [gather(order, weights) for order in place_orders(settings)]
     served = tuple(assemble(ingredients) for ingredients in gathered)

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
     """The callers' port; 0 takes a free one."""
 
     admin_host: str = "127.0.0.1"
-    """Address of the operator's port (metrics)."""
+    """Address of the operator's port: metrics for all, the rest for keys with the scope admin."""
 
     admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
     """The operator's port; 0 takes a free one."""
@@ -172,6 +172,8 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.cache.backend == "redis" and self.redis.url is None:
+            raise ValueError("cache.backend is redis, which needs redis.url")
         if self.callers.store == "redis" and self.redis.url is None:
             raise ValueError("callers.store is redis, which needs redis.url")
         for name, model in self.models.items():

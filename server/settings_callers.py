@@ -59,13 +59,14 @@ class CallerSettings(Section):
 class IdempotencySettings(Section):
     """Requests that are sent again under one Idempotency-Key: charged and answered once."""
 
-    window_s: Seconds = 3600.0
+    window_s: Seconds = 600.0
     """How long a key is remembered, from its first request."""
 
-    max_requests: Positive = 10_000
-    """Keys remembered for each caller; beyond that the oldest is forgotten."""
+    max_requests: Positive = 1000
+    """Keys remembered for each caller; beyond that the oldest is forgotten. Times
+    ``max_answer_bytes``, this is what a caller can fill of Redis."""
 
-    max_answer_bytes: Annotated[int, Field(ge=0)] = 64 * 2**10
+    max_answer_bytes: Annotated[int, Field(ge=0)] = 16 * 2**10
     """Largest answer that is kept; a larger one is computed again, and not charged again."""
 
     max_memory_bytes: Annotated[int, Field(ge=0)] = 64 * 2**20

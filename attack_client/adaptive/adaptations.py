@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from attack_client.adaptive.accounts import Accounts
 from attack_client.adaptive.contract import (
     PLAIN,
     AddOn,
@@ -61,7 +62,15 @@ class Adaptations:
 
     def title(self, attack: str) -> str:
         """What reports call ``attack`` under these add-ons: ``knockoff+recover``."""
-        return "+".join([attack, *(spec.title for spec in self.specs)])
+        titles = (
+            spec.title(add_on.untold) for spec, add_on in zip(self.specs, self.add_ons, strict=True)
+        )
+        return "+".join([attack, *titles])
+
+    @property
+    def accounts(self) -> Accounts | None:
+        """The accounts that the attack is shared out among, where it is."""
+        return next((each for each in self.add_ons if isinstance(each, Accounts)), None)
 
     @property
     def seams(self) -> frozenset[Seam]:

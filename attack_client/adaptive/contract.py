@@ -151,6 +151,9 @@ class AddOn(ABC):
 
     seam: ClassVar[Seam]
 
+    untold: ClassVar[frozenset[str]] = frozenset()
+    """Options that reports leave out: they say where something lies, not what was done."""
+
     needs_soft: ClassVar[bool] = False
     """Whether it means nothing to a clone that learns from labels alone."""
 

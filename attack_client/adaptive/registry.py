@@ -6,9 +6,17 @@ import inspect
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 
+from attack_client.adaptive.accounts import Accounts
+from attack_client.adaptive.augmentation_averaging import AugmentationAveraging
 from attack_client.adaptive.contract import AddOn, Answering, Asking, Training
 from attack_client.adaptive.filter_confidence import FilterConfidence
+from attack_client.adaptive.near_distribution import NearDistribution
+from attack_client.adaptive.partial_bayes import PartialBayes
+from attack_client.adaptive.recover import DirichletRecover, Recover
+from attack_client.adaptive.repeat_averaging import RepeatAveraging
+from attack_client.adaptive.semi_supervised import SemiSupervised
 from attack_client.adaptive.sharpen import Sharpen
+from attack_client.adaptive.sparse_repair import SparseRepair
 from attack_client.adaptive.spec import Spec
 from attack_client.errors import AdaptationError
 
@@ -18,8 +26,20 @@ GROUP = "intaglio.adaptations"
 """Entry point group in which a package announces its add-ons, by kind."""
 
 BUILT_IN: dict[str, type[AddOn]] = {
-    FilterConfidence.kind: FilterConfidence,
-    Sharpen.kind: Sharpen,
+    add_on.kind: add_on
+    for add_on in (
+        Accounts,
+        AugmentationAveraging,
+        DirichletRecover,
+        FilterConfidence,
+        NearDistribution,
+        PartialBayes,
+        Recover,
+        RepeatAveraging,
+        SemiSupervised,
+        Sharpen,
+        SparseRepair,
+    )
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,8 +48,9 @@ class Spec:
             raise AdaptationError(f"--adapt {text!r} names no add-on")
         return cls(name.strip(), options)
 
-    @property
-    def title(self) -> str:
-        """How reports call it: its name, and the options that were chosen."""
-        chosen = ", ".join(f"{name}={value}" for name, value in sorted(self.options.items()))
+    def title(self, untold: Collection[str] = ()) -> str:
+        """How reports call it: its name, and the options that were chosen but for ``untold``."""
+        chosen = ", ".join(
+            f"{name}={value}" for name, value in sorted(self.options.items()) if name not in untold
+        )
         return f"{self.name}({chosen})" if chosen else self.name

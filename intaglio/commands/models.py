@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands.measure import measure
+
 if TYPE_CHECKING:
     from models.card import Card
 
@@ -15,7 +17,10 @@ __all__ = ["models"]
 
 @click.group()
 def models() -> None:
-    """List and show bundles."""
+    """List, show and measure bundles."""
+
+
+models.add_command(measure)
 
 
 @models.command("list")

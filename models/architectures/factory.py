@@ -17,7 +17,7 @@ from torch import nn
 
 from models.errors import ArchitectureError, FactoryRefused
 
-__all__ = ["is_factory", "load_factory", "require_allowed"]
+__all__ = ["allowed_factory", "is_factory", "load_factory"]
 
 
 def is_factory(name: str) -> bool:
@@ -25,19 +25,37 @@ def is_factory(name: str) -> bool:
     return ":" in name
 
 
-def require_allowed(name: str, allowed: Collection[str]) -> None:
-    """Refuse a factory that the operator has not listed; imports nothing.
+def allowed_factory(name: str, allowed: Collection[str]) -> str:
+    """The entry of the operator's list that ``name`` speaks of; imports nothing.
 
     Files are the same if their resolved paths are; relative ones start at the working directory.
+    Otherwise, since a bundle is moved and its author's directories are not, a file of the same
+    name and factory that the operator listed is meant. What runs is always the operator's file.
 
     Raises:
-        FactoryRefused: ``name`` is not among ``allowed``.
+        FactoryRefused: ``name`` is not among ``allowed``, or could be either of two files.
     """
-    if _canonical(name) not in {_canonical(entry) for entry in allowed}:
+    wanted, known = _canonical(name), {_canonical(entry): entry for entry in allowed}
+    if wanted in known:
+        return known[wanted]
+    target, _, attribute = name.rpartition(":")
+    moved = [
+        entry
+        for path, entry in known.items()
+        if target.endswith(".py")
+        and Path(path.rpartition(":")[0]).name == Path(target).name
+        and path.rpartition(":")[2] == attribute
+    ]
+    if len(moved) > 1:
+        raise FactoryRefused(
+            f"the architecture {name!r} could be any of {', '.join(sorted(moved))}: list one"
+        )
+    if not moved:
         raise FactoryRefused(
             f"the architecture {name!r} is code that has not been allowed to run: if you trust "
             f"it, start with --allow-factory {name}"
         )
+    return moved[0]
 
 
 def load_factory(name: str) -> Callable[..., nn.Module]:

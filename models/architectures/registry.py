@@ -13,7 +13,7 @@ from torch import nn
 from models.architectures.cifar_resnet import resnet20, resnet32
 from models.architectures.cnn5 import cnn5
 from models.architectures.cnn_small import cnn_small
-from models.architectures.factory import is_factory, load_factory, require_allowed
+from models.architectures.factory import allowed_factory, is_factory, load_factory
 from models.architectures.lenet import lenet
 from models.architectures.normalised import Normalised
 from models.architectures.resnet import resnet18, resnet34, resnet50
@@ -73,7 +73,7 @@ def check(name: str, *, allow_factories: Collection[str] = ()) -> None:
         FactoryRefused: the name speaks of code that is not in ``allow_factories``.
     """
     if is_factory(name):
-        require_allowed(name, allow_factories)
+        allowed_factory(name, allow_factories)
     elif name not in BUILT_IN and name not in _plug_ins():
         raise ArchitectureError(
             f"there is no architecture {name!r}: there are {', '.join(names())}, and your own "
@@ -116,7 +116,7 @@ def build(
         raise ArchitectureError(
             f"normalisation has {len(normalisation.mean)} channels but images have {channels}"
         )
-    builder = _builder(name)
+    builder = _builder(name, allow_factories)
     _check_arguments(name, builder, arguments)
     network = builder(channels=channels, size=size, outputs=outputs, **arguments)
     if not isinstance(network, nn.Module):
@@ -133,9 +133,9 @@ def _plug_ins() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def _builder(name: str) -> Builder:
+def _builder(name: str, allow_factories: Collection[str]) -> Builder:
     if is_factory(name):
-        return load_factory(name)
+        return load_factory(allowed_factory(name, allow_factories))
     builder: Builder = BUILT_IN[name] if name in BUILT_IN else _plug_ins()[name].load()
     return builder
 

@@ -105,7 +105,7 @@ def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) 
     if settings.callers.store == "file":
         path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
         return FileLedger(path, settings.idempotency, metrics)
-    return MemoryLedger(settings.idempotency)
+    return MemoryLedger(settings.idempotency, metrics)
 
 
 @asynccontextmanager

@@ -51,7 +51,7 @@ class FileLedger:
         compacted_at: int = COMPACTED_AT,
     ) -> None:
         self._path = path
-        self._memory = MemoryLedger(settings, clock=clock)
+        self._memory = MemoryLedger(settings, metrics, clock=clock)
         self._metrics = metrics
         self._clock = clock
         self._journal = Journal(path)
@@ -72,8 +72,15 @@ class FileLedger:
                 ) from None
         # Whoever answered these is gone; whether it did, nobody knows: they stay charged.
         self._memory.open.clear()
-        if lines:
+        if not lines:
+            return
+        try:
             await self._journal.replace(self._snapshot())
+        except OSError as error:
+            self._journal.close()
+            raise ConfigurationError(
+                f"callers.ledger: {self._path} cannot be written: {error.strerror}"
+            ) from error
 
     async def charge(self, charge: Charge) -> Outcome:
         """See ``Ledger``."""

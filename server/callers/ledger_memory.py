@@ -18,6 +18,7 @@ from server.callers.ledger import (
     Used,
     over_budget,
 )
+from server.callers.metrics import CallerMetrics
 from server.errors import Conflict
 from server.settings_callers import IdempotencySettings
 
@@ -76,13 +77,19 @@ class MemoryLedger:
 
     Args:
         settings: how many requests are remembered, for how long, with how large answers.
+        metrics: told what is given back.
         clock: seconds since the epoch.
     """
 
     def __init__(
-        self, settings: IdempotencySettings, *, clock: Callable[[], float] = time.time
+        self,
+        settings: IdempotencySettings,
+        metrics: CallerMetrics,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings = settings
+        self._metrics = metrics
         self._clock = clock
         self.accounts: dict[str, Account] = {}
         self.open: dict[str, tuple[str, int, int]] = {}
@@ -156,6 +163,7 @@ class MemoryLedger:
         if not samples:
             return 0
         self.accounts[identity].give_back(samples, day)
+        self._metrics.refunded(samples)
         if known is not None and charge.place is not None:
             # What is not paid for is not remembered: sent again, it is a new request.
             self._forget(identity, charge.place)

@@ -6,9 +6,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["FUNCTIONS", "CallerMetrics"]
 
-FUNCTIONS = ("keys", "rates", "budgets", "usage", "settling", "audit", "ping")
+FUNCTIONS = ("keys", "rates", "budgets", "usage", "settling", "audit", "cache", "ping")
 """What fails when a store is away: who a caller is, its rate, its budget and idempotency keys, what
-it is told of its use, the end of a charge, the audit; and the look at an idle Redis."""
+it is told of its use, the end of a charge, the audit, earlier answers; and the look at an idle
+Redis."""
 
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -29,7 +29,7 @@ def error_response(error: ServiceError) -> JSONResponse:
     return JSONResponse({"error": str(error)}, status_code=error.status, headers=headers)
 
 
-def install_error_bodies(app: FastAPI) -> None:
+def install_error_bodies(app: Starlette) -> None:
     """Make ``app`` answer its own errors and its framework's in the same form.
 
     What nobody expected is not handled here: ``server.middleware.opaque_failures`` stands outside.

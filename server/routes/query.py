@@ -109,6 +109,10 @@ class QueryPath:
             entry.status, entry.decision = error.status, error.reason
             self._recorded(entry)
             raise
+        except asyncio.CancelledError:
+            entry.status, entry.decision = CallerGone.status, CallerGone.reason
+            self._recorded(entry)
+            raise
         except Exception:
             self._recorded(entry)
             raise

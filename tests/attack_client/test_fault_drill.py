@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from attack_client import appending
+from attack_client.appending import append as write
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Pool
 from attack_client.errors import AttackError, Refused, TransferSetError, Unreachable
@@ -93,7 +93,6 @@ def test_the_drill_ends_with_the_right_transfer_set_and_the_servers_own_accounts
     assert "first" not in str(said[-1])
 
     # The disk is full once.
-    write = appending.append
     full = iter([False] * 3 + [True])
 
     def append(descriptor: int, data: bytes) -> None:

@@ -153,6 +153,7 @@ def test_what_cannot_be_known_from_outside_is_null(stolen: TransferSet, test_set
         "victim_ece",
         "served_ece",
         "cost",
+        "published_queries",
         "fidelity",
         "fidelity_served",
     }

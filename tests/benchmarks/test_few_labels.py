@@ -22,9 +22,11 @@ def test_a_teacher_must_teach_less_with_every_seed() -> None:
         "stt": [figures(0.75), figures(0.77), figures(0.7)],
         "ast": [figures(0.69), figures(0.65), figures(0.7)],
     }
-    plain, nasty, stt, ast = sentences(found)
+    plain, nasty, against, stt, _, ast, _ = sentences(found)
     assert plain.endswith("so that here there is something to defend.")
     assert nasty == "`nasty` adds +5.0, +4.0, +5.5 points: less than a plain one with every seed."
+    lessons = ", ".join(f"-1.2 with {name}" for name in NAMES[1:])
+    assert against.endswith(f"by the same lesson, mean over seeds: {lessons}.")
     assert "**not less than a plain one with every seed**" in stt
     assert ast.endswith("less than a plain one with every seed: the student does better without.")
 

@@ -140,8 +140,8 @@ def test_factors_make_the_maps_of_the_matrices_that_they_stand_for(interpreter: 
         torch.testing.assert_close(few.maps, many.maps)
         torch.testing.assert_close(few.cosines, many.cosines)
         torch.testing.assert_close(few.log_probabilities, many.log_probabilities)
-    assert factors.maps is not None
-    assert (few.maps - factors.maps).abs().max() > 0.01
+        assert factors.maps is not None
+        assert (few.maps - factors.maps).abs().max() > 0.01
 
 
 @everywhere
@@ -202,7 +202,7 @@ def test_the_plain_form_is_eq_8_written_out_for_one_query() -> None:
                 ahead = torch.relu(maps[1][after] - maps[1][before]) / span
                 order_loss = order_loss + (0.5 * ahead**2 if ahead <= 0.3 else 0.3 * (ahead - 0.15))
         said = logits.softmax(dim=1)[0]
-        rest = torch.cat([said[: label.item()], said[label.item() + 1 :]]).max()  # type: ignore[misc]
+        rest = torch.cat([said[: label.item()], said[label.item() + 1 :]]).max()
         loss = cosine**2 + 10.0 * torch.relu(rest - said[label] + 0.05).sum() + 0.7 * order_loss
         expected = torch.autograd.grad(loss, list(mine.values()))
         for name, part in zip(mine, expected, strict=True):
@@ -295,10 +295,12 @@ def test_every_answer_keeps_what_it_promises_or_withholds_its_map(
 def test_what_keeps_no_promise_leaves_as_its_label_without_a_map() -> None:
     network = toy()
     queries = explaining(asked(network))
-    for impossible in ({"turned": 1e-6}, {"map_agreement": 1.0, "rate": 0.05, "steps": 2}):
-        probabilities, maps = left(defended(network, **{"steps": 2, **impossible}), queries)
+    cosine: dict[str, Any] = {"turned": 1e-6}
+    order: dict[str, Any] = {"map_agreement": 1.0, "rate": 0.05}
+    for impossible in (cosine, order):
+        probabilities, maps = left(defended(network, steps=2, **impossible), queries)
         gone = ~maps.flatten(1).any(dim=1)
-        assert gone.all() if "turned" in impossible else gone.any()
+        assert gone.all() if impossible is cosine else gone.any()
         assert torch.equal(probabilities[gone], one_hot(top1(queries.victim), CLASSES)[gone])
 
 

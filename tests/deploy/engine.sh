@@ -22,11 +22,11 @@ free_kb=$(df -Pk "$(dirname "$state")" 2>/dev/null | awk 'NR == 2 { print $4 }' 
 [ "${free_kb:-0}" -ge $((30 * 1024 * 1024)) ] || unavailable "images need 30 GB beside $state"
 
 export DEBIAN_FRONTEND=noninteractive
-packages() { apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1; }
+packages() { timeout 300 apt-get install -y -qq --no-install-recommends "$@" >"$log" 2>&1; }
 log=$(mktemp)
 needed=(docker.io docker-compose iptables iproute2 mmdebstrap util-linux)
 # The lists of a machine may be old, or empty.
-packages "${needed[@]}" || { apt-get update -qq >"$log" 2>&1 && packages "${needed[@]}"; } \
+packages "${needed[@]}" || { timeout 120 apt-get update -qq >"$log" 2>&1 && packages "${needed[@]}"; } \
     || { cat "$log" >&2; unavailable "apt-get cannot install ${needed[*]}"; }
 rm -f "$log"
 
@@ -42,7 +42,8 @@ forwarding=$(cat /proc/sys/net/ipv4/ip_forward)
 
 restore() {
     local status=$?
-    trap - EXIT INT TERM HUP
+    trap - EXIT
+    trap '' INT TERM HUP  # whoever is in a hurry would leave half of it behind
     set +e
     if [ -S "$state/docker.sock" ] && docker info >/dev/null 2>&1; then
         docker ps -aq | xargs -r docker rm -f >/dev/null
@@ -62,7 +63,7 @@ restore() {
     iptables-restore <"$state/rules" 2>/dev/null
     bridges | comm -13 "$state/bridges" - | while read -r bridge; do ip link del "$bridge"; done
     echo "$forwarding" >/proc/sys/net/ipv4/ip_forward
-    find /sys/fs/cgroup -depth -type d -path '*/docker*' -name '[d0-9a-f]*' -exec rmdir {} + 2>/dev/null
+    find /sys/fs/cgroup -depth -type d \( -name docker -o -path '*/docker/*' \) -exec rmdir {} + 2>/dev/null
     rm -rf "$state"
     exit $status
 }
@@ -82,9 +83,10 @@ for _ in $(seq 120); do
 done
 docker info >/dev/null 2>&1 || { tail -n 5 "$state/dockerd.log" >&2; unavailable "dockerd does not start"; }
 
-"$here/tests/deploy/stand_ins.sh" "$state" || {
+timeout 600 "$here/tests/deploy/stand_ins.sh" "$state" || {
     status=$?
     [ $status != $UNAVAILABLE ] || unavailable "packages cannot be fetched from inside a container"
+    [ $status != 124 ] || unavailable "stand-ins for images take longer than ten minutes"
     exit $status
 }
 "$@"

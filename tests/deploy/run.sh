@@ -3,6 +3,7 @@
 # outside.
 #
 # An engine that answers to `docker info` is used; where there is none, tests/deploy/engine.sh starts one.
+# Builds and tests may take LIMIT_S (900 s) together; starting and removing an engine are bounded apart.
 # Exit status: 75 where there can be none, after a line that says why; otherwise that of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -10,12 +11,22 @@ LIMIT_S=${LIMIT_S:-900}
 PYTHON=$(realpath "$(dirname "${PYTHON:-.venv/bin/python}")")/python
 
 if [ "${1:-}" != --in-engine ]; then
+    bounded=(timeout --kill-after=30 "$LIMIT_S" "$0" --in-engine)
     if docker info >/dev/null 2>&1; then
-        exec timeout --kill-after=120 "$LIMIT_S" "$0" --in-engine
+        exec "${bounded[@]}"
     fi
     state=$(mktemp --dry-run --directory "${ENGINE_ROOT:-/var/tmp}/intaglio-engine.XXXXXX")
-    exec timeout --kill-after=120 "$LIMIT_S" tests/deploy/engine.sh "$state" "$0" --in-engine
+    exec tests/deploy/engine.sh "$state" "${bounded[@]}"
 fi
+
+# The tests clear up behind them; this is for those that were killed.
+leave_nothing() {
+    local ours=label=com.docker.compose.project=intaglio-test
+    docker ps -aq --filter "$ours" | xargs -r docker rm --force --volumes >/dev/null
+    docker volume ls -q --filter "$ours" | xargs -r docker volume rm --force >/dev/null
+    docker network ls -q --filter "$ours" | xargs -r docker network rm >/dev/null
+}
+trap leave_nothing EXIT
 
 started=$SECONDS
 say() { echo "-- $((SECONDS - started)) s: $*"; }

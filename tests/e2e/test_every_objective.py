@@ -129,3 +129,22 @@ def test_a_card_is_shown_readably(kind: str, place: Path) -> None:
         assert "quadrants validation images" in block
         assert ("options       lambda_oe 0.5" in block) == (kind == "am")
         assert ("base          plain/1" in block) == OBJECTIVES[kind].base
+
+
+def test_answers_of_bundles_are_measured_side_by_side(place: Path) -> None:
+    command = ["models", "measure", "plain", "ast/1", "edm", "--models", str(place / "out"),
+               "--data-root", str(place), "--device", "cpu"]  # fmt: skip
+    shown = CliRunner().invoke(main, [*command, "--data", "quadrants", "--temperature", "6"])
+    assert shown.exit_code == 0, shown.output
+    rows = {row.split()[0]: row.split() for row in shown.output.splitlines() if "%" in row}
+    assert list(rows) == ["plain", "ast/1", "edm"]
+    for name, (_, accuracy, entropy, within, spikes) in rows.items():
+        card = read_card(place / "out" / name.partition("/")[0] / "1")
+        measured = card.measured or card.networks["victim"].measured
+        assert accuracy == f"{measured[-1].accuracy:.2%}"
+        assert 0.0 < float(entropy) < np.log10(4)
+        assert float(within) > 0.0
+        assert 0.0 <= float(spikes) <= 2.0
+    refused = CliRunner().invoke(main, [*command, "--data", "strangers"])
+    assert refused.exit_code == 2
+    assert "strangers has other labels than plain" in refused.output

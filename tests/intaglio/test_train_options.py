@@ -169,29 +169,6 @@ def test_the_list_tells_cost_data_and_what_was_never_run() -> None:
     assert "PFLOP" in lines["composite/mentor"]
 
 
-def kinds() -> tuple[str, ...]:
-    """A recipe of each network, of each objective, and of InI with each of its networks.
-
-    InI alone asks of a network more than to be called; the other recipes differ in numbers.
-    """
-    recipes = {name: load_recipe(name) for name in shipped_recipes()}
-    found: dict[tuple[str, ...], str] = {}
-    # Small networks first: an objective is tried on one of them.
-    for name in sorted(
-        recipes, key=lambda name: not name.startswith(("digits", "fashion", "mnist"))
-    ):
-        recipe = recipes[name]
-        kind, network = recipe.objective.kind, recipe.architecture.name
-        grey = recipe.data.train in {"mnist", "fashion_mnist", "kmnist", "digits"}
-        if kind == "plain":
-            found.setdefault((network, str(grey)), name)
-        elif kind == "ini":
-            found.setdefault((kind, network, recipe.plan.combiner), name)
-        else:
-            found.setdefault((kind, recipe.plan.combiner), name)
-    return tuple(found.values())
-
-
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -205,16 +182,6 @@ def kinds() -> tuple[str, ...]:
 def test_a_dry_run_refuses_what_training_would_refuse(override: str, sentence: str) -> None:
     with pytest.raises(ModelsError, match=sentence):
         dry_run(load_recipe("digits-edm", ["plan.epochs=3", override]))
-
-
-@pytest.mark.parametrize("name", kinds())
-def test_a_dry_run_takes_a_step_of_every_kind_of_recipe(name: str) -> None:
-    # A small ensemble: its further members are more of the same.
-    fewer = ["objective.ensemble.members=2"] if "edm" in name else []
-    tried = dry_run(load_recipe(name, fewer))
-    assert tried.losses
-    assert tried.parameters["victim"] > 9_000
-    assert tried.outlook.shape[0] in {1, 3}
 
 
 def test_too_little_data_is_refused_before_networks_are_built() -> None:

@@ -73,6 +73,20 @@ def test_one_file_may_be_written_in_several_ways(
     assert type(first) is type(second)
 
 
+def test_a_bundle_that_was_moved_runs_the_file_that_was_allowed(file: Path, tmp_path: Path) -> None:
+    trap = tmp_path / "elsewhere" / "models.py"
+    trap.parent.mkdir()
+    trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\n{SOURCE}")
+    for said in (f"{trap}:flat", "authors/own/models.py:flat"):
+        network = made(said, f"{file}:flat", "os:getcwd")
+        assert network(torch.zeros(1, 1, 4, 4)).shape == (1, 2)
+    assert not (tmp_path / "sprung").exists()
+    with pytest.raises(FactoryRefused, match="--allow-factory"):
+        made("authors/own/models.py:crashes", f"{file}:flat")
+    with pytest.raises(FactoryRefused, match=r"could be any of .*: list one"):
+        made("authors/own/models.py:flat", f"{file}:flat", f"{trap}:flat")
+
+
 @pytest.mark.parametrize("allowed", [(), ("os:getcwd",), ("other.py:system",), ("os",)])
 def test_what_is_not_listed_is_neither_imported_nor_called(
     tmp_path: Path, allowed: tuple[str, ...]

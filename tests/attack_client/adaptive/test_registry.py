@@ -29,8 +29,9 @@ class Reverse(Answering):
 def test_a_text_names_an_add_on_and_its_options() -> None:
     spec = Spec.parse("filter-confidence:least=0.7,mode=drop")
     assert spec == Spec("filter-confidence", {"least": 0.7, "mode": "drop"})
-    assert spec.title == "filter-confidence(least=0.7, mode=drop)"
-    assert Spec.parse("sharpen").title == "sharpen"
+    assert spec.title() == "filter-confidence(least=0.7, mode=drop)"
+    assert spec.title({"least"}) == "filter-confidence(mode=drop)"
+    assert Spec.parse("sharpen").title() == "sharpen"
 
 
 @pytest.mark.parametrize(

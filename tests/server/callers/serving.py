@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -67,6 +69,12 @@ async def ask(
 
 
 async def used(client: httpx.AsyncClient, key: str) -> tuple[int, int]:
-    """Samples of today and ever, as the caller is told."""
-    told = (await client.get("/v1/usage", headers={"x-api-key": key})).json()
+    """Samples of today and ever, as the caller is told; waits for a Redis that was away."""
+    until = time.monotonic() + 10
+    while True:
+        answer = await client.get("/v1/usage", headers={"x-api-key": key})
+        if answer.status_code != 503 or time.monotonic() > until:
+            break
+        await asyncio.sleep(0.05)
+    told = answer.json()
     return told["today"]["used"], told["lifetime"]["used"]

@@ -72,8 +72,6 @@ async def test_every_query_is_a_line_and_they_add_up_to_the_account(
         plane.failure = None
         await ask(client, key, content=b"no image")
         await client.post("/v1/models/nobody/predict", headers={"x-api-key": key}, content=PNG)
-        plane.gate = asyncio.Event()
-        plane.begun.clear()
         today, lifetime = await used(client, key)
     found = lines(directory)
     assert [(line["status"], line["decision"], line["charged"]) for line in found] == [
@@ -122,6 +120,8 @@ async def test_whoever_hangs_up_is_recorded_with_what_it_pays(
         asked.cancel()
         await asyncio.gather(asked, return_exceptions=True)
         assert await used(client, key) == (1, 1)
+    (line,) = lines(tmp_path / "audit")
+    assert (line["status"], line["decision"], line["charged"]) == (499, "cancelled", 1)
 
 
 def entry(**given: Any) -> AuditEntry:

@@ -126,6 +126,14 @@ async def test_keys_of_the_configuration_work_beside_those_of_the_store(stored: 
         assert (await ask(client, "static two")).status_code == 401
 
 
+async def test_a_key_that_moved_to_the_configuration_goes_on_working(stored: Settings) -> None:
+    moved = new_key().secret
+    settings = Settings(**{**dict(stored), "api_keys": (moved,)})
+    async with served(settings) as (client, _):
+        assert (await ask(client, moved)).status_code == 200
+        assert (await ask(client, new_key().secret)).status_code == 401
+
+
 async def test_only_an_admin_operates(stored: Settings) -> None:
     admin, infer = await made(stored, scopes=("admin",)), await made(stored)
     async with served(stored) as (_, callers):

@@ -52,7 +52,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
         if kind == "file":
             ledger = FileLedger(tmp_path / "ledger.jsonl", settings, metrics)
         else:
-            ledger = MemoryLedger(settings)
+            ledger = MemoryLedger(settings, metrics)
         await ledger.start()
         yield ledger
         await ledger.close()

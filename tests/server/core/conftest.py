@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,15 @@ import torch
 from models.architectures import build
 from models.bundle import NetworkSource, write_bundle
 from models.card import InputSpec, Normalisation, TrainingCard
+from server.engine import Engine
+from server.hot_reload import HotReload
 from server.metrics import Metrics
+from server.repository import load_models
+from server.repository_metrics import RepositoryMetrics
+from server.serving import InferenceService
 from server.settings import BatchingSettings, Settings
+from server.weights import Weights
+from tests.server.core.running import Running
 
 DIGITS = tuple("0123456789")
 NORMALISATION = Normalisation(mean=(0.5,), std=(0.5,))
@@ -119,3 +126,32 @@ def batching() -> Callable[..., BatchingSettings]:
 )
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.fixture
+def two_models(tmp_path: Path) -> Path:
+    """Bundles of a test's own: digits 1 and letters 1."""
+    write(tmp_path, "digits", "1", "victim", seed=1)
+    write(tmp_path, "letters", "1", "victim", seed=5)
+    return tmp_path
+
+
+@pytest.fixture
+async def running(
+    settings: Callable[..., Settings], two_models: Path, metrics: Metrics
+) -> AsyncIterator[Running]:
+    """A service of every bundle there is, and what reloads it."""
+    given: dict[str, Any] = {"model_dir": two_models}
+    first, weights = settings(**given), Weights(torch.device("cpu"))
+    engine = Engine(
+        torch.device("cpu"), secret=b"a secret of some length", metrics=metrics, threads=1
+    )
+    service = InferenceService(
+        load_models(first, torch.device("cpu"), weights), engine, settings=first, metrics=metrics
+    )
+    await service.start()
+    told = RepositoryMetrics(metrics.registry)
+    reloads = HotReload(service, weights, first, lambda: settings(**given), told)
+    yield Running(service, reloads, weights, given, metrics.registry)
+    reloads.close()
+    await service.drain()

@@ -37,4 +37,5 @@ async def test_there_is_nothing_else(operator: httpx.AsyncClient) -> None:
         assert answer.status_code == 404
         assert list(answer.json()) == ["error"]
     answer = await operator.post("/metrics")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+    assert answer.status_code == 405
+    assert sorted(answer.headers["allow"].split(", ")) == ["GET", "HEAD"]

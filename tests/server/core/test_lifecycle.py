@@ -12,11 +12,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+from intaglio.processes import serving
 from server import lifecycle
 from server.settings import Settings
 
@@ -138,6 +140,45 @@ def test_it_serves_both_ports_and_drains_on_sigterm(
     assert (server.popen.returncode, stdout) == (0, "")
     assert '"message": "stopped"' in stderr
     assert "Traceback" not in stderr
+
+
+def test_sighup_reads_the_configuration_again_and_refuses_a_bad_one(
+    models_root: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "serve.yaml"
+    log = tmp_path / "log"
+
+    def configure(text: str) -> None:
+        config.write_text(f"secret_file: {tmp_path / 'secret'}\nthreads: 1\n{text}\n")
+
+    def until(what: str, times: int = 1) -> None:
+        deadline = time.monotonic() + 60
+        while log.read_text().count(what) < times:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+
+    configure("models: {m: {victim: digits/2}}")
+    with serving(models_root, "--config", str(config), "--device", "cpu", log=log) as server:
+
+        def versions() -> Any:
+            return httpx.get(f"{server.url}/v2/models/m", timeout=20).json()["versions"]
+
+        assert versions() == ["2"]
+        configure("models: {m: {victim: digits/10}}")
+        os.kill(server.pid, signal.SIGHUP)
+        until("reload: loaded m/10; kept nothing; unloaded m/2")
+        assert versions() == ["10"]
+        for bad, sentence in (
+            ("models: {m: {victim: digits/3}}", "models.m.victim: there is no bundle 'digits/3'"),
+            ("models: {m: {victims: digits}}", "models.m.victims: there is no such setting"),
+            ("models: [", "config:"),
+            ("drain_s: 3", "drain_s: a change of this needs a restart"),
+        ):
+            configure(bad)
+            os.kill(server.pid, signal.SIGHUP)
+            until(f"reload refused: {sentence}")
+            assert versions() == ["10"]
+        until("what was served before is served on", times=4)
 
 
 def test_a_second_signal_waits_for_nothing(

@@ -1,0 +1,142 @@
+"""One victim asked under several accounts: what one of them is refused, another asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from attack_client.contract import BlackBox, Reply, VictimFacts
+from attack_client.errors import AdaptationError, OverBudget, Refused
+
+__all__ = ["SharedVictim", "Split"]
+
+Split = Literal["even", "blocks"]
+
+CLOSED = frozenset({401, 403})
+"""Statuses that say that an account is of no more use."""
+
+REST_S = 60.0
+"""How long an account rests that is over its limit, where the victim does not say."""
+
+
+class SharedVictim:
+    """A ``BlackBox`` over several, each of them the same victim under an account of its own.
+
+    An account that is over its limit rests for as long as the victim says, and one that is
+    refused for good (401, 403) is not used again; another takes over what it was asked. Only when
+    none is left to ask now, does this wait.
+
+    Args:
+        accounts: already open.
+        split: ``even`` gives every request to the account that its idempotency key falls to, which
+            is the same one after a kill; ``blocks`` uses up one account before the next.
+        patience_s: all waiting for one request together.
+        sleep: in place of ``asyncio.sleep``.
+        clock: in place of ``time.monotonic``.
+
+    Raises:
+        AdaptationError: they are not one victim.
+    """
+
+    def __init__(
+        self,
+        accounts: Sequence[BlackBox],
+        *,
+        split: Split = "even",
+        patience_s: float = 300.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if not accounts or any(one.facts != accounts[0].facts for one in accounts):
+            raise AdaptationError("several accounts must be accounts of one victim")
+        self._accounts = tuple(accounts)
+        self._split: Split = split
+        self._patience_s = patience_s
+        self._sleep = sleep
+        self._clock = clock
+        self._rested = [0.0] * len(accounts)
+        self._closed: set[int] = set()
+        self._turn = 0
+
+    @property
+    def facts(self) -> VictimFacts:
+        """Of the victim, which is the same for all of them."""
+        return self._accounts[0].facts
+
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> Reply:
+        """Answer for ``images`` ``(n, C, H, W)``, from whichever account gives one.
+
+        Raises:
+            Refused: every account is closed, or over its limit for longer than it is waited for.
+            VictimError: those of an account that are no matter of the account.
+        """
+        first, sends, waited_s = self._first(key), 0, 0.0
+        refusal: Refused | None = None
+        while True:
+            account = self._available(first)
+            if account is None:
+                pause_s = self._until_rested()
+                if pause_s is None or waited_s + pause_s > self._patience_s:
+                    raise self._spent(refusal) from refusal
+                waited_s += pause_s
+                await self._sleep(pause_s)
+                continue
+            if sends and resending is not None:
+                resending()
+            try:
+                reply = await self._accounts[account].query(images, key=key, resending=resending)
+            except OverBudget as error:
+                rest_s = REST_S if error.after_s is None else error.after_s
+                self._rested[account] = self._clock() + rest_s
+                refusal = error
+            except Refused as error:
+                if error.status not in CLOSED:
+                    raise
+                self._closed.add(account)
+                refusal = error
+            else:
+                return Reply(reply.probabilities, sends=sends + reply.sends)
+            sends += 1
+
+    def _first(self, key: str | None) -> int:
+        if self._split == "blocks":
+            return 0
+        if key is not None:
+            return zlib.crc32(key.encode()) % len(self._accounts)
+        self._turn += 1
+        return (self._turn - 1) % len(self._accounts)
+
+    def _available(self, first: int) -> int | None:
+        now, count = self._clock(), len(self._accounts)
+        for step in range(count):
+            account = (first + step) % count
+            if account not in self._closed and self._rested[account] <= now:
+                return account
+        return None
+
+    def _until_rested(self) -> float | None:
+        """Seconds until an account may be asked; None if all are closed."""
+        open_ = set(range(len(self._accounts))) - self._closed
+        if not open_:
+            return None
+        return max(0.0, min(self._rested[account] for account in open_) - self._clock())
+
+    def _spent(self, refusal: Refused | None) -> Refused:
+        count, closed = len(self._accounts), len(self._closed)
+        sentence = f"none of {count} accounts may ask now ({closed} closed): {refusal}"
+        pause_s = self._until_rested()
+        if pause_s is None:
+            return Refused(sentence, status=401 if refusal is None else refusal.status)
+        return OverBudget(sentence, status=429, after_s=pause_s)

@@ -1,0 +1,43 @@
+"""The victim of a campaign as its callers see it: a thief, who may have many keys, and others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from attack_client.adaptive.accounts import PASSING_ON
+from attack_client.contract import BlackBox
+from attack_client.http_victim import HttpVictim
+from attack_client.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from attack_client.campaign import Campaign
+
+__all__ = ["as_caller", "as_thief"]
+
+
+@asynccontextmanager
+async def as_thief(campaign: Campaign) -> AsyncIterator[BlackBox]:
+    """The victim as the thief sees it: under one key, or under several."""
+    accounts = campaign.adaptations.accounts
+    if accounts is None:
+        async with as_caller(campaign, campaign.api_key) as victim:
+            yield victim
+        return
+    async with accounts.open(lambda key: as_caller(campaign, key, retry=PASSING_ON)) as shared:
+        yield shared
+
+
+def as_caller(
+    campaign: Campaign, key: str | None, *, retry: RetryPolicy | None = None
+) -> HttpVictim:
+    """The victim of ``campaign`` under ``key``, not yet entered."""
+    return HttpVictim(
+        campaign.url,
+        campaign.model,
+        api_key=key,
+        shape=campaign.shape,
+        seed=campaign.seed,
+        retry=retry,
+    )

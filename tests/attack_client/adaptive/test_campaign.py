@@ -1,0 +1,166 @@
+"""Add-ons from the command line, against the stub on a socket."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from attack_client.report import read_json
+from attack_client.transfer_set import TransferSet
+from tests.attack_client.conftest import Serve
+from tests.attack_client.stub import LinearModel, Stub
+from tests.attack_client.test_cli import knockoff, run, sentence
+
+
+@pytest.fixture
+def mixing(tmp_path: Path) -> str:
+    """A defense that the attacker knows, in a file of the attacker's."""
+    file = tmp_path / "mixing.py"
+    file.write_text(
+        "def factory(*, classes, share=0.5):\n"
+        "    return lambda said: (1 - share) * said + share / classes\n"
+    )
+    return f"{file}:factory"
+
+
+def test_one_theft_is_learnt_from_in_several_ways(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, mixing: str
+) -> None:
+    stub, out = Stub(model), tmp_path / "run"
+    with serve(stub) as url:
+        theft = knockoff(url, npz_root, out, "--budget", "60,30")
+        assert run(theft).exit_code == 0
+        asked = len([key for key, _ in stub.requests if key is not None])
+        ways = (
+            ("partial-bayes:samples=2000,rounds=0", "--known-defense", mixing,
+             "--known-options", '{"share": 0.2}'),
+            ("filter-confidence:least=0.3",),
+            ("sharpen", "--adapt", "semi-supervised:weight=0.5"),
+        )  # fmt: skip
+        for way in ways:
+            result = run([*theft, "--resume", "--adapt", *way])
+            assert result.exit_code == 0, result.output
+    names = [row.attack for row in read_json(out / "report.json").rows]
+    assert names == ["knockoff+sharpen+semi-supervised(weight=0.5)"] * 2
+    assert len([key for key, _ in stub.requests if key is not None]) == asked, "paid once"
+
+
+def test_what_is_asked_is_counted_and_belongs_to_the_theft(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub, out = Stub(model), tmp_path / "run"
+    with serve(stub) as url:
+        theft = knockoff(url, npz_root, out, "--budget", "60")
+        result = run([*theft, "--adapt", "augmentation-averaging:n=3", "--labels", "soft,hard"])
+        assert result.exit_code == 0, result.output
+        other = sentence(run([*theft, "--resume"]))
+    assert "configuration was knockoff(seed=0) via augmentation-averaging(n=3" in other
+    rows = read_json(out / "report.json").rows
+    assert [(row.budget, row.queries, row.sent, row.labels) for row in rows] == [
+        (60, 60, 60, "soft"),
+        (60, 60, 60, "hard"),
+    ]
+    assert rows[0].attack == "knockoff+augmentation-averaging(n=3)"
+    assert rows[0].unique_queries > 20
+
+
+def test_accounts_share_a_theft_and_no_key_is_written(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub, out, keys = Stub(model, key="first-key"), tmp_path / "run", tmp_path / "keys.txt"
+    keys.write_text("first-key\nsecond-key\n")
+    with serve(stub) as url:
+        theft = knockoff(url, npz_root, out, "--budget", "60", "--adapt", f"accounts:file={keys}")
+        refused = sentence(run(theft, INTAGLIO_OPERATOR_KEY="first-key"))
+        assert "account 2 of 2: " in refused
+        assert "second-key" not in refused
+        assert stub.samples == 0
+        stub.key = None
+        assert run(theft).exit_code == 0
+    written = b"".join(file.read_bytes() for file in out.rglob("*") if file.is_file())
+    assert b"first-key" not in written
+    with TransferSet.read(out / "transfer") as stolen:
+        assert stolen.provenance.configuration == "knockoff(seed=0) via accounts(split='even')"
+
+
+def test_a_shadow_service_is_asked_with_the_attackers_images(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    victim, shadow = Stub(model), Stub(LinearModel(seed=5))
+    with serve(victim) as url, serve(shadow) as shadow_url:
+        theft = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--adapt")
+        given = ["recover:epochs=1,samples=200", "--shadow-url", shadow_url]
+        lacking = run([*theft, *given])
+        assert lacking.exit_code == 2
+        assert "given together or not at all" in " ".join(lacking.output.split())
+        result = run([*theft, *given, "--shadow-defended", "toy", "--shadow-plain", "toy"])
+        assert result.exit_code == 0, result.output
+    assert shadow.samples == 80, "both models, each image once"
+    assert all(key is None for key, _ in shadow.requests)
+
+
+def test_a_shadow_of_another_victim_is_refused_before_a_query(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    victim, shadow = Stub(model), Stub(LinearModel((1, 8, 8), 4))
+    with serve(victim) as url, serve(shadow) as shadow_url:
+        theft = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--adapt", "recover")
+        shadowed = ["--shadow-url", shadow_url, "--shadow-defended=toy", "--shadow-plain=toy"]
+        refused = sentence(run([*theft, *shadowed]))
+    assert "the shadow toy tells 4 classes" in refused
+    assert victim.samples == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--adapt", "sharp"], "there is no add-on 'sharp'"),
+        (["--adapt", "sharpen:0.5"], "is not option=value"),
+        (["--adapt", "sharpen", "--labels", "hard"], "changes nothing about hard labels"),
+        (["--adapt", "recover"], "recover must know the victim's defense"),
+        (["--adapt", "recover", "--known-defense", "no.such:thing"], "cannot be imported"),
+        (["--known-options", "{}", "--adapt", "recover", "--known-options", "[1]"], "mapping"),
+        (["--known-options", '{"a": 1}'], "which is not given"),
+        (["--adapt", "semi-supervised", "--budget", "600"], "leaves none of the pool's 600"),
+        (["--adapt", "accounts:file=/none/keys"], "cannot read"),
+    ],
+)
+def test_nonsense_is_a_sentence_before_a_query(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, more: list[str], words: str
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        result = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40", *more))
+    assert result.exit_code == 2, result.output
+    # A terminal's frame around an error breaks its lines.
+    assert words in " ".join(result.output.replace("│", " ").split())
+    assert stub.samples == 0
+
+
+def test_a_study_of_its_own_refuses_what_it_cannot_honour(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        arguments[0] = "distil"
+        arguments[arguments.index("noise")] = "task"
+        refused = sentence(run([*arguments, "--adapt", "filter-confidence"]))
+    assert (
+        "distil learns in a way of its own, to which filter-confidence cannot be added" in refused
+    )
+    assert stub.samples == 0
+
+
+def test_the_client_needs_no_defense_of_ours() -> None:
+    """Imported alone, with every add-on, it brings no package of the other side."""
+    program = (
+        "import sys, attack_client.campaign, attack_client.adaptive.registry as registry\n"
+        "registry.kinds()\n"
+        "ours = {'defenses', 'server', 'intaglio'} & {name.split('.')[0] for name in sys.modules}\n"
+        "assert not ours, ours\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
