@@ -74,9 +74,13 @@ def test_an_attack_ends_in_a_report(
         "transfer",
         "report.json",
         "report.md",
+        "report.html",
         "curves.png",
     }
     assert "100 queries in" in result.output
+    page = (out / "report.html").read_text()
+    assert "<svg" in page
+    assert "src=" not in page, "nothing is fetched from anywhere"
     assert "thief" not in (out / "report.json").read_text()
     assert "thief" not in (out / "transfer" / "meta.json").read_text()
 
