@@ -107,7 +107,7 @@ def test_the_bundle_says_what_was_measured_of_members_and_of_all_together(place:
     shown = CliRunner().invoke(models, ["show", "toy", "--models", str(place / "out")])
     assert shown.exit_code == 0
     assert "ensemble of 3" in shown.output
-    assert f"quadrants test {test.accuracy:.2%} of 80" in " ".join(shown.output.split())
+    assert f"{test.accuracy:.2%} of 80 quadrants test images" in " ".join(shown.output.split())
 
 
 def test_progress_says_which_of_the_two_runs_it_is_of(place: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     """The settings that would have been served."""
     seen: list[Settings] = []
 
-    def run(settings: Settings) -> int:
+    def run(settings: Settings, read: Callable[[], Settings]) -> int:
+        assert read() == settings, "a reload reads what the start read"
         seen.append(settings)
         return 0
 
