@@ -21,7 +21,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Settings]:
     seen: list[Settings] = []
 
     def run(settings: Settings, read: Callable[[], Settings]) -> int:
-        assert read() == settings, "a reload reads what the start read"
+        assert read().model_dump() == settings.model_dump(), "a reload reads what the start read"
         seen.append(settings)
         return 0
 
