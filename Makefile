@@ -7,7 +7,7 @@ MODELS ?= $(OUT)/demo/models
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-gpu test-deploy lint format bench bench-overload bench-mnist bench-training \
-        bench-defenses serve clean
+        bench-defenses bench-reliability bench-client serve clean
 
 help:
 	@echo "make demo   train a small model, serve it, steal it over HTTP, print what leaked (3 minutes)"
@@ -73,6 +73,17 @@ bench-training: $(VENV)/.dev
 
 bench-defenses: $(VENV)/.dev
 	$(BIN)/python -m benchmarks.defenses
+	$(BIN)/python -m benchmarks.results_page
+
+# What is seen when parts fail: budgets under a race, Redis and the server killed, reloads under load.
+bench-reliability: $(VENV)/.dev
+	for drill in race redis kill; do $(BIN)/python -m benchmarks.reliability_budget $$drill || exit 1; done
+	$(BIN)/python -m benchmarks.reload_soak
+	$(BIN)/python -m benchmarks.reliability_page
+
+# Needs wrk.
+bench-client: $(VENV)/.dev
+	$(BIN)/python -m benchmarks.client_throughput
 	$(BIN)/python -m benchmarks.results_page
 
 # Needs mnist, fashion_mnist and kmnist under INTAGLIO_DATA_ROOT; about an hour on two cores.
