@@ -101,8 +101,9 @@ def sentences(repeated: Repeated) -> list[str]:
             verdict = "less on average but not with every seed, so that nothing is claimed"
         else:
             verdict = "**no less than its control: the paper's claim does not carry over here**"
+        name = CALLED[curve].removesuffix(", by factor")
         said.append(
-            f"{CALLED[curve]} leaves, in points of the better clone against outlier exposure "
+            f"{name} leaves, in points of the better clone against outlier exposure "
             f"alone, by seed: {_listed(gaps)}; {verdict}."
         )
     return said
