@@ -24,6 +24,9 @@ from models.training.progress import Reporter
 
 __all__ = ["CloneCache", "CloneShelf"]
 
+FORMAT = 1
+"""Raised when clones that earlier versions kept are to be trained again."""
+
 
 class CloneCache:
     """Clones kept in memory.
@@ -56,7 +59,7 @@ class CloneCache:
         tuition: Tuition = PLAIN,
     ) -> nn.Module:
         """As ``train_clone``, unless that was done already."""
-        about = (recipe, seed, classes, str(device), tuition.name)
+        about = (FORMAT, recipe, seed, classes, str(device), tuition.name)
         digest = hashlib.sha256(repr(about).encode())
         seen = (images, targets, tuition.unlabelled)
         for array in (array for array in seen if array is not None):

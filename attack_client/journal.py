@@ -66,11 +66,12 @@ class Journal:
         return sum(line.within(end) for line in self._lines if not line.copied)
 
     def copied(self, end: int) -> int:
-        """Positions below ``end`` that were answered by the answer to an equal image.
-
-        A copy that a kill kept from the records may be counted twice; it was free both times.
-        """
-        return sum(line.within(end) for line in self._lines if line.copied)
+        """Positions below ``end`` that were answered by the answer to an equal image."""
+        # A copy that a kill kept from the records is written down twice.
+        copied = (line for line in self._lines if line.copied)
+        return len(
+            {at for line in copied for at in range(line.start, min(line.start + line.count, end))}
+        )
 
     def times(self, end: int) -> list[float]:
         """When requests for positions below ``end`` were sent, Unix seconds, in order."""

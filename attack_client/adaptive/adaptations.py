@@ -140,6 +140,12 @@ class Adaptations:
                 f"every image costs {self.per_image} queries under these add-ons, more than "
                 f"the budget of {min(budgets)}"
             )
+        for budget in budgets:
+            if budget % self.per_image:
+                raise AdaptationError(
+                    f"every image costs {self.per_image} queries under these add-ons, and a "
+                    f"budget of {budget} is no multiple of that: choose another --budget"
+                )
         # Each add-on has what those between it and the victim leave of the budget.
         left = 1
         for add_on in reversed(self._asking):
@@ -214,6 +220,11 @@ def _refuse_nonsense(add_ons: Sequence[AddOn]) -> None:
         for before in add_ons[:position]:
             if add_on.kind == before.kind:
                 raise AdaptationError(f"{add_on.kind} is given twice")
+            if isinstance(add_on, Training) and add_on.replaces and before.seam is Seam.TRAINING:
+                raise AdaptationError(
+                    f"{add_on.kind} replaces what a clone minimises, {before.kind} included: "
+                    "give it first"
+                )
             if add_on.undoes and add_on.undoes == before.undoes:
                 raise AdaptationError(
                     f"{before.kind} and {add_on.kind} are two ways to do one thing: choose one"

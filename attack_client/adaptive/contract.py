@@ -227,6 +227,9 @@ class Training(AddOn):
 
     seam: ClassVar[Seam] = Seam.TRAINING
 
+    replaces: ClassVar[bool] = False
+    """Whether it puts another objective in the place of what was taught before it."""
+
     needs_unasked: ClassVar[bool] = False
     """Whether it learns from images of the pool that were not asked about."""
 

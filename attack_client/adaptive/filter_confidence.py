@@ -18,8 +18,9 @@ class FilterConfidence(Answering):
     """Keeps the answers with a large top probability.
 
     The counter to defenses that answer strangers with something close to uniform (outlier
-    exposure, InI). A network that misinforms confidently is not noticed by it; after
-    ``augmentation-averaging`` it is, where its answers to views of one image disagree.
+    exposure, InI). A network that misinforms confidently is not noticed by it. After
+    ``augmentation-averaging`` it could be, where its answers to views of one image disagree;
+    against ``am`` on MNIST that was no help.
 
     Args:
         least: answers below this top probability are dropped, in (0, 1); or

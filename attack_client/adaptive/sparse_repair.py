@@ -71,6 +71,7 @@ class SparseRepair(Training):
 
     kind: ClassVar[str] = "sparse-repair"
     needs_soft: ClassVar[bool] = True
+    replaces: ClassVar[bool] = True
 
     def __init__(self, *, mass: float = 0.1) -> None:
         if not 0.0 <= mass <= 1.0:

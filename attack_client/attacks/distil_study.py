@@ -103,7 +103,9 @@ class DistilStudy:
                     attack=lesson.name,
                 )
                 if lesson == SCRATCH:
-                    row = row.model_copy(update={"queries": 0, "unique_queries": 0, "sent": 0})
+                    nothing = {"queries": 0, "unique_queries": 0, "sent": 0, "theft_seconds": None}
+                    priced = {} if row.cost is None else {"cost": 0.0}
+                    row = row.model_copy(update={**nothing, **priced})
                 known = None
                 if held:
                     known = agreement(predict(student, images[:held], device=device), truth[:held])

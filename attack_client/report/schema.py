@@ -37,7 +37,8 @@ class Row(_Record):
         unique_queries: distinct images among them. An equal image is answered from disk, unless
             the attack asks for it again on purpose.
         sent: samples sent for them, retries and what a kill cut off included: the most that a
-            victim which ignores idempotency keys can have charged.
+            victim which ignores idempotency keys can have charged, unless it charges more than
+            one query for an answer with a map: what a map costs is the operator's choice.
         published_queries: what the published code of the attack would have been charged for the
             same answers, where it asks again for what it knows; null where it does not.
         seed: of the choice of images; the clone's own seed is derived from it.

@@ -21,7 +21,11 @@ from rich.console import Console
 
 from attack_client.adaptive.known import KnownDefense
 from attack_client.adaptive.spec import Spec
-from attack_client.campaign import Campaign, collect_rows
+from attack_client.attacks.attribution_objective import Mirror
+from attack_client.attacks.attribution_study import AttributionStudy
+from attack_client.attacks.distil_objective import Lesson
+from attack_client.attacks.distil_study import DistilStudy
+from attack_client.campaign import Campaign, Study, collect_rows
 from attack_client.clone_cache import CloneShelf
 from attack_client.errors import AttackError
 from attack_client.honest import Honest, measure_honest
@@ -154,8 +158,22 @@ def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept)
     )
     title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
-    rows = collect_rows(campaign, silent, honest=honest, cache=CloneShelf(kept.clones))
+    study = _study(kind, matrix.defenses[cell.defense])
+    rows = collect_rows(campaign, silent, study, honest=honest, cache=CloneShelf(kept.clones))
     return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
+
+
+def _study(kind: str, defense: DefenseEntry) -> Study | None:
+    """How clones learn, where an attack learns in a way of its own; at its published setting.
+
+    One setting each: with several, the best of them would have to be chosen.
+    """
+    if kind == "distil":
+        return DistilStudy([Lesson()])
+    if kind == "attribution":
+        interpreter = (defense.explanations or {}).get("interpreter", Mirror().interpreter)
+        return AttributionStudy([Mirror(interpreter=str(interpreter))])
+    return None
 
 
 def _named(cell: Cell, row: Row, title: str) -> str:

@@ -150,6 +150,7 @@ def target_digest(matrix: Matrix, defense: str, seed: int) -> str:
             "chain": entry.chain,
             "roles": lenders,
             "explanations": entry.explanations,
+            **({"serve": matrix.serve} if matrix.serve else {}),
         }
     )
 

@@ -243,6 +243,11 @@ class Matrix(_Section):
                 key = f"defenses.{name}.roles.{role}"
                 self._known(key, lender.partition("#")[0], self.victims)
         for name, attack in self.attacks.items():
+            if attack.budgets and max(attack.budgets) > max(self.budgets):
+                raise MatrixError(
+                    f"attacks.{name}.budgets: {max(attack.budgets)} is above the largest column of "
+                    f"the table, {max(self.budgets)}: add it to budgets"
+                )
             for defended in attack.defenses or ():
                 self._known(f"attacks.{name}.defenses", defended, self.defenses)
         for name in self.gate.defenses:

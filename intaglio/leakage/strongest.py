@@ -77,7 +77,8 @@ class Line(_Record):
         latency_p99_ms: median over seeds of the 99th percentiles.
         strongest: by budget; None where no cell of that budget, or a smaller one, is done.
         reach: the most queries of any of its finished cells.
-        untried: attacks, each with one kind of labels, of which no cell is done.
+        untried: attacks, each with one kind of labels, of which no cell at its largest budget
+            is done.
         done: cells that were had.
         cells: cells that there are.
     """
@@ -162,8 +163,12 @@ def lines_of(
 
 
 def _untried(statuses: Sequence[Status]) -> int:
-    ways = {(status.attack, status.labels) for status in statuses}
-    return len(ways - {(s.attack, s.labels) for s in statuses if s.state == "done"})
+    largest: dict[tuple[str, str], int] = {}
+    for status in statuses:
+        way = status.attack, status.labels
+        largest[way] = max(largest.get(way, 0), status.budget)
+    done = {(s.attack, s.labels, s.budget) for s in statuses if s.state == "done"}
+    return sum((*way, budget) not in done for way, budget in largest.items())
 
 
 def _mean_accuracy(rows: Sequence[Row]) -> float:
