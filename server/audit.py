@@ -174,9 +174,11 @@ class AuditLog:
             # One call: what other processes write into the directory goes elsewhere, and a kill
             # leaves a whole line or none.
             written = os.write(self._file, text)
-            self._size += written
             if written < len(text):
+                # Half a line would spoil the next one, too.
+                os.ftruncate(self._file, self._size)
                 raise OSError(28, "No space left on device")
+            self._size += len(text)
         except OSError as error:
             self._metrics.failed("audit")
             if not self._failing:

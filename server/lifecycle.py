@@ -17,6 +17,7 @@ import gc
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -76,6 +77,8 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
         ConfigurationError: this configuration cannot be served; one sentence.
     """
     configure_logs(settings.log_level, settings.log_format)
+    # Before anything is served there is nothing to reload, and the default is to die of it.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if settings.open_to_all and not _loopback(settings.host):
         where = settings.host or "any address"
         logger.warning("anybody who reaches %s may ask: there are no API keys", where)

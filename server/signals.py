@@ -37,6 +37,8 @@ class Signals:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
             loop.remove_signal_handler(signal.SIGHUP)
+            # What is owed has still to be told to the store.
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _arrived(self) -> None:
         (self.second if self.first.is_set() else self.first).set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -77,9 +76,12 @@ class Arrears(Generic[T]):
         while True:
             await self._more.wait()
             await asyncio.sleep(EVERY_S)
-            with contextlib.suppress(StoreAway):
+            try:
                 while self._waiting and await self._some():
                     pass
+            except Exception:
+                # Nobody waits for this task: it must not end before the process does.
+                logger.exception("callers: charges could not be settled; they are tried again")
             if not self._waiting:
                 self._more.clear()
 

@@ -120,7 +120,8 @@ class QueryPath:
         recorded = self._recorded(entry)
         if recorded is not None:
             # Not after the answer: what left and is not in the audit cannot be found out.
-            await asyncio.wrap_future(recorded)
+            # A disk that hangs holds nobody for longer than a model may.
+            await asyncio.wait([asyncio.wrap_future(recorded)], timeout=self._deadline_s)
         return answer
 
     async def _answer(
@@ -141,15 +142,15 @@ class QueryPath:
             nonlocal body
             once = await once_of(request, view, body)
             question = await self._before(began + deadline_s, decode(view, body))
-            # Whoever waits for the model waits without its body.
             body = b""
-            lease.release()
             entry.samples = len(question.images)
             entry.explain, entry.images = question.explain, question.images
             caller.require("explain" if question.explain else "infer")
             cost = view.explanation_cost if question.explain else 1
             self.check_samples(entry.samples, cost=cost, most=view.max_request_samples)
             grant = await self.admission.admit(caller, entry.samples * cost, once)
+            # From here the queue bounds the images; who waited to be admitted was bounded by this.
+            lease.release()
             entry.replayed = grant.replayed
             try:
                 if grant.stored is not None:

@@ -43,7 +43,9 @@ async def once_of(request: Request, view: ModelView, body: bytes) -> Once | None
     if not 0 < len(key) <= LONGEST or not (key.isascii() and key.isprintable()):
         raise BadRequest(f"Idempotency-Key must be 1 to {LONGEST} printable ASCII characters")
     address = f"{request.method} {request.url.path}?{request.url.query}"
-    head = [address, view.name, view.version, *(_stated(request.headers, h) for h in DECISIVE)]
+    # A version may be published again with other labels; what was stored is not of those.
+    made_of = (view.name, view.version, repr(view.labels), repr(view.maps))
+    head = [address, *made_of, *(_stated(request.headers, h) for h in DECISIVE)]
 
     def printed() -> bytes:
         digest = hashlib.sha256("\n".join(head).encode("utf-8", "surrogateescape") + b"\n")
