@@ -46,7 +46,7 @@ HEADINGS = {
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
     "client-throughput": "The attack client against wrk",
-    "leakage-digits": "A leakage matrix: digits stolen with letters, in part",
+    "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 

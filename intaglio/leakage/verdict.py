@@ -19,6 +19,9 @@ __all__ = ["YARDSTICKS", "Finding", "Verdict", "verdicts_of"]
 NONE, LABEL_ONLY = "none", "label-only"
 YARDSTICKS = (NONE, LABEL_ONLY)
 
+MARGIN = 0.05
+"""By how much one seed must be ahead: it tells no spread, and seeds were seen to differ so much."""
+
 Finding = Literal["beats label-only", "too close to call", "does not beat label-only", "unknown"]
 
 _WORDS = {
@@ -86,7 +89,9 @@ def _verdict(line: Line, plain: Sequence[Row]) -> Verdict:
 def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
     if strongest.accuracy >= yardstick.accuracy:
         return "does not beat label-only"
-    return "beats label-only" if strongest.high < yardstick.low else "too close to call"
+    margin = MARGIN if min(strongest.seeds, yardstick.seeds) == 1 else 0.0
+    clear = yardstick.low - strongest.high > margin
+    return "beats label-only" if clear else "too close to call"
 
 
 def _told(found: Strongest) -> str:
