@@ -48,7 +48,7 @@ from models.bundle import open_bundle
 from models.datasets import load
 from models.training.progress import RichReporter, StatusColumn
 
-__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo", "StaleDemo"]
+__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo", "StaleDemo", "served_as"]
 
 POOL = "letters"
 CLONE = "lenet"
@@ -84,6 +84,11 @@ MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
         [{"kind": "reverse-sigmoid"}, {"kind": "rounding", "decimals": 1}],
     ),
 }
+
+
+def served_as(name: str) -> str:
+    """What callers see of the defense ``name``; a ``+`` has no place in the name of a model."""
+    return name.replace("+", "-")
 
 
 class StaleDemo(Exception):
@@ -143,7 +148,7 @@ class Demo:
 
         config = place / "serve.yaml"
         served = {
-            name: {
+            served_as(name): {
                 "victim": f"{bundle}/1",
                 "defenses": [dict(link) for link in chain],
                 **_explanations(chain),
@@ -218,7 +223,7 @@ class Demo:
         self, server: Running, name: str, *, pool: Pool, test: TestSet, place: Path, split: int
     ) -> tuple[Honest, TransferSet]:
         """What honest callers get from ``name``, then the theft: through one API, counted apart."""
-        async with HttpVictim(server.url, name) as victim:
+        async with HttpVictim(server.url, served_as(name)) as victim:
             with watch_queries(self.console, f"{name}: honest queries") as advance:
                 honest = await measure_honest(victim, test, watch=advance)
             with watch_theft(self.console, f"{name}: stolen") as watch:
