@@ -157,7 +157,9 @@ class Demo:
         }
         config.write_text(yaml.safe_dump({"models": served}, sort_keys=False), encoding="utf-8")
         # One thread: a network this small gains nothing from more, and the thief needs the rest.
-        arguments = ("--config", str(config), "--threads", "1")
+        # A search per query takes its time, and nobody is in a hurry here.
+        patience = ("--set", "batching.deadline_s=120")
+        arguments = ("--config", str(config), "--threads", "1", *patience)
 
         self.console.rule(f"2  Serve them, be honest, steal{label}", align="left")
         card = open_bundle(plain).card
