@@ -89,7 +89,7 @@ async def test_every_query_is_a_line_and_they_add_up_to_the_account(
     assert [line["samples"] for line in found] == [1, 1, 1, 1, 1, 0, 0]
     text = "".join(path.read_text() for path in directory.iterdir())
     assert key not in text
-    assert key.split("_")[2] not in text
+    assert key.removeprefix("intaglio_").partition("_")[2] not in text
 
 
 async def test_images_are_keyed_hashes_and_no_seed_of_a_defense(tmp_path: Path) -> None:
