@@ -17,6 +17,7 @@ from server.answer_cache_metrics import AnswerCacheMetrics
 from server.callers.metrics import CallerMetrics
 from server.metrics import Metrics
 from server.monitor_metrics import MonitorMetrics
+from server.repository_metrics import RepositoryMetrics
 from tests.deploy.dashboard import DASHBOARD, panel_queries, panels
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ def exposed() -> set[str]:
     MonitorMetrics(registry)
     CallerMetrics(registry, redis=True)
     AnswerCacheMetrics(registry)
+    RepositoryMetrics(registry)
     families = {
         name
         for collector in registry._collector_to_names
