@@ -118,13 +118,13 @@ def test_a_pickle_is_named_and_not_loaded(here: Path) -> None:
 
 def test_the_page_tells_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## Weights that you already have")[2]
-    file, saving, command = re.findall(r"```(?:python|console)\n(.*?)```", section, re.DOTALL)[:3]
+    file, saving, command = re.findall(r"```(?:python|pycon|console)\n(.*?)```", section, re.DOTALL)[:3]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ours.py").write_text(file)
     (tmp_path / "labels.txt").write_text("cat\ndog\nhorse\n")
     loaded = "from ours import network\nmodel = network(channels=3, size=(224, 224), outputs=3)\n"
     monkeypatch.syspath_prepend(str(tmp_path))
-    exec(compile(loaded + saving, "page", "exec"), {})
+    exec(compile(loaded + saving.replace(">>> ", ""), "page", "exec"), {})
     words = command.replace("$ intaglio ", "").replace("\\\n", " ").split()
     made = CliRunner().invoke(main, words, catch_exceptions=False)
     assert made.exit_code == 0, made.stderr
