@@ -118,7 +118,8 @@ def test_a_pickle_is_named_and_not_loaded(here: Path) -> None:
 
 def test_the_page_tells_it_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     section = PAGE.read_text(encoding="utf-8").partition("## Weights that you already have")[2]
-    file, saving, command = re.findall(r"```(?:python|pycon|console)\n(.*?)```", section, re.DOTALL)[:3]
+    blocks = re.findall(r"```(?:python|pycon|console)\n(.*?)```", section, re.DOTALL)
+    file, saving, command = blocks[:3]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "ours.py").write_text(file)
     (tmp_path / "labels.txt").write_text("cat\ndog\nhorse\n")
