@@ -1,6 +1,6 @@
 """What each defense costs the server, as ratios to the undefended forward pass in the same run.
 
-    python -m benchmarks.defenses [--threads 1]
+    python -m benchmarks.defenses [--threads 1] [--rounds 15] [--out DIR]
 
 For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is. A link is timed
 alone, on answers that are there already, and its ratio is (forward + link) / forward; weights that
@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bars import Bar, draw_bars
-from benchmarks.defenses_deep import deep_notes, deep_rows
-from benchmarks.envelope import IMAGES, Row, quantile, write
+from benchmarks.defenses_deep import DEEP_ROUNDS, deep_notes, deep_rows
+from benchmarks.envelope import IMAGES, RESULTS, Row, quantile, write
 from benchmarks.workloads import write_random_bundle
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
@@ -164,7 +164,7 @@ def seconds(device: torch.device, work: Callable[[], object]) -> float:
     return spent / calls
 
 
-def measure(architecture: str, device: torch.device, root: Path) -> list[Row]:
+def measure(architecture: str, device: torch.device, root: Path, rounds: int) -> list[Row]:
     """All ratios of one architecture on one device."""
     found = subjects(architecture, root, device)
     channels, height, width = SHAPES[architecture]
@@ -187,7 +187,7 @@ def measure(architecture: str, device: torch.device, root: Path) -> list[Row]:
         for work in works.values():  # warm caches
             work()
         taken: dict[str, list[float]] = defaultdict(list)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, work in works.items():
                 if name == "mad-naive-jacobian" and len(taken[name]) >= 3:
                     continue
@@ -288,7 +288,19 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 
 @click.command()
 @click.option("--threads", default=1, show_default=True, help="CPU threads of one computation.")
-def main(threads: int) -> None:
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=ROUNDS,
+    show_default=True,
+    help="Of everything, in turn; few only show that it works.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where result and picture go, instead of to the committed ones.",
+)
+def main(threads: int, rounds: int, out: Path | None) -> None:
     """Measure, print and keep the result."""
     torch.set_num_threads(threads)
     devices = [torch.device("cpu")]
@@ -299,16 +311,22 @@ def main(threads: int) -> None:
         for architecture in SHAPES:
             for device in devices:
                 root = Path(scratch) / architecture
-                rows += measure(architecture, device, root)
+                rows += measure(architecture, device, root, rounds)
                 rows += memory(architecture, device, root, threads)
                 sys.stdout.write(f"{architecture} on {device}: done\n")
                 sys.stdout.flush()
-        deep = [row for device in devices for row in deep_rows(Path(scratch) / "lenet", device)]
-    command = ["python", "-m", "benchmarks.defenses"]
+        deep = [
+            row
+            for device in devices
+            for row in deep_rows(Path(scratch) / "lenet", device, min(rounds, DEEP_ROUNDS))
+        ]
+    command = ["python", "-m", "benchmarks.defenses", "--threads", str(threads)]
+    command += ["--rounds", str(rounds)]
     notes = [*verdicts(rows), *deep_notes(deep)]
-    write("defenses", command, [*rows, *deep], notes=notes)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    picture(rows, IMAGES / "defenses.png")
+    write("defenses", command, [*rows, *deep], folder=out or RESULTS, notes=notes)
+    folder = out or IMAGES
+    folder.mkdir(parents=True, exist_ok=True)
+    picture(rows, folder / "defenses.png")
 
 
 if __name__ == "__main__":
