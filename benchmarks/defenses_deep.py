@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
+from benchmarks.clock import clock
 from benchmarks.envelope import Row, quantile
 from benchmarks.workloads import write_random_bundle
 from defenses.contract import Queries
-from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid
 from server.repository import load_models
 from server.served import ServedModel
@@ -135,8 +135,6 @@ def _answer(model: ServedModel, asked: Queries) -> None:
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    watch = Stopwatch(device)
-    watch.mark()
+    began = clock(device)
     work()
-    watch.mark()
-    return watch.laps()[0]
+    return clock(device) - began

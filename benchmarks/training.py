@@ -15,13 +15,13 @@ import multiprocessing
 import resource
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import torch
 
+from benchmarks.clock import clock
 from benchmarks.envelope import IMAGES, RESULTS, Row, write
 from benchmarks.training_picture import Bar, draw_costs
 from benchmarks.training_subjects import MEMBERS, SUBJECTS, Step, Subject, Workload
@@ -39,14 +39,6 @@ MIB = 2**20
 WORKLOADS = ((Workload("lenet", (1, 28, 28), 128), 11), (Workload("resnet18", (3, 32, 32), 16), 5))
 QUICK = ((Workload("lenet", (1, 28, 28), 32), 3),)
 STEPS_FOR_MEMORY = 3
-
-
-def clock(device: torch.device) -> float:
-    """Seconds: of the process on a CPU, on the wall once all is done on a GPU."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-        return time.perf_counter()
-    return time.process_time()
 
 
 def seconds(workload: Workload, rounds: int, device: torch.device) -> dict[str, list[float]]:

@@ -1,7 +1,8 @@
 """What callers have asked: budgets and idempotency keys, in one step that nothing comes between.
 
 A charge is counted before anything is computed, and ends in one of three ways: *settled* (it was
-answered), *given back* (it failed, and the caller is not to blame), or *left* (the caller hung up).
+answered), *given back* (it failed, and the caller is not to blame), or *left* (the caller hung up,
+or its own deadline passed).
 A request that was sent before is found by its idempotency key, in the same step.
 """
 
@@ -151,7 +152,7 @@ class Ledger(Protocol):
         ...
 
     def leave(self, charge: Charge, paid_by: str) -> None:
-        """Its caller hung up: it stays counted, and a replay need not wait."""
+        """Its caller did not wait for it: it stays counted, and a replay need not wait either."""
         ...
 
     async def used(self, identity: str) -> Used:

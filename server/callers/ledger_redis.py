@@ -21,7 +21,7 @@ from server.callers.ledger import (
 )
 from server.callers.ledger_scripts import CHARGE, GIVE_BACK, LEAVE, SETTLE
 from server.callers.metrics import CallerMetrics
-from server.callers.redis_link import RedisLink
+from server.callers.redis_link import RedisLink, passes
 from server.errors import Conflict, StoreAway
 from server.settings_callers import IdempotencySettings
 
@@ -186,20 +186,34 @@ class RedisLedger:
         current = day is not None and int(day) >= now
         return Used(int(today or 0) if current else 0, int(lifetime or 0), now)
 
-    async def _tell(self, ends: Sequence[_End]) -> None:
-        """Let Redis hear of ``ends``, in one go; hearing of one twice changes nothing."""
+    async def _tell(self, ends: Sequence[_End]) -> list[_End]:
+        """Let Redis hear of ``ends``, in one go; hearing of one twice changes nothing.
+
+        Returns:
+            Those that Redis is in no state to take. What it will never take is counted and dropped:
+            the others must not wait for it.
+        """
 
         async def together() -> list[Any]:
             async with self._link.client.pipeline(transaction=False) as pipeline:
                 for end in ends:
                     self._say(pipeline, end)
-                found: list[Any] = await pipeline.execute()
+                found: list[Any] = await pipeline.execute(raise_on_error=False)
                 return found
 
         heard = await self._link.call("settling", together)
+        again: list[_End] = []
         for end, said in zip(ends, heard, strict=True):
-            if end.how == "back":
+            if isinstance(said, Exception):
+                self._metrics.failed("settling")
+                if passes(said):
+                    again.append(end)
+                    continue
+                self._metrics.lost()
+                logger.error("callers: a charge is never settled (%s): %s", end.how, said)
+            elif end.how == "back":
                 self._metrics.refunded(int(said))
+        return again
 
     def _say(self, pipeline: Any, end: _End) -> None:
         charge, paid_by = end.charge, end.paid_by
