@@ -19,7 +19,8 @@ from rich.console import Console
 
 from attack_client.report import Row, read_json
 from benchmarks.envelope import IMAGES, RESULTS
-from intaglio.demo import ENSEMBLE, PAIR, PLAIN, Demo
+from intaglio.demo import Demo
+from intaglio.demo_defenses import ENSEMBLE, PAIR, PLAIN
 
 BUDGET = 6000
 

@@ -1,11 +1,12 @@
 """What each defense costs the server, as ratios to the undefended forward pass in the same run.
 
-    python -m benchmarks.defenses [--threads 1]
+    python -m benchmarks.defenses [--threads 1] [--rounds 15] [--out DIR]
 
 For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is. A link is timed
 alone, on answers that are there already, and its ratio is (forward + link) / forward; weights that
 were trained to resist and the ensemble are forward passes of their own, compared with the plain
-one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles. Peak
+one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles; on one
+CPU thread the clock is that of the process, which stands still while others have the core. Peak
 memory is that of a fresh process that serves batches of 64 that way and nothing else. DeepDefense
 searches for every query, and is compared with the plain form of its own search.
 """
@@ -13,6 +14,7 @@ searches for every query, and is compared with the plain form of its own search.
 from __future__ import annotations
 
 import functools
+import logging
 import multiprocessing
 import resource
 import secrets
@@ -30,11 +32,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.bars import Bar, draw_bars
-from benchmarks.defenses_deep import deep_notes, deep_rows
-from benchmarks.envelope import IMAGES, Row, quantile, write
+from benchmarks.clock import clock
+from benchmarks.defenses_deep import DEEP_ROUNDS, deep_notes, deep_rows
+from benchmarks.envelope import IMAGES, RESULTS, Row, quantile, write
 from benchmarks.workloads import write_random_bundle
 from defenses.contract import Queries
-from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid
 from server.repository import load_models
 from server.served import ServedModel
@@ -113,6 +115,8 @@ def subjects(architecture: str, root: Path, device: torch.device) -> Subjects:
         FORWARDS[1]: {"victim": "ensemble"},
     }
     settings = Settings(model_dir=root, secret=secrets.token_hex(16), models=served)
+    # What it would say of options that are set here on purpose, once for each process.
+    logging.getLogger("server").setLevel(logging.ERROR)
     models = {model.name: model for model in load_models(settings, device)}
     return Subjects(
         forwards={name: models[name] for name in (PLAIN, *FORWARDS)},
@@ -155,16 +159,14 @@ def seconds(device: torch.device, work: Callable[[], object]) -> float:
     """Seconds of one call, the mean of as many as fill ``LEAST_S``."""
     calls, spent = 0, 0.0
     while spent < LEAST_S:
-        watch = Stopwatch(device)
-        watch.mark()
+        began = clock(device)
         work()
-        watch.mark()
-        spent += watch.laps()[0]
+        spent += clock(device) - began
         calls += 1
     return spent / calls
 
 
-def measure(architecture: str, device: torch.device, root: Path) -> list[Row]:
+def measure(architecture: str, device: torch.device, root: Path, rounds: int) -> list[Row]:
     """All ratios of one architecture on one device."""
     found = subjects(architecture, root, device)
     channels, height, width = SHAPES[architecture]
@@ -187,7 +189,7 @@ def measure(architecture: str, device: torch.device, root: Path) -> list[Row]:
         for work in works.values():  # warm caches
             work()
         taken: dict[str, list[float]] = defaultdict(list)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, work in works.items():
                 if name == "mad-naive-jacobian" and len(taken[name]) >= 3:
                     continue
@@ -288,7 +290,19 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 
 @click.command()
 @click.option("--threads", default=1, show_default=True, help="CPU threads of one computation.")
-def main(threads: int) -> None:
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=ROUNDS,
+    show_default=True,
+    help="Of everything, in turn; few only show that it works.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where result and picture go, instead of to the committed ones.",
+)
+def main(threads: int, rounds: int, out: Path | None) -> None:
     """Measure, print and keep the result."""
     torch.set_num_threads(threads)
     devices = [torch.device("cpu")]
@@ -299,16 +313,22 @@ def main(threads: int) -> None:
         for architecture in SHAPES:
             for device in devices:
                 root = Path(scratch) / architecture
-                rows += measure(architecture, device, root)
+                rows += measure(architecture, device, root, rounds)
                 rows += memory(architecture, device, root, threads)
                 sys.stdout.write(f"{architecture} on {device}: done\n")
                 sys.stdout.flush()
-        deep = [row for device in devices for row in deep_rows(Path(scratch) / "lenet", device)]
-    command = ["python", "-m", "benchmarks.defenses"]
+        deep = [
+            row
+            for device in devices
+            for row in deep_rows(Path(scratch) / "lenet", device, min(rounds, DEEP_ROUNDS))
+        ]
+    command = ["python", "-m", "benchmarks.defenses", "--threads", str(threads)]
+    command += ["--rounds", str(rounds)]
     notes = [*verdicts(rows), *deep_notes(deep)]
-    write("defenses", command, [*rows, *deep], notes=notes)
-    IMAGES.mkdir(parents=True, exist_ok=True)
-    picture(rows, IMAGES / "defenses.png")
+    write("defenses", command, [*rows, *deep], folder=out or RESULTS, notes=notes)
+    folder = out or IMAGES
+    folder.mkdir(parents=True, exist_ok=True)
+    picture(rows, folder / "defenses.png")
 
 
 if __name__ == "__main__":

@@ -16,19 +16,19 @@ from typing import Any
 
 import torch
 
+from benchmarks.clock import clock
 from benchmarks.envelope import Row, quantile
 from benchmarks.workloads import write_random_bundle
 from defenses.contract import Queries
-from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid
 from server.repository import load_models
 from server.served import ServedModel
 from server.settings import Settings
 
-__all__ = ["deep_notes", "deep_rows"]
+__all__ = ["DEEP_ROUNDS", "deep_notes", "deep_rows"]
 
 BATCH = 32
-ROUNDS = 5
+DEEP_ROUNDS = 5
 SHAPE = (1, 28, 28)
 LAYERS = ["network.features.3.weight", "network.classifier.0.weight"]
 """Those with nine tenths of the sensitivity in a LeNet that was trained on MNIST."""
@@ -51,7 +51,7 @@ LEAST_FASTER = {"cpu": 3.0, "cuda": 10.0}
 MOST_MS = 20.0
 
 
-def deep_rows(root: Path, device: torch.device) -> list[Row]:
+def deep_rows(root: Path, device: torch.device, rounds: int) -> list[Row]:
     """Seconds per query, and ratios to the plain form, of a LeNet on one device."""
     if not (root / "deep").is_dir():
         write_random_bundle(root, "deep", "lenet", SHAPE, classes=10, roles=("victim",), seed=7)
@@ -73,7 +73,7 @@ def deep_rows(root: Path, device: torch.device) -> list[Row]:
     taken: dict[str, list[float]] = defaultdict(list)
     for work in works.values():
         work()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, work in works.items():
             taken[name].append(_seconds(device, work) / SUBJECTS[name][2])
     plain = statistics.median(taken[PLAIN])
@@ -135,8 +135,6 @@ def _answer(model: ServedModel, asked: Queries) -> None:
 
 
 def _seconds(device: torch.device, work: Callable[[], object]) -> float:
-    watch = Stopwatch(device)
-    watch.mark()
+    began = clock(device)
     work()
-    watch.mark()
-    return watch.laps()[0]
+    return clock(device) - began

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks.envelope import IMAGES
-from benchmarks.map_theft import ask, serve
+from benchmarks.map_answers import ask, serve
 from models.datasets import load
 from server.heat_map import heat_map
 

@@ -1,11 +1,13 @@
 """Theft with maps: what explanations give away behind each defense, and what defending them costs.
 
-    python -m benchmarks.map_theft MODELS --data-root DIR [--queries 3000] [--name NAME]
+    python -m benchmarks.map_theft MODELS [--queries N]... [--seed N]... [--only NAME]... [...]
 
 MODELS holds ``mnist-lenet``, ``mnist-lenet-am`` and ``mnist-lenet-edm`` of the shipped recipes. A
 LeNet is cloned from images of Fashion-MNIST by what the engine serves of each: answers alone, and
 answers with Grad-CAM maps by the attack ``attribution``; judged on MNIST's test images, by which
-nothing was chosen. Average Drop is that of the victim's score where all but the 15 % of an image
+nothing was chosen. Budgets are prefixes of one transfer set; a seed decides its order and the
+clone's first weights. DeepDefense itself and its variants are robbed with the smallest budget and
+the first seed only. Average Drop is that of the victim's score where all but the 15 % of an image
 that a map points at are black, on the first test images: by the victim's own map and by the one
 that leaves, with a paired t-test. A stopped run goes on where it was, in ``--out``.
 """
@@ -13,10 +15,9 @@ that leaves, with a paired t-test. A stopped run goes on where it was, in ``--ou
 from __future__ import annotations
 
 import json
-import secrets
+import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,49 +26,20 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import ttest_rel
-from torch import Tensor, nn
+from torch import Tensor
 
 from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
 from attack_client.clone import CloneRecipe, train_clone
+from benchmarks.average_drop import average_drop
 from benchmarks.bars import Bar, draw_bars
 from benchmarks.envelope import IMAGES, Row, write
+from benchmarks.map_answers import COMPARED, SERVED, Answers, ask, serve
 from models.datasets import load
-from models.explain import Extent
 from models.training.evaluate import accuracy, probabilities
-from server.engine import Engine
-from server.metrics import Metrics
-from server.repository import load_models
-from server.served import ServedModel
-from server.settings import Settings
 
 BENCHMARK = "map-theft"
 LAMBDA = 1.0
 CLASSES = 10
-SHOWN = 0.15
-"""Share of an image that a map points at, as in the paper."""
-
-DD: Mapping[str, Any] = {"kind": "deepdefense"}
-PLAIN = "mnist-lenet"
-SERVED: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
-    "none": (PLAIN, []),
-    "label-only": (PLAIN, [{"kind": "label-only"}]),
-    "mad": (PLAIN, [{"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}]),
-    "am": ("mnist-lenet-am", [{"kind": "am", "benign_cost": 0.01}]),
-    "edm": ("mnist-lenet-edm", []),
-    "dd-s": (PLAIN, [{"kind": "dd-s"}]),
-    "dd-i": (PLAIN, [{"kind": "dd-i"}]),
-    "deepdefense": (PLAIN, [DD]),
-    "deepdefense, k: 3": (PLAIN, [{**DD, "k": 3}]),
-    "deepdefense, k: 5": (PLAIN, [{**DD, "k": 5}]),
-    "deepdefense, sensitivity: 0.5": (PLAIN, [{**DD, "sensitivity": 0.5}]),
-}
-"""Whose weights answer, and the chain."""
-
-VARIANTS = tuple(name for name in SERVED if ", " in name)
-
-Answers = tuple[NDArray[np.float32], NDArray[np.float32], float]
-"""Probabilities ``(n, K)``, maps ``(n, h, w)``, seconds of CPU."""
 
 
 class Kept:
@@ -89,111 +61,10 @@ class Kept:
         return self._known[name]
 
 
-def serve(models: Path, names: Sequence[str]) -> tuple[Engine, dict[str, ServedModel]]:
-    """Everything of that name as the server loads it, maps included."""
-    shown = {"interpreter": "grad-cam", "unprotected": True}
-    served: dict[str, Any] = {
-        name.replace(", ", "-").replace(": ", "-").replace(".", ""): {
-            "victim": SERVED[name][0],
-            "defenses": [dict(link) for link in SERVED[name][1]],
-            "explanations": shown,
-        }
-        for name in names
-    }
-    settings = Settings(model_dir=models, secret=secrets.token_hex(16), models=served)
-    loaded = {model.name: model for model in load_models(settings, torch.device("cpu"))}
-    # Seeds of a fixed key: the figures can be measured again.
-    engine = Engine(torch.device("cpu"), secret=b"a benchmark's secret", metrics=Metrics())
-    return engine, {name: loaded[key] for name, key in zip(names, served, strict=True)}
-
-
-def ask(
-    engine: Engine, model: ServedModel, images: NDArray[np.uint8], place: Path | None
-) -> Answers:
-    """What leaves for ``images``, asked 64 at a time; from ``place`` if it was asked before."""
-    if place is not None and place.is_file():
-        with np.load(place) as found:
-            return found["said"], found["maps"], float(found["spent"])
-    began = time.process_time()
-    parts = [
-        engine.run(model, [images[at : at + 64]], np.ones(len(images[at : at + 64]), np.bool_))
-        for at in range(0, len(images), 64)
-    ]
-    spent = time.process_time() - began
-    maps = np.concatenate([part.attributions for part in parts if part.attributions is not None])
-    said = np.concatenate([part.probabilities for part in parts])
-    if place is not None:
-        np.savez(place, said=said, maps=maps, spent=spent)
-    return said, maps, spent
-
-
-def pointed_at(maps: NDArray[np.float32], extent: Extent, size: tuple[int, int]) -> Tensor:
-    """The ``SHOWN`` of each image ``(n, 1, H, W)`` where its map is greatest, as a mask."""
-    lines = [
-        _positions(length, count, first, last)
-        for length, count, first, last in (
-            (size[0], maps.shape[1], extent.top, extent.bottom),
-            (size[1], maps.shape[2], extent.left, extent.right),
-        )
-    ]
-    raised = torch.from_numpy(maps).double()
-    large = (lines[0] @ raised @ lines[1].T).flatten(1)
-    best = large.topk(round(SHOWN * large.shape[1]), dim=1).indices
-    return torch.zeros_like(large).scatter(1, best, 1.0).reshape(-1, 1, *size).float()
-
-
-def _positions(length: int, count: int, first: float, last: float) -> Tensor:
-    """Bilinear weights ``(length, count)`` of a map's positions at pixels; none outside it."""
-    pixels = np.arange(length) + 0.5
-    places = (pixels - first) / (last - first) * count - 0.5
-    weights = np.stack([np.interp(places, np.arange(count), row) for row in np.eye(count)], axis=1)
-    covered = (pixels > first) & (pixels < last)
-    return torch.from_numpy(np.where(covered[:, None], weights, 0.0))
-
-
-def drops(network: nn.Module, images: NDArray[np.uint8], masks: Tensor) -> NDArray[np.float64]:
-    """``relu(y - y')/y`` of each image, y the victim's score of its label."""
-    pixels = torch.from_numpy(images) / 255.0
-    with torch.no_grad():
-        said, masked = (network(shown).softmax(dim=1) for shown in (pixels, pixels * masks))
-    score, label = said.max(dim=1)
-    left = masked.gather(1, label[:, None])[:, 0]
-    found: NDArray[np.float64] = ((score - left).clamp(min=0) / score).double().numpy()
-    return found
-
-
-def average_drop(
-    model: ServedModel, images: NDArray[np.uint8], own: Answers, shown: Answers
-) -> list[Row]:
-    """Average Drop of the victim's own maps and of those that leave, over what shows both."""
-    extent = model.map_extent
-    if extent is None:
-        raise RuntimeError(f"{model.name} serves no maps")
-    both = own[1].any(axis=(1, 2)) & shown[1].any(axis=(1, 2))
-    size = (images.shape[2], images.shape[3])
-    network = model.victim.module(0)
-    one, other = (
-        drops(network, images[both], pointed_at(maps[both], extent, size))
-        for maps in (own[1], shown[1])
-    )
-    workload = f"mnist-test-{len(images)}"
-    withheld = float((own[1].any(axis=(1, 2)) & ~shown[1].any(axis=(1, 2))).mean())
-    return [
-        Row(BENCHMARK, workload, "deepdefense", "share", withheld, "of maps withheld"),
-        Row(BENCHMARK, workload, "none", "distance", float(one.mean()), "Average Drop"),
-        Row(BENCHMARK, workload, "deepdefense", "distance", float(other.mean()), "Average Drop",
-            "none", float(other.mean() / one.mean())),
-        Row(BENCHMARK, workload, "deepdefense", "share", float(ttest_rel(one, other).pvalue),
-            "p of a paired t-test of Average Drop"),
-    ]  # fmt: skip
-
-
 def thefts(name: str) -> list[tuple[str, str, float]]:
     """Attackers on the answers of ``name``: how called, which labels, lambda."""
     with_maps = ("answers and maps", "soft", LAMBDA)
-    if name in VARIANTS:
-        return [with_maps]
-    if name == "dd-i":  # its answers are those of none
+    if name == "dd-i" or ", " in name:  # its answers are those of none, or a variant
         return [with_maps]
     if name == "deepdefense":
         return [("answers", "soft", 0.0), with_maps, ("labels and maps", "hard", LAMBDA)]
@@ -207,6 +78,7 @@ def clone_accuracy(
     *,
     weight: float,
     presentations: int,
+    seed: int,
     test: tuple[Tensor, Tensor],
 ) -> float:
     """Test accuracy of a clone of answers ``(N, K)`` or labels ``(N,)``, and of maps by weight."""
@@ -218,7 +90,7 @@ def clone_accuracy(
             "paired": as_pictures(maps, (channels, height, width)),
         }
     recipe = CloneRecipe(architecture="lenet", presentations=presentations)
-    clone = train_clone(images, targets, classes=CLASSES, recipe=recipe, seed=0, **told)
+    clone = train_clone(images, targets, classes=CLASSES, recipe=recipe, seed=seed, **told)
     return accuracy(probabilities(clone, test[0]), test[1])
 
 
@@ -238,6 +110,7 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 @click.argument("models", type=click.Path(exists=True, path_type=Path))
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="INTAGLIO_DATA_ROOT")
 @click.option("--queries", "budgets", multiple=True, type=int, default=(3000,), show_default=True)
+@click.option("--seed", "seeds", multiple=True, type=int, default=(0,), show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(list(SERVED)), help="Of what is served.")
 @click.option("--presentations", default=30_000, show_default=True)
 @click.option("--honest", default=1000, show_default=True, help="Test images of honest callers.")
@@ -248,6 +121,7 @@ def main(
     models: Path,
     data_root: Path | None,
     budgets: tuple[int, ...],
+    seeds: tuple[int, ...],
     only: tuple[str, ...],
     presentations: int,
     honest: int,
@@ -261,45 +135,66 @@ def main(
     kept = Kept(out / "figures.json")
     mnist = load("mnist", root=data_root)
     pool = load("fashion_mnist", root=data_root).train_images
-    order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(0)).numpy()
     test = (torch.from_numpy(mnist.test_images), torch.from_numpy(mnist.test_labels))
     rows: list[Row] = []
     honest_answers: dict[str, Answers] = {}
+    given = mnist.test_images[:honest]
     for subject, model in served.items():
-        told = ask(engine, model, mnist.test_images[:honest], out / f"{model.name}-honest.npz")
+        told = ask(engine, model, given, out / model.name / "honest")
         honest_answers[subject] = told
         right = float((told[0].argmax(axis=1) == mnist.test_labels[:honest]).mean())
         rows.append(
             Row(BENCHMARK, f"mnist-test-{honest}", subject, "share", right, "of labels right")
         )
     if {"none", "deepdefense"} <= served.keys():
-        given = mnist.test_images[:honest]
         pair = (honest_answers["none"], honest_answers["deepdefense"])
         rows += average_drop(served["deepdefense"], given, *pair)
-    for budget in budgets:
-        images = pool[order[:budget]]
+    orders = {
+        seed: torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed)).numpy()
+        for seed in seeds
+    }
+    for budget in sorted(budgets):
         workload = f"mnist-from-fashion-{budget}"
         for subject, model in served.items():
-            said, maps, spent = ask(engine, model, images, out / f"{model.name}-{budget}.npz")
-            each = 1e3 * spent / budget
+            if subject not in COMPARED and budget != min(budgets):
+                continue
+            robbed = seeds if subject in COMPARED else seeds[:1]
+            spent = 0.0
+            found: dict[str, list[float]] = {}
+            for seed in robbed:
+                images = pool[orders[seed][:budget]]
+                said, maps, took = ask(engine, model, images, out / model.name / f"seed-{seed}")
+                spent += took
+                for attacker, labels, weight in thefts(subject):
+                    targets = said if labels == "soft" else said.argmax(axis=1).astype(np.int64)
+                    clone = partial(
+                        clone_accuracy, images, targets, maps,
+                        weight=weight, presentations=presentations, seed=seed, test=test,
+                    )  # fmt: skip
+                    figure = f"{workload}, {presentations} presentations, seed {seed}"
+                    value = kept.figure(f"{figure}: {subject}, {attacker}", clone)
+                    found.setdefault(f"{subject}: {attacker}", []).append(value)
+            each = 1e3 * spent / (budget * len(robbed))
             rows.append(Row(BENCHMARK, workload, subject, "time", each, "ms of CPU per query"))
-            for attacker, labels, weight in thefts(subject):
-                targets = said if labels == "soft" else said.argmax(axis=1).astype(np.int64)
-                clone = partial(
-                    clone_accuracy, images, targets, maps,
-                    weight=weight, presentations=presentations, test=test,
-                )  # fmt: skip
-                figure = f"{workload}, {presentations} presentations: {subject}, {attacker}"
-                value = kept.figure(figure, clone)
-                title = f"{subject}: {attacker}"
-                rows.append(Row(BENCHMARK, workload, title, "share", value, "of test images"))
+            for title, values in found.items():
+                rows += _over_seeds(workload, title, values)
     command = ["python", "-m", "benchmarks.map_theft", str(models)]
     command += [part for budget in budgets for part in ("--queries", str(budget))]
+    command += [part for seed in seeds for part in ("--seed", str(seed))]
     command += [part for each in only for part in ("--only", each)]
     command += ["--presentations", str(presentations), "--honest", str(honest)]
     write(name, command, rows)
     IMAGES.mkdir(parents=True, exist_ok=True)
     picture(rows, IMAGES / f"{name}.png")
+
+
+def _over_seeds(workload: str, title: str, values: Sequence[float]) -> list[Row]:
+    """The mean, and where there are several seeds how far they lie apart."""
+    mean = Row(BENCHMARK, workload, title, "share", statistics.fmean(values), "of test images")
+    if len(values) == 1:
+        return [mean]
+    apart, unit = max(values) - min(values), f"largest less smallest of {len(values)} seeds"
+    return [mean, Row(BENCHMARK, workload, title, "share", apart, unit)]
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from models.training.finite import require_finite_gradients
 from models.training.objective import Batch, Objective
 from models.training.order import generator
 
-__all__ = ["SUBJECTS", "Step", "Subject", "Workload"]
+__all__ = ["MEMBERS", "SUBJECTS", "Step", "Subject", "Workload"]
 
 CLASSES = 10
 MEMBERS = 3

@@ -41,6 +41,7 @@ def _ini(recipe: Recipe) -> tuple[float, float]:
     # What the clone says, a pass back for the theft (and one for the truth), and one along.
     clone = (FORWARD + 3.0 * BACKWARD) * isolation + (FORWARD + 2.0 * BACKWARD) * norm
     clone += FORWARD * (not norm) * induction
+    clone += (FORWARD + BACKWARD) * bool(options.get("theft", 0.0))
     if options.get("ood_bn") == "concatenated":
         return 2.0 + clone, 2.0 * BACKWARD * (induction + isolation + norm)
     return 2.0 + clone, BACKWARD * (isolation + (induction and norm))

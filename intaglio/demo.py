@@ -41,6 +41,7 @@ from attack_client.scoring import Examination, train_and_score
 from attack_client.shown import TestSet, as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from intaglio.demo_defenses import PLAIN, asked_at_most, expected_minutes, served_as
 from intaglio.processes import Running, serving
 from intaglio.recipe import Recipe, load_recipe
 from intaglio.training import train_recipe
@@ -48,47 +49,13 @@ from models.bundle import open_bundle
 from models.datasets import load
 from models.training.progress import RichReporter, StatusColumn
 
-__all__ = ["BUDGETS", "DEFENSES", "MORE_DEFENSES", "Demo", "StaleDemo", "served_as"]
+__all__ = ["BUDGETS", "Demo", "StaleDemo"]
 
 POOL = "letters"
 CLONE = "lenet"
 LABELS: tuple[Labels, ...] = ("soft", "hard")
 BUDGETS = (500, 2000, 6000)
 PRESENTATIONS = 20_000
-
-PLAIN, PAIR, ENSEMBLE = "digits-plain", "digits-am", "digits-edm"
-
-DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
-    # name in the table: (whose weights answer, the chain)
-    "none": (PLAIN, []),
-    "label-only": (PLAIN, [{"kind": "label-only"}]),
-    "stingy": (PLAIN, [{"kind": "stingy", "ratio": 0.2}]),
-    "rounding": (PLAIN, [{"kind": "rounding", "decimals": 1}]),
-    "reverse-sigmoid": (PLAIN, [{"kind": "reverse-sigmoid"}]),
-    "am": (PAIR, [{"kind": "am", "benign_cost": 0.01}]),
-}
-
-MORE_DEFENSES: Mapping[str, tuple[str, Sequence[Mapping[str, Any]]]] = {
-    "top-k": (PLAIN, [{"kind": "top-k", "k": 3}]),
-    "mad": (PLAIN, [{"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}]),
-    "grad2": (PLAIN, [{"kind": "grad2", "epsilon": 0.5}]),
-    "modelguard-w": (PLAIN, [{"kind": "modelguard-w", "epsilon": 1.0}]),
-    "modelguard-s": (PLAIN, [{"kind": "modelguard-s", "epsilon": 1.0, "codebook": "memory"}]),
-    "edm": (ENSEMBLE, []),
-    "dd-s": (PLAIN, [{"kind": "dd-s"}]),
-    "deepdefense": (PLAIN, [{"kind": "deepdefense"}]),
-    "am+top-k": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "top-k", "k": 3}]),
-    "am+label-only": (PAIR, [{"kind": "am", "benign_cost": 0.01}, {"kind": "label-only"}]),
-    "reverse-sigmoid+rounding": (
-        PLAIN,
-        [{"kind": "reverse-sigmoid"}, {"kind": "rounding", "decimals": 1}],
-    ),
-}
-
-
-def served_as(name: str) -> str:
-    """What callers see of the defense ``name``; a ``+`` has no place in the name of a model."""
-    return name.replace("+", "-")
 
 
 class StaleDemo(Exception):
@@ -116,6 +83,11 @@ class Demo:
     def run(self, command: Sequence[str]) -> Path:
         """Do everything; return the path of ``report.json``."""
         began = time.monotonic()
+        minutes = expected_minutes(self.defenses, self.splits)
+        self.console.print(
+            f"{len(self.defenses)} defenses: about {minutes} minutes on two CPU cores.",
+            highlight=False,
+        )
         rows = [row for split in range(self.splits) for row in self._split(split)]
         report = Report(
             command=tuple(command), environment=describe_environment(), rows=tuple(rows)
@@ -128,6 +100,13 @@ class Demo:
         if self.splits > 1:
             title += f", mean of {self.splits} splits"
         self.console.print(render_table(rows, title=title))
+        slow = [name for name in self.defenses if self._budgets(name) != self.budgets]
+        if slow:
+            self.console.print(
+                f"  {', '.join(slow)}: fewer queries, because each costs a search; compare with "
+                f"other rows at {self._budgets(slow[0])[-1]:,} queries in report.md.",
+                highlight=False,
+            )
         for name in ("curves.png", "report.md", "report.json"):
             self.console.print(f"  {self.out / name}", highlight=False)
         self.console.print(f"Done in {time.monotonic() - began:.0f} s.", highlight=False)
@@ -233,13 +212,20 @@ class Demo:
                     victim,
                     pool,
                     Knockoff(seed=split),
-                    budget=self.budgets[-1],
+                    budget=self._budgets(name)[-1],
                     out=place,
                     resume=True,
                     moved=True,  # every run serves on another port
                     watch=watch,
                 )
         return honest, stolen
+
+    def _budgets(self, name: str) -> tuple[int, ...]:
+        """Those of the demo that are affordable behind the defense ``name``."""
+        limit = asked_at_most(self.defenses[name][1])
+        if limit is None or limit >= self.budgets[-1]:
+            return self.budgets
+        return (*(budget for budget in self.budgets if budget < limit), limit)
 
     def _clones(
         self,
@@ -252,7 +238,7 @@ class Demo:
             (name, labels, budget)
             for name in self.defenses
             for labels in LABELS
-            for budget in self.budgets
+            for budget in self._budgets(name)
         ]
         columns = (
             TextColumn("clones"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
@@ -281,6 +267,6 @@ class Demo:
 
 def _explanations(chain: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What a chain that changes maps needs; the thief of the demo asks for none."""
-    if any(link["kind"] == "deepdefense" for link in chain):
+    if any(link["kind"] in {"deepdefense", "dd-i"} for link in chain):
         return {"explanations": {"interpreter": "grad-cam"}}
     return {}

@@ -75,7 +75,7 @@ GRADIENT_NORM: Mapping[str, Measure] = {"mean_abs": MeanAbsolute(), "l2": Euclid
 
 
 class IsolationInduction(Objective):
-    """Trains the victim against an untrained, frozen clone of its own architecture.
+    """Trains the victim against a clone of its own architecture, untrained and frozen.
 
     - isolation: on images, the cosine between the gradient that the clone would follow if it
       learned from the victim and the one if it learned from the true labels;
@@ -86,10 +86,15 @@ class IsolationInduction(Objective):
     A term of weight 0 is neither computed nor among the losses. The authors combine the terms
     with PCGrad (``plan.combiner``), which averages over the terms where ``sum`` adds them up.
 
+    Appendix C also trains the clone, against the victim, and gives that up as unstable. With
+    ``theft`` it learns what a thief would who queries strangers and is told probabilities
+    (equation 4). Each network follows its own losses only; both take their step at once, where the
+    paper takes turns, because the loop has one optimiser. Of the clone nothing is kept.
+
     Args:
         victim: the network to train.
         clone: of the same architecture, with first weights of its own. It is put into evaluation
-            mode and never trained.
+            mode and, without ``theft``, never trained.
         gamma: weight of the induction, the paper's gamma_2; 0 or more.
         delta: weight of the isolation, the paper's gamma_1; 0 or more.
         epsilon: weight of the gradient norm, the paper's gamma_2 times beta; 0 or more. The
@@ -102,6 +107,8 @@ class IsolationInduction(Objective):
         gradient_norm: ``mean_abs``, the mean of absolute values over all parameters, the code's;
             or ``l2``, the paper's. Of the gradient of KL(C || V) in either case.
         ood_bn: ``separate`` (the code's), ``concatenated`` or ``frozen``; see ``OodBatchNorm``.
+        theft: weight of the clone's own loss, 0 or more: with one learning rate for both, how fast
+            it learns. 0, the default, is the method; Appendix C does not give its own.
         second_order: differentiate twice through the clone instead of using a forward-mode pass;
             the same gradient.
 
@@ -124,13 +131,15 @@ class IsolationInduction(Objective):
         induction: Induction = "l1",
         gradient_norm: GradientNorm = "mean_abs",
         ood_bn: OodBatchNorm = "separate",
+        theft: float = 0.0,
         second_order: bool = False,
     ) -> None:
         one_of("isolation", isolation, get_args(Isolation))
         one_of("induction", induction, get_args(Induction))
         one_of("gradient_norm", gradient_norm, get_args(GradientNorm))
         self._victim = victim
-        self._clone = clone.eval().requires_grad_(False)
+        self._theft = weight("theft", theft)
+        self._clone = clone.eval().requires_grad_(self._theft > 0.0)
         self._gamma = weight("gamma", gamma)
         self._delta = weight("delta", delta)
         self._epsilon = weight("epsilon", epsilon)
@@ -142,13 +151,13 @@ class IsolationInduction(Objective):
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
-        """``victim``."""
-        return {"victim": self._victim}
+        """``victim``, and ``clone`` if it learns."""
+        return {"victim": self._victim, **({"clone": self._clone} if self._theft else {})}
 
     @property
     def frozen(self) -> Mapping[str, nn.Module]:
-        """``clone``."""
-        return {"clone": self._clone}
+        """``clone``, unless it learns."""
+        return {} if self._theft else {"clone": self._clone}
 
     def options(self) -> Mapping[str, bool | int | float | str]:
         """The weights and the forms."""
@@ -160,12 +169,17 @@ class IsolationInduction(Objective):
             "induction": self._induction,
             "gradient_norm": self._gradient_norm,
             "ood_bn": self._ood_bn,
+            "theft": self._theft,
             "second_order": self._second_order,
         }
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """``cross_entropy``, ``isolation``, ``induction`` and ``gradient_norm``, weighted."""
+        """``cross_entropy``, ``isolation``, ``induction`` and ``gradient_norm``, weighted.
+
+        And ``theft``, the clone's.
+        """
         assert batch.ood is not None, "the loop supplies what needs_ood asks for"
+        self._clone.eval()  # the loop puts what it trains into training mode
         known, strange = logits_of_both(self._victim, batch, self._ood_bn)
         losses = {"cross_entropy": functional.cross_entropy(known, batch.targets)}
         if self._delta:
@@ -183,6 +197,10 @@ class IsolationInduction(Objective):
                 second_order=self._second_order,
             )
             losses["gradient_norm"] = self._epsilon * size
+        if self._theft:
+            stolen = self._clone.train()(batch.ood)
+            losses["theft"] = self._theft * clone_from_victim(stolen, strange.detach())
+            self._clone.eval()
         return losses
 
     def _cosine(self, batch: Batch, known: Tensor) -> Tensor:

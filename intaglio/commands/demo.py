@@ -17,7 +17,12 @@ __all__ = ["demo"]
     show_default=True,
     help="Where models, transfer sets and the report go.",
 )
-@click.option("--all", "everything", is_flag=True, help="Every defense and chain; takes longer.")
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="Every defense and chain; it says how long that takes.",
+)
 @click.option("--defense", "chosen", multiple=True, metavar="NAME", help="Only this one, and none.")
 @click.option(
     "--splits",
@@ -35,7 +40,8 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     from rich.console import Console
 
     from attack_client.errors import AttackError
-    from intaglio.demo import BUDGETS, DEFENSES, MORE_DEFENSES, Demo, StaleDemo
+    from intaglio.demo import BUDGETS, Demo, StaleDemo
+    from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
     from intaglio.processes import ServerDidNotStart
     from models.errors import ModelsError
 

@@ -21,6 +21,7 @@ from models.training.data import TrainingData
 from models.training.deterministic import deterministic
 from models.training.epoch import Run, run_epoch
 from models.training.history import EpochRecord
+from models.training.kept_memory import kept_memory
 from models.training.metrics import Metrics
 from models.training.objective import Objective
 from models.training.optimiser import build_optimiser
@@ -116,7 +117,7 @@ def fit(
         device=device,
         team=team,
     )
-    with _told(run, history):
+    with _told(run, history), kept_memory(device):
         while len(history) < plan.epochs and not _exhausted(plan, history, best):
             epoch, began = len(history) + 1, time.perf_counter()
             losses, score = run_epoch(run, epoch)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from defenses.registry import kinds
-from intaglio.demo import DEFENSES, MORE_DEFENSES, served_as
+import pytest
+from rich.console import Console
+
+from defenses.registry import TRAINED_IN, kinds
+from intaglio.demo import BUDGETS, Demo
+from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES, expected_minutes, served_as
+from intaglio.recipe import load_recipe
 from server.settings import ModelSettings, Settings
 
 
@@ -19,3 +24,31 @@ def test_every_defense_of_the_longer_demo_can_be_served_under_a_name_of_its_own(
 def test_every_link_of_the_demo_is_a_defense() -> None:
     chains = [chain for _, chain in (*DEFENSES.values(), *MORE_DEFENSES.values())]
     assert {link["kind"] for chain in chains for link in chain} <= set(kinds())
+
+
+def test_the_longer_demo_has_every_defense_there_is() -> None:
+    assert {*kinds(), *TRAINED_IN} <= {*DEFENSES, *MORE_DEFENSES}
+    for bundle, _ in MORE_DEFENSES.values():
+        assert load_recipe(bundle).data.train == "digits"
+
+
+@pytest.mark.parametrize(
+    ("name", "budgets"), [("mad", BUDGETS), ("dd-s", (500,)), ("deepdefense", (500,))]
+)
+def test_what_searches_for_every_query_is_asked_less(
+    name: str, budgets: tuple[int, ...], tmp_path: Path
+) -> None:
+    demo = Demo(
+        out=tmp_path, defenses=MORE_DEFENSES, splits=1, budgets=BUDGETS, console=Console(quiet=True)
+    )
+    assert demo._budgets(name) == budgets
+    few = Demo(
+        out=tmp_path, defenses=MORE_DEFENSES, splits=1, budgets=(100, 300), console=demo.console
+    )
+    assert few._budgets(name) == (100, 300)
+
+
+def test_the_expected_time_grows_with_what_is_done() -> None:
+    short = expected_minutes(DEFENSES, 1)
+    assert 1 <= short < expected_minutes({**DEFENSES, **MORE_DEFENSES}, 1)
+    assert expected_minutes(DEFENSES, 5) > 4 * short

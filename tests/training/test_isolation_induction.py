@@ -128,6 +128,7 @@ def test_options_tell_the_effective_weights_and_forms() -> None:
         "induction": "l1",
         "gradient_norm": "mean_abs",
         "ood_bn": "separate",
+        "theft": 0.0,
         "second_order": False,
     }
 

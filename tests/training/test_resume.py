@@ -49,6 +49,10 @@ def ini() -> Objective:
     return IsolationInduction(network(1, dropout=0.3), network(2), epsilon=20.0)
 
 
+def ini_with_a_clone_that_learns() -> Objective:
+    return IsolationInduction(network(1, dropout=0.3), network(2), epsilon=20.0, theft=0.5)
+
+
 def edm() -> Objective:
     return EnsembleOfDiverseModels(network(9), network(1, dropout=0.3), network(2, dropout=0.3))
 
@@ -63,7 +67,9 @@ def trained(objective: Objective, settled: Plan, state: Path | None = None) -> d
 
 
 @pytest.mark.parametrize(("settled", "after"), PLANS.values(), ids=PLANS)
-@pytest.mark.parametrize("make", [plain, am, edm, ini, outlier_exposure])
+@pytest.mark.parametrize(
+    "make", [plain, am, edm, ini, ini_with_a_clone_that_learns, outlier_exposure]
+)
 def test_an_interrupted_run_ends_with_the_weights_of_an_uninterrupted_one(
     make: type[Objective], settled: Plan, after: int, tmp_path: Path
 ) -> None:
