@@ -49,6 +49,12 @@ DRILLS = {
         "Models reloaded under load",
         "Bundles are loaded, switched to and unloaded while callers ask.",
     ),
+    "answer-cache": (
+        "What the answer cache saves",
+        "Image after image over one connection, and then the same images again: how long the first "
+        "answers take, and the second. They are the same, bit for bit; otherwise the command fails "
+        "and leaves no result. Where the cache is off, the two differ by what else the machine did.",
+    ),
     "overload": (
         "Overload",
         "Ten times as many samples in flight as the queue takes.",
