@@ -53,7 +53,7 @@ DRILLS = {
         "What the answer cache saves",
         "Image after image over one connection, and then the same images again: how long the first "
         "answers take, and the second. They are the same, bit for bit; otherwise the command fails "
-        "and leaves no result. Where the cache is off, the two differ by what else the machine did.",
+        "and leaves no result. With the cache off, they differ by what else the machine did.",
     ),
     "overload": (
         "Overload",
