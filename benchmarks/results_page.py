@@ -45,6 +45,7 @@ HEADINGS = {
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
+    "map-theft-budgets": "Theft with maps by budget",
     "client-throughput": "The attack client against wrk",
     "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
