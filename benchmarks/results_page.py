@@ -52,6 +52,9 @@ HEADINGS = {
     "clone-optimiser": "Which optimiser clones are trained with",
 }
 
+LONGEST_OPEN = 30
+"""Rows of the longest table that is shown without being asked for."""
+
 LEAKAGE = (
     ("defense", "defense"),
     ("labels", "labels"),
@@ -89,6 +92,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def folded(title: str, content: str, rows: int) -> str:
+    """A titled table, closed until it is asked for if it would fill a screen."""
+    if rows <= LONGEST_OPEN:
+        return f"{title}:\n\n{content}"
+    summary = f"<summary>{title} ({rows} rows)</summary>"
+    return f"<details>\n{summary}\n\n{content}\n\n</details>"
+
+
 def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows of a leakage report, columns that vary only."""
     columns = list(LEAKAGE)
@@ -103,7 +114,11 @@ def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
 def leakage(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line per defense at the largest budget, then every clone."""
     lines = summarise(Row.model_validate(row) for row in rows)
-    return [table(COLUMNS, [line.cells() for line in lines]), "Every clone:", leakage_table(rows)]
+    shown = [line.cells() for line in lines]
+    return [
+        folded("By defense, at the largest budget", table(COLUMNS, shown), len(shown)),
+        folded("Every clone", leakage_table(rows), len(rows)),
+    ]
 
 
 def speed_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -154,7 +169,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         return leakage(rows)
     if any(row["metric"] == "ratio" for row in rows):
         return [ratio_table(rows)]
-    return [speed_table(rows)]
+    return [folded("Every figure", speed_table(rows), len(rows))]
 
 
 def _shown(results: Path) -> list[Path]:
@@ -178,7 +193,7 @@ def section(path: Path) -> str:
         *document.get("notes", []),
         f"Measured on: {machine}.",
         *(
-            f"{extra['title']}:\n\n{table(extra['header'], extra['rows'])}"
+            folded(extra["title"], table(extra["header"], extra["rows"]), len(extra["rows"]))
             for extra in document.get("tables", [])
         ),
         *measured(rows),
@@ -187,6 +202,17 @@ def section(path: Path) -> str:
     if picture.exists():
         parts.append(f"![{HEADINGS.get(path.stem, path.stem)}](images/{picture.name})")
     return "\n\n".join(parts)
+
+
+def contents(paths: Sequence[Path]) -> str:
+    """A link to every section."""
+    titles = [HEADINGS.get(path.stem, path.stem) for path in paths]
+    return "\n".join(f"- [{title}](#{anchor(title)})" for title in titles)
+
+
+def anchor(title: str) -> str:
+    """What a heading is called in addresses."""
+    return re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-")
 
 
 def take_over(demo: Path, name: str) -> None:
@@ -233,6 +259,7 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
             "*clone* the stolen model's accuracy, *relative* clone over victim, *fidelity* the "
             "clone's agreement with the plain model and *fidelity served* with what was served. "
             "Speeds are comparable within one table only.",
+            contents(paths),
             *(section(path) for path in paths),
         ]
     )

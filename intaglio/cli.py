@@ -15,7 +15,7 @@ COMMANDS = {
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
     "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
     "audit": ("intaglio.commands.audit:audit", "Summarise who asked how much, and how it looked."),
-    "models": ("intaglio.commands.models:models", "List and show bundles."),
+    "models": ("intaglio.commands.models:models", "List, show, measure and import bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),

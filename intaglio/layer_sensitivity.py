@@ -5,32 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from defenses.deep_defense_layers import sensitivity
-from intaglio.recipe import Recipe
-from intaglio.training_data import Prepared
 from models.card import Sensitivity
 from models.training.data import to_unit
 
-__all__ = ["measure"]
+__all__ = ["SAMPLES", "measure"]
 
 SAMPLES = 128
+"""Images that are looked at."""
 
 
 def measure(
-    recipe: Recipe,
-    prepared: Prepared,
     networks: Mapping[str, nn.Module],
+    dataset: str,
+    images: Tensor,
     device: torch.device | str,
 ) -> Sensitivity | None:
-    """The sensitivities of the victim's layers, on the first validation images.
+    """The sensitivities of the victim's layers, on the first of ``images``.
 
     Args:
-        recipe: names the dataset.
-        prepared: its images.
         networks: by role, trained; the mode of the victim is put back.
-        device: where they are.
+        dataset: what the images are of.
+        images: ``(N, C, H, W)`` uint8, none of them of a test set.
+        device: where the networks are.
 
     Returns:
         None where there is no victim, or none of its layers can be changed.
@@ -38,7 +37,7 @@ def measure(
     victim = networks.get("victim")
     if victim is None:
         return None
-    images = prepared.validation[0][:SAMPLES]
+    images = images[:SAMPLES]
     was_training = victim.training
     victim.eval()
     try:
@@ -47,4 +46,4 @@ def measure(
         victim.train(was_training)
     if not layers:
         return None
-    return Sensitivity(dataset=recipe.data.train, samples=len(images), layers=layers)
+    return Sensitivity(dataset=dataset, samples=len(images), layers=layers)

@@ -21,7 +21,8 @@ from intaglio.objectives import trainable_of
 from intaglio.place import check_place
 from intaglio.recipe import Recipe
 from intaglio.training_data import Prepared, prepare
-from models.bundle import Bundle, NetworkSource, find_bundles, open_bundle, write_bundle
+from intaglio.versions import next_version, taken_versions
+from models.bundle import Bundle, NetworkSource, open_bundle, write_bundle
 from models.card import Calibration, Measurement, TrainingCard
 from models.errors import RecipeError
 from models.training.evaluate import accuracy, probabilities
@@ -168,17 +169,18 @@ def train_recipe(
             | unrelated,
             calibrations=_calibrations(recipe, prepared, said, reference, device),
             measured=_together(recipe, prepared, objective, device) if trainable.ensemble else (),
-            sensitivity=None if trainable.ensemble else measure(recipe, prepared, networks, device),
+            sensitivity=None
+            if trainable.ensemble
+            else measure(networks, recipe.data.train, prepared.validation[0], device),
         )
         shutil.rmtree(state)
     return bundle
 
 
 def _version(recipe: Recipe, out: Path) -> str:
-    taken = {path.name for path in find_bundles(out) if path.parent.name == recipe.name}
     if recipe.version is None:
-        return str(1 + max((int(name) for name in taken if name.isdecimal()), default=0))
-    if recipe.version in taken:
+        return next_version(out, recipe.name)
+    if recipe.version in taken_versions(out, recipe.name):
         raise RecipeError(
             f"version: {out / recipe.name / recipe.version} exists and is never overwritten: give "
             "another, or leave it out to get the next number"

@@ -14,6 +14,8 @@ PRESETS: Mapping[str, Normalisation] = {
     "cifar": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2023, 0.1994, 0.2010)),
     "cifar-am": Normalisation(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616)),
     "half": Normalisation(mean=(0.5,), std=(0.5,)),
+    # What torchvision's published weights expect.
+    "imagenet": Normalisation(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
     "mnist": Normalisation(mean=(0.1307,), std=(0.3081,)),
     "none": Normalisation(mean=(0.0,), std=(1.0,)),
     "tiny-imagenet": Normalisation(mean=(0.4802, 0.4481, 0.3975), std=(0.2302, 0.2265, 0.2262)),

@@ -136,7 +136,7 @@ class Grant:
         """The request failed, and not because its caller left: give the samples back."""
 
     def left(self) -> None:
-        """The caller hung up: the samples stay charged, and a replay may ask for them again."""
+        """The caller hung up, or would not wait: it stays charged, and a replay may ask again."""
 
 
 class Admission(Protocol):

@@ -13,16 +13,20 @@ import importlib.metadata
 import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.answer_cache_metrics import AnswerCacheMetrics
+from server.evidence import Evidence
 from server.served import ServedModel
 from server.waiting import Filled
 
 __all__ = ["AnswerCache", "AnswerStore", "LookedUp"]
+
+T = TypeVar("T")
 
 INLINE_BYTES = 2**20
 """Images that are hashed on the event loop; more go to a thread."""
@@ -65,15 +69,23 @@ class AnswerCache:
             was asked, and another secret, which changes the answers, finds nothing.
         shared: whether all callers of a tier share what is kept.
         metrics: told of hits and misses.
+        evidence: told how sure the victim was when it computed what is found; None: nobody is.
     """
 
     def __init__(
-        self, store: AnswerStore, *, secret: bytes, shared: bool, metrics: AnswerCacheMetrics
+        self,
+        store: AnswerStore,
+        *,
+        secret: bytes,
+        shared: bool,
+        metrics: AnswerCacheMetrics,
+        evidence: Evidence | None = None,
     ) -> None:
         self._store = store
         self._secret = hashlib.blake2b(secret, digest_size=32, person=b"answers").digest()
         self._shared = shared
         self._metrics = metrics
+        self._evidence = evidence
 
     def keeps(self, served: ServedModel) -> bool:
         """Whether answers of ``served`` may be kept.
@@ -110,25 +122,31 @@ class AnswerCache:
         hits = len(images) - len(missing)
         looked_up(served, hits=hits, misses=len(missing), ns=time.perf_counter_ns() - began)
         self._metrics.looked_up(hits=hits, misses=len(missing))
+        if hits:
+            await self._recall(images, found)
         if missing:
             # Without a hit the images go on as they came: no copy.
-            computed = await compute(images[missing] if hits else images)
+            asked = images[missing] if hits else images
+            computed = await compute(asked)
+            sure = await self._sure(asked)
             await self._store.put(
-                {keys[row]: _packed(computed, place) for place, row in enumerate(missing)}
+                {
+                    keys[row]: _packed(computed, place, sure[place])
+                    for place, row in enumerate(missing)
+                }
             )
             if not hits:
                 return computed
             for place, row in enumerate(missing):
                 shown = computed.attributions
-                found[row] = (
-                    computed.probabilities[place],
-                    None if shown is None else shown[place],
+                found[row] = _Kept(
+                    computed.probabilities[place], None if shown is None else shown[place], None
                 )
         rows = [answer for answer in found if answer is not None]
-        said = np.stack([row for row, _ in rows]).astype(np.float32, copy=False)
+        said = np.stack([row.probabilities for row in rows]).astype(np.float32, copy=False)
         if not explain:
             return Filled(said, None)
-        maps = np.stack([shown for _, shown in rows if shown is not None])
+        maps = np.stack([row.attributions for row in rows if row.attributions is not None])
         return Filled(said, maps.astype(np.float32, copy=False))
 
     async def close(self) -> None:
@@ -152,26 +170,71 @@ class AnswerCache:
                 keys.append(named.digest())
             return keys
 
-        return named() if images.nbytes <= INLINE_BYTES else await asyncio.to_thread(named)
+        return await _hashing(images, named)
+
+    async def _sure(self, images: NDArray[np.uint8]) -> Sequence[float | None]:
+        """How sure the victim was of each of ``images``, which it was just asked about."""
+        if self._evidence is None:
+            return [None] * len(images)
+        evidence = self._evidence
+        return await _hashing(images, lambda: evidence.of(evidence.names(images)))
+
+    async def _recall(self, images: NDArray[np.uint8], found: Sequence[_Kept | None]) -> None:
+        """Let the audit know of what was found how sure the victim was, as if it was asked now."""
+        if self._evidence is None:
+            return
+        evidence = self._evidence
+        known = {
+            row: kept.sure
+            for row, kept in enumerate(found)
+            if kept is not None and kept.sure is not None
+        }
+        if known:
+            again, sure = images[list(known)], np.array(list(known.values()), dtype=np.float32)
+            await _hashing(again, lambda: evidence.saw(again, sure))
 
 
-def _packed(answers: Filled, row: int) -> bytes:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An answer to one image.
+
+    Attributes:
+        probabilities: ``(K,)`` float32.
+        attributions: ``(h, w)`` float32; None where none were asked for.
+        sure: the victim's highest probability; None where there was no audit.
+    """
+
+    probabilities: NDArray[np.float32]
+    attributions: NDArray[np.float32] | None
+    sure: float | None
+
+
+async def _hashing(images: NDArray[np.uint8], work: Callable[[], T]) -> T:
+    return work() if images.nbytes <= INLINE_BYTES else await asyncio.to_thread(work)
+
+
+def _packed(answers: Filled, row: int, sure: float | None) -> bytes:
     parts = [answers.probabilities[row].ravel()]
     if answers.attributions is not None:
         parts.append(answers.attributions[row].ravel())
+    if sure is not None:
+        parts.append(np.array([sure]))
     packed: bytes = np.concatenate(parts).astype(ROW).tobytes()
     return packed
 
 
-def _unpacked(
-    answer: bytes | None, served: ServedModel, explain: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None] | None:
-    """Probabilities and map; None if nothing was kept, or something that is no such answer."""
+def _unpacked(answer: bytes | None, served: ServedModel, explain: bool) -> _Kept | None:
+    """What was kept; None if nothing was, or something that is no such answer."""
     classes = served.card.classes
     height, width = (served.maps or (0, 0)) if explain else (0, 0)
-    if answer is None or len(answer) != (classes + height * width) * ROW.itemsize:
+    size = classes + height * width
+    if answer is None or len(answer) not in (size * ROW.itemsize, (size + 1) * ROW.itemsize):
         return None
     values = np.frombuffer(answer, dtype=ROW)
     if not np.isfinite(values).all():
         return None
-    return values[:classes], values[classes:].reshape(height, width) if explain else None
+    return _Kept(
+        values[:classes],
+        values[classes:size].reshape(height, width) if explain else None,
+        float(values[size]) if len(values) > size else None,
+    )

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from server.answer_cache import AnswerCache, AnswerStore
 from server.answer_cache_metrics import AnswerCacheMetrics
 from server.answer_memory import MemoryAnswers
+from server.evidence import Evidence
 from server.settings import Settings
 
 __all__ = ["build_answer_cache"]
@@ -17,7 +18,11 @@ logger = logging.getLogger(__name__)
 
 
 def build_answer_cache(
-    settings: Settings, *, secret: bytes, registry: CollectorRegistry
+    settings: Settings,
+    *,
+    secret: bytes,
+    registry: CollectorRegistry,
+    evidence: Evidence | None = None,
 ) -> AnswerCache | None:
     """The cache that ``settings`` ask for, or None; what it gives away is logged.
 
@@ -44,4 +49,6 @@ def build_answer_cache(
         "cache: how long an answer takes tells whether %s asked about that image before",
         "any caller" if wanted.shared else "the same caller",
     )
-    return AnswerCache(store, secret=secret, shared=wanted.shared, metrics=metrics)
+    return AnswerCache(
+        store, secret=secret, shared=wanted.shared, metrics=metrics, evidence=evidence
+    )

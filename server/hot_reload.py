@@ -217,11 +217,28 @@ class HotReload:
     async def _counted(self, action: str, change: Callable[[], Any]) -> Change:
         if self._closed:
             raise Draining("the server is stopping")
-        made = False
+        try:
+            changed = await self._tried(action, change)
+        except NotFound as error:
+            logger.error("%s refused: %s", action, error)
+            self._metrics.mistaken(action)
+            raise
+        except BaseException:
+            self._metrics.changed(action, made=False)
+            raise
+        self._metrics.changed(action, made=True)
+        logger.info(
+            "%s: loaded %s; kept %s; unloaded %s",
+            action,
+            *(", ".join(titles) or "nothing" for titles in (changed.loaded, changed.kept)),
+            ", ".join(changed.unloaded) or "nothing",
+        )
+        return changed
+
+    async def _tried(self, action: str, change: Callable[[], Any]) -> Change:
         try:
             changed: Change = await change()
-            made = True
-        except (ConfigurationError, NotFound) as error:
+        except ConfigurationError as error:
             logger.error("%s refused: %s", action, error)
             raise
         except WorkerError as error:
@@ -230,14 +247,6 @@ class HotReload:
         except OSError as error:
             logger.exception("%s refused", action)
             raise ConfigurationError(f"model_dir: {error.strerror or error}") from None
-        finally:
-            self._metrics.changed(action, made=made)
-        logger.info(
-            "%s: loaded %s; kept %s; unloaded %s",
-            action,
-            *(", ".join(titles) or "nothing" for titles in (changed.loaded, changed.kept)),
-            ", ".join(changed.unloaded) or "nothing",
-        )
         return changed
 
     async def _in_loader(self, function: Callable[..., Any], *arguments: object) -> Any:

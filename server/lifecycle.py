@@ -98,7 +98,9 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
         engine = Engine(
             device, secret=secret, metrics=metrics, threads=settings.threads, evidence=evidence
         )
-        cache = build_answer_cache(settings, secret=secret, registry=metrics.registry)
+        cache = build_answer_cache(
+            settings, secret=secret, registry=metrics.registry, evidence=evidence
+        )
         # What is imported by now stays: a collection after a reload need not look at it.
         gc.freeze()
         weights = Weights(device)

@@ -23,7 +23,7 @@ class RepositoryMetrics:
         )
         self._sound = Gauge(
             "intaglio_repository_last_change_succeeded",
-            "Whether the last change that was asked for was made; 0: the old models are served.",
+            "Whether the last change that was tried was made; 0: the old models are served.",
             registry=registry,
         )
         self._sound.set(1)
@@ -35,3 +35,7 @@ class RepositoryMetrics:
         """Count a reload, load or unload."""
         self._changes.labels(action, "made" if made else "refused").inc()
         self._sound.set(int(made))
+
+    def mistaken(self, action: str) -> None:
+        """Count one that named nothing there is: no change was tried, so none has failed."""
+        self._changes.labels(action, "refused").inc()

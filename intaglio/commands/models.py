@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands.import_weights import import_
 from intaglio.commands.measure import measure
 
 if TYPE_CHECKING:
@@ -17,10 +18,11 @@ __all__ = ["models"]
 
 @click.group()
 def models() -> None:
-    """List, show and measure bundles."""
+    """List, show, measure and import bundles."""
 
 
 models.add_command(measure)
+models.add_command(import_)
 
 
 @models.command("list")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
@@ -34,16 +35,17 @@ class Arrears(Generic[T]):
     """A queue that nobody waits for, emptied by a task of its own.
 
     Args:
-        tell: tells some of them; may be asked to tell the same again if it fails.
+        tell: tells some of them, and returns those that have to be told again; may be asked to
+            tell the same again if it fails.
         metrics: told how many there are.
     """
 
     def __init__(
-        self, tell: Callable[[Sequence[T]], Awaitable[None]], metrics: CallerMetrics
+        self, tell: Callable[[Sequence[T]], Awaitable[Sequence[T]]], metrics: CallerMetrics
     ) -> None:
         self._tell = tell
         self._metrics = metrics
-        self._waiting: deque[T] = deque()
+        self._waiting: deque[tuple[float, T]] = deque()
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
 
@@ -51,9 +53,10 @@ class Arrears(Generic[T]):
         """Have ``item`` told, after everything that was added before."""
         if len(self._waiting) >= MOST:
             logger.error("callers: a charge is never settled: %d others wait", MOST)
+            self._metrics.lost()
             return
-        self._waiting.append(item)
-        self._metrics.unsettled(len(self._waiting))
+        self._waiting.append((time.monotonic(), item))
+        self._counted()
         self._more.set()
 
     def start(self) -> None:
@@ -71,6 +74,7 @@ class Arrears(Generic[T]):
                 await asyncio.sleep(EVERY_S)
         if self._waiting:
             logger.error("callers: %d charges end here without being settled", len(self._waiting))
+            self._metrics.lost(len(self._waiting))
 
     async def _go_on(self) -> None:
         while True:
@@ -88,10 +92,17 @@ class Arrears(Generic[T]):
     async def _some(self) -> bool:
         batch = [self._waiting[index] for index in range(min(BATCH, len(self._waiting)))]
         try:
-            await self._tell(batch)
+            again = await self._tell([item for _, item in batch])
         except StoreAway:  # counted and logged where it happened
             return False
         for _ in batch:
             self._waiting.popleft()
-        self._metrics.unsettled(len(self._waiting))
-        return True
+        self._waiting.extendleft(
+            (since, item) for since, item in reversed(batch) if any(item is one for one in again)
+        )
+        self._counted()
+        return not again
+
+    def _counted(self) -> None:
+        oldest = self._waiting[0][0] if self._waiting else None
+        self._metrics.unsettled(len(self._waiting), oldest)

@@ -37,8 +37,9 @@ class PaidGrant(Grant):
         if self._paid:
             self._ledger.leave(self._charge, self._paid_by)
         else:
-            self.balance -= self._charge.samples
-            await self._ledger.give_back(self._charge, self._paid_by)
+            # Taken for given back while that is not known: whoever hangs up now is audited so.
+            began, self.balance = self.balance, self.balance - self._charge.samples
+            self.balance = began - await self._ledger.give_back(self._charge, self._paid_by)
 
     def left(self) -> None:
         """See ``Grant``."""

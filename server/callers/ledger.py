@@ -1,7 +1,8 @@
 """What callers have asked: budgets and idempotency keys, in one step that nothing comes between.
 
 A charge is counted before anything is computed, and ends in one of three ways: *settled* (it was
-answered), *given back* (it failed, and the caller is not to blame), or *left* (the caller hung up).
+answered), *given back* (it failed, and the caller is not to blame), or *left* (the caller hung up,
+or its own deadline passed).
 A request that was sent before is found by its idempotency key, in the same step.
 """
 
@@ -120,7 +121,12 @@ class Used:
 
 
 class Ledger(Protocol):
-    """Where charges are counted."""
+    """Where charges are counted.
+
+    A request with an idempotency key belongs to one attempt at a time, whose ``charge`` is what its
+    end is told of; what it costs was ``paid_by`` that of the first. An attempt that another one has
+    taken over, or that is told of twice, takes nothing from the other.
+    """
 
     async def charge(self, charge: Charge) -> Outcome:
         """Count ``charge``, or find out that it was counted under its idempotency key.
@@ -136,12 +142,17 @@ class Ledger(Protocol):
         """It was answered, with ``answer`` for a replay if that is to be kept. Does not fail."""
         ...
 
-    async def give_back(self, charge: Charge, paid_by: str) -> None:
-        """Count it no more, however often this is asked. Does not fail: it is tried until done."""
+    async def give_back(self, charge: Charge, paid_by: str) -> int:
+        """Count it no more, however often this is asked. Does not fail: it is tried until done.
+
+        Returns:
+            Samples given back: none if it was answered, or belongs to another attempt by now. What
+            cannot be told yet is taken for given back.
+        """
         ...
 
     def leave(self, charge: Charge, paid_by: str) -> None:
-        """Its caller hung up: it stays counted, and a replay need not wait."""
+        """Its caller did not wait for it: it stays counted, and a replay need not wait either."""
         ...
 
     async def used(self, identity: str) -> Used:

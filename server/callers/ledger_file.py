@@ -109,22 +109,21 @@ class FileLedger:
         """See ``Ledger``; nothing is written, since a charge counts unless it is given back."""
         await self._memory.settle(charge, paid_by, answer)
 
-    async def give_back(self, charge: Charge, paid_by: str) -> None:
+    async def give_back(self, charge: Charge, paid_by: str) -> int:
         """See ``Ledger``."""
-        written = self._given_back(charge, paid_by)
-        if written is None:
-            return
+        samples, written = self._given_back(charge, paid_by)
         try:
-            await written
+            if written is not None:
+                await written
         except OSError as error:
             # It counts here; only a restart before the next compaction would have it otherwise.
             self._metrics.failed("settling")
             logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+        return samples
 
-    def _given_back(self, charge: Charge, paid_by: str) -> asyncio.Future[None] | None:
-        if not self._memory.give_back_now(charge, paid_by):
-            return None
-        return self._append({"back": paid_by})
+    def _given_back(self, charge: Charge, paid_by: str) -> tuple[int, asyncio.Future[None] | None]:
+        samples = self._memory.give_back_now(charge, paid_by)
+        return samples, self._append({"back": paid_by}) if samples else None
 
     def leave(self, charge: Charge, paid_by: str) -> None:
         """See ``Ledger``."""
@@ -205,7 +204,7 @@ class FileLedger:
                 del requests[place]
 
     def _remember(self, place: str, charge: str, line: dict[str, Any]) -> None:
-        request = Request(bytes.fromhex(line["print"]), charge, line["at"])
+        request = Request(bytes.fromhex(line["print"]), charge, charge, line["at"])
         # It may have been answered: what is computed again is not given back if it fails.
         request.working, request.paid = False, True
         self._memory.remember(line["of"], place, request)

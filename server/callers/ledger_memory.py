@@ -58,6 +58,7 @@ class Request:
     Attributes:
         print: digest of the request.
         charge: id of what paid for it.
+        owner: id of the charge of the attempt that answers it, or did last.
         born: when it came first, in seconds since the epoch.
         working: whether somebody answers it now.
         paid: whether it was answered, or may have been.
@@ -66,6 +67,7 @@ class Request:
 
     print: bytes
     charge: str
+    owner: str
     born: float
     working: bool = True
     paid: bool = False
@@ -110,7 +112,7 @@ class MemoryLedger:
         if charge.once is not None and place is not None:
             known = self._known(charge.identity, place, now)
             if known is not None:
-                return self._replayed(known, charge.once.print)
+                return self._replayed(known, charge, charge.once.print)
         account = self.accounts.setdefault(charge.identity, Account())
         account.roll(int(now // DAY_S))
         refusal = over_budget(
@@ -125,17 +127,18 @@ class MemoryLedger:
         account.lifetime += charge.samples
         self.open[charge.id] = (charge.identity, charge.samples, account.day)
         if charge.once is not None and place is not None:
-            self.remember(charge.identity, place, Request(charge.once.print, charge.id, now))
+            request = Request(charge.once.print, charge.id, charge.id, now)
+            self.remember(charge.identity, place, request)
         return Charged(account.today, account.lifetime)
 
-    def _replayed(self, known: Request, print_: bytes) -> Outcome:
+    def _replayed(self, known: Request, charge: Charge, print_: bytes) -> Outcome:
         if known.print != print_:
             raise Conflict
         if known.answer is not None:
             return Stored(known.answer)
         if known.working:
             return Pending(1.0)
-        known.working = True
+        known.working, known.owner = True, charge.id
         return Again(known.charge, known.paid)
 
     async def settle(self, charge: Charge, paid_by: str, answer: bytes | None) -> None:
@@ -144,22 +147,29 @@ class MemoryLedger:
         known = self._request(charge, paid_by)
         if known is None:
             return
-        known.working, known.paid = False, True
-        if answer is not None and len(answer) <= self._settings.max_answer_bytes:
+        # Answered is answered, also by one that another attempt has taken over meanwhile.
+        known.paid = True
+        if known.owner == charge.id:
+            known.working = False
+        keep = answer is not None and len(answer) <= self._settings.max_answer_bytes
+        if keep and known.answer is None:
             known.answer = answer
+            assert answer is not None
             assert charge.place is not None
             self._keep(charge.identity, charge.place, len(answer))
 
-    async def give_back(self, charge: Charge, paid_by: str) -> None:
+    async def give_back(self, charge: Charge, paid_by: str) -> int:
         """See ``Ledger``."""
-        self.give_back_now(charge, paid_by)
+        return self.give_back_now(charge, paid_by)
 
     def give_back_now(self, charge: Charge, paid_by: str) -> int:
-        """``give_back``, without waiting for anything; how many samples that were."""
-        identity, samples, day = self.open.pop(paid_by, ("", 0, 0))
+        """``give_back``, without waiting for anything."""
         known = self._request(charge, paid_by)
         if known is not None:
+            if known.owner != charge.id:
+                return 0
             known.working = False
+        identity, samples, day = self.open.pop(paid_by, ("", 0, 0))
         if not samples:
             return 0
         self.accounts[identity].give_back(samples, day)
@@ -174,7 +184,7 @@ class MemoryLedger:
         known = self._request(charge, paid_by)
         if known is None:
             self.open.pop(paid_by, None)
-        else:
+        elif known.owner == charge.id:
             known.working = False
 
     async def used(self, identity: str) -> Used:

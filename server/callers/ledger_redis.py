@@ -21,7 +21,7 @@ from server.callers.ledger import (
 )
 from server.callers.ledger_scripts import CHARGE, GIVE_BACK, LEAVE, SETTLE
 from server.callers.metrics import CallerMetrics
-from server.callers.redis_link import RedisLink
+from server.callers.redis_link import RedisLink, passes
 from server.errors import Conflict, StoreAway
 from server.settings_callers import IdempotencySettings
 
@@ -143,7 +143,7 @@ class RedisLedger:
             self._arrears.add(end)
             return
         keep = answer is not None and len(answer) <= self._settings.max_answer_bytes
-        arguments = [paid_by, answer] if keep else [paid_by]
+        arguments = [charge.id, paid_by, *([answer] if keep else [])]
         keys = [self._name("charge", paid_by), self._once(charge.identity, charge.place)]
         try:
             await self._link.call("settling", lambda: self._settle(keys, arguments))
@@ -153,18 +153,18 @@ class RedisLedger:
             if isinstance(error, asyncio.CancelledError):
                 raise
 
-    async def give_back(self, charge: Charge, paid_by: str) -> None:
+    async def give_back(self, charge: Charge, paid_by: str) -> int:
         """See ``Ledger``."""
-        arguments = [paid_by, KEPT_S, charge.place or ""]
-        keys = self._keys(charge, paid_by)
+        keys, arguments = self._back(charge, paid_by)
         try:
             samples = await self._link.call("settling", lambda: self._give_back(keys, arguments))
         except (StoreAway, asyncio.CancelledError) as error:
             self._arrears.add(_End("back", charge, paid_by))
             if isinstance(error, asyncio.CancelledError):
                 raise
-        else:
-            self._metrics.refunded(int(samples))
+            return charge.samples
+        self._metrics.refunded(int(samples))
+        return int(samples)
 
     def leave(self, charge: Charge, paid_by: str) -> None:
         """See ``Ledger``."""
@@ -186,32 +186,50 @@ class RedisLedger:
         current = day is not None and int(day) >= now
         return Used(int(today or 0) if current else 0, int(lifetime or 0), now)
 
-    async def _tell(self, ends: Sequence[_End]) -> None:
-        """Let Redis hear of ``ends``, in one go; hearing of one twice changes nothing."""
+    async def _tell(self, ends: Sequence[_End]) -> list[_End]:
+        """Let Redis hear of ``ends``, in one go; hearing of one twice changes nothing.
+
+        Returns:
+            Those that Redis is in no state to take. What it will never take is counted and dropped:
+            the others must not wait for it.
+        """
 
         async def together() -> list[Any]:
             async with self._link.client.pipeline(transaction=False) as pipeline:
                 for end in ends:
                     self._say(pipeline, end)
-                found: list[Any] = await pipeline.execute()
+                found: list[Any] = await pipeline.execute(raise_on_error=False)
                 return found
 
         heard = await self._link.call("settling", together)
+        again: list[_End] = []
         for end, said in zip(ends, heard, strict=True):
-            if end.how == "back":
+            if isinstance(said, Exception):
+                self._metrics.failed("settling")
+                if passes(said):
+                    again.append(end)
+                    continue
+                self._metrics.lost()
+                logger.error("callers: a charge is never settled (%s): %s", end.how, said)
+            elif end.how == "back":
                 self._metrics.refunded(int(said))
+        return again
 
     def _say(self, pipeline: Any, end: _End) -> None:
         charge, paid_by = end.charge, end.paid_by
         name = self._name("charge", paid_by)
         if end.how == "back":
-            arguments = (paid_by, KEPT_S, charge.place or "")
-            pipeline.eval(GIVE_BACK, 4, *self._keys(charge, paid_by), *arguments)
+            keys, arguments = self._back(charge, paid_by)
+            pipeline.eval(GIVE_BACK, len(keys), *keys, *arguments)
         elif charge.place is None:
             pipeline.unlink(name)
         else:
             script = SETTLE if end.how == "settled" else LEAVE
-            pipeline.eval(script, 2, name, self._once(charge.identity, charge.place), paid_by)
+            once = self._once(charge.identity, charge.place)
+            pipeline.eval(script, 2, name, once, charge.id, paid_by)
+
+    def _back(self, charge: Charge, paid_by: str) -> tuple[list[str], list[Any]]:
+        return self._keys(charge, paid_by), [charge.id, paid_by, KEPT_S, charge.place or ""]
 
     def _keys(self, charge: Charge, paid_by: str) -> list[str]:
         return [

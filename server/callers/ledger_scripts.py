@@ -4,11 +4,16 @@ Keys of a caller I, under the prefix:
 
     used:I             hash: lifetime, day, today                  for good
     charge:ID          string: "SAMPLES DAY" of an open charge, or "void"
-    once:I:PLACE       hash: print, charge, state, until, answer   for the idempotency window
+    once:I:PLACE       hash: print, charge, owner, state, until, answer
+                                                                   for the idempotency window
     onces:I            sorted set: places by when they are forgotten
 
 A charge that was given back is *void*: the name stays for a while, so that a charge that was on its
 way when Redis hung, and arrives after its refund, counts nothing.
+
+A remembered request has an *owner*: the attempt, by the id of its own charge, that answers it now,
+nobody else before ``until``. Its charge is that of the first attempt, whoever owns it. The end of
+an attempt may be told late, or twice: it takes nothing from another one that has taken over.
 """
 
 from __future__ import annotations
@@ -29,13 +34,10 @@ if ARGV[6] then
   if known[1] then
     if known[1] ~= ARGV[6] then return {'conflict'} end
     if known[5] then return {'stored', known[5]} end
-    if known[3] == 'working' and tonumber(known[4]) > now then
-      return {'pending', tonumber(known[4]) - now}
-    end
-    redis.call('HSET', KEYS[3], 'until', now + ARGV[8])
-    if known[3] == 'paid' then return {'again', known[2], 1} end
-    redis.call('HSET', KEYS[3], 'state', 'working')
-    return {'again', known[2], 0}
+    local left = tonumber(known[4]) - now
+    if left > 0 then return {'pending', left} end
+    redis.call('HSET', KEYS[3], 'owner', ARGV[5], 'until', now + ARGV[8])
+    return {'again', known[2], known[3] == 'paid' and 1 or 0}
   end
 end
 local used = redis.call('HMGET', KEYS[1], 'lifetime', 'day', 'today')
@@ -49,8 +51,8 @@ end
 redis.call('HSET', KEYS[1], 'lifetime', ever + samples, 'day', day, 'today', today + samples)
 redis.call('SET', KEYS[2], samples .. ' ' .. day, 'EX', ARGV[4])
 if ARGV[6] then
-  redis.call('HSET', KEYS[3], 'print', ARGV[6], 'charge', ARGV[5], 'state', 'working',
-    'until', now + ARGV[8])
+  redis.call('HSET', KEYS[3], 'print', ARGV[6], 'charge', ARGV[5], 'owner', ARGV[5],
+    'state', 'working', 'until', now + ARGV[8])
   redis.call('PEXPIRE', KEYS[3], ARGV[7])
   redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now)
   redis.call('ZADD', KEYS[4], now + ARGV[7], ARGV[10])
@@ -67,18 +69,23 @@ return {'charged', today + samples, ever + samples}
 """
 
 GIVE_BACK = """
--- KEYS: used, charge, once, onces; ARGV: id, seconds its name is kept, place
-local held = redis.call('GET', KEYS[2])
-redis.call('SET', KEYS[2], 'void', 'EX', ARGV[2])
-local known = redis.call('HMGET', KEYS[3], 'charge', 'state')
-if known[1] == ARGV[1] then
-  if known[2] == 'paid' then
+-- KEYS: used, charge, once, onces; ARGV: attempt, id of the charge, seconds its name is kept, place
+local known = redis.call('HMGET', KEYS[3], 'charge', 'owner', 'state')
+if known[1] == ARGV[2] then
+  if known[2] ~= ARGV[1] then return 0 end
+  if known[3] == 'paid' then
     redis.call('DEL', KEYS[2])
+    redis.call('HSET', KEYS[3], 'until', 0)
     return 0
   end
   redis.call('DEL', KEYS[3])
-  redis.call('ZREM', KEYS[4], ARGV[3])
+  redis.call('ZREM', KEYS[4], ARGV[4])
+elseif known[2] == ARGV[1] then
+  -- Its caller was never told that it owns the request, nor who paid for it.
+  redis.call('HSET', KEYS[3], 'until', 0)
 end
+local held = redis.call('GET', KEYS[2])
+redis.call('SET', KEYS[2], 'void', 'EX', ARGV[3])
 if not held or held == 'void' then return 0 end
 local samples, day = string.match(held, '(%d+) (%d+)')
 redis.call('HINCRBY', KEYS[1], 'lifetime', -samples)
@@ -89,20 +96,26 @@ return tonumber(samples)
 """
 
 SETTLE = """
--- KEYS: charge, once; ARGV: id, answer or nothing
+-- KEYS: charge, once; ARGV: attempt, id of the charge, answer or nothing
 redis.call('DEL', KEYS[1])
-if redis.call('HGET', KEYS[2], 'charge') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[2], 'state', 'paid', 'until', 0)
-if ARGV[2] then redis.call('HSET', KEYS[2], 'answer', ARGV[2]) end
+local known = redis.call('HMGET', KEYS[2], 'charge', 'owner')
+if known[1] ~= ARGV[2] then return 0 end
+-- Answered is answered, also by one whose lease ran out meanwhile; the lease stays the owner's.
+redis.call('HSET', KEYS[2], 'state', 'paid')
+if ARGV[3] then redis.call('HSETNX', KEYS[2], 'answer', ARGV[3]) end
+if known[2] ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], 'until', 0)
 return 1
 """
 
 LEAVE = """
--- KEYS: charge, once; ARGV: id
-if redis.call('HGET', KEYS[2], 'charge') ~= ARGV[1] then
+-- KEYS: charge, once; ARGV: attempt, id of the charge
+local known = redis.call('HMGET', KEYS[2], 'charge', 'owner')
+if known[1] ~= ARGV[2] then
   redis.call('DEL', KEYS[1])
   return 0
 end
+if known[2] ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[2], 'until', 0)
 return 1
 """

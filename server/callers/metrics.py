@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["FUNCTIONS", "CallerMetrics"]
@@ -64,6 +66,18 @@ class CallerMetrics:
             registry=registry,
         )
 
+        self._oldest: float | None = None
+        Gauge(
+            "intaglio_unsettled_seconds",
+            "For how long the oldest of these charges has waited to be told.",
+            registry=registry,
+        ).set_function(self._waited_s)
+        self._lost = Counter(
+            "intaglio_lost_charges",
+            "Charges whose end the store will never be told: it takes none, or too many waited.",
+            registry=registry,
+        )
+
     def failed(self, function: str) -> None:
         """Count one failed look-up."""
         self._errors.labels(function if function in FUNCTIONS else "budgets").inc()
@@ -89,6 +103,15 @@ class CallerMetrics:
         """Record how much of its ``day`` or ``lifetime`` budget a caller has used."""
         self._used.labels(budget).observe(share)
 
-    def unsettled(self, charges: int) -> None:
-        """Record how many charges wait to be settled."""
+    def unsettled(self, charges: int, oldest: float | None = None) -> None:
+        """Record how many charges wait to be settled, the oldest since this monotonic time."""
         self._unsettled.set(charges)
+        self._oldest = oldest
+
+    def _waited_s(self) -> float:
+        oldest = self._oldest
+        return 0.0 if oldest is None else time.monotonic() - oldest
+
+    def lost(self, charges: int = 1) -> None:
+        """Count charges that are never settled."""
+        self._lost.inc(charges)

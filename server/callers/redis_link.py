@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ from server.callers.metrics import CallerMetrics
 from server.errors import ConfigurationError, StoreAway
 from server.settings_callers import RedisSettings
 
-__all__ = ["RedisLink"]
+__all__ = ["RedisLink", "passes"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,27 @@ LEFT_ALONE_S = 0.2
 
 LOOKED_AFTER_S = 1.0
 """How often an idle process looks whether Redis is there, for the operator's gauge."""
+
+
+STATES = re.compile(
+    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|MASTERDOWN|BUSY|LOADING|NOPERM|CLUSTERDOWN|TRYAGAIN)\b"
+)
+"""What Redis complains of when it is itself that is not well, also from within a script."""
+
+
+def passes(error: Exception) -> bool:
+    """Whether Redis may take tomorrow what it refused with ``error``: its state was at fault."""
+    from redis.exceptions import (
+        ClusterDownError,
+        NoPermissionError,
+        OutOfMemoryError,
+        ReadOnlyError,
+        TryAgainError,
+    )
+
+    # The client cuts off the codes that it has classes for.
+    known = (ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+    return isinstance(error, known) or STATES.search(str(error)) is not None
 
 
 class RedisLink:

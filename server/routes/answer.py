@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.responses import Response
 
 from server.dataplane import ModelView
 
-__all__ = ["Answer", "Question"]
+__all__ = ["Answer", "Codec", "Question"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,3 +42,18 @@ class Answer:
     view: ModelView
     probabilities: NDArray[np.float32]
     attributions: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A protocol's part of one request.
+
+    Attributes:
+        decode: from the body to uint8 images, for the model that will be asked.
+        encode: from its answer to what leaves.
+        explain: that a map will be asked for is known before the body is read.
+    """
+
+    decode: Callable[[ModelView, bytes], Awaitable[Question]]
+    encode: Callable[[Answer], Awaitable[Response]]
+    explain: bool = False

@@ -17,7 +17,7 @@ from server.images import ImageDecoder
 from server.protocol.accept import prefers
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_explanations
-from server.routes.answer import Answer, Question
+from server.routes.answer import Answer, Codec, Question
 from server.routes.pictures import read_pictures
 from server.routes.query import QueryPath
 
@@ -88,17 +88,21 @@ class _Routes:
             shown = question.images
             return question
 
-        answer = await self._path.answer(request, name, version, decode, explain=True)
-        assert answer.attributions is not None
-        assert shown is not None
-        if pictured:
-            picture = await asyncio.to_thread(
-                heat_map, shown[0], answer.attributions[0], answer.view.map_extent
+        async def encode(answer: Answer) -> Response:
+            assert answer.attributions is not None
+            assert shown is not None
+            if pictured:
+                picture = await asyncio.to_thread(
+                    heat_map, shown[0], answer.attributions[0], answer.view.map_extent
+                )
+                return Response(picture, media_type=PNG, headers={"vary": VARY})
+            coding = request.headers.get("accept-encoding")
+            body, headers = await asyncio.to_thread(
+                lambda: compress(_encoded(answer, wanted), coding)
             )
-            return Response(picture, media_type=PNG, headers={"vary": VARY})
-        coding = request.headers.get("accept-encoding")
-        body, headers = await asyncio.to_thread(lambda: compress(_encoded(answer, wanted), coding))
-        return Response(body, media_type=JSON, headers={**headers, "vary": VARY})
+            return Response(body, media_type=JSON, headers={**headers, "vary": VARY})
+
+        return await self._path.answer(request, name, version, Codec(decode, encode, explain=True))
 
 
 def _encoded(answer: Answer, top_k: int | None) -> bytes:

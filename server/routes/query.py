@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from fastapi import Request
-from starlette.types import Receive
+from starlette.responses import Response
 
 from server.admission import Admission, Caller
 from server.audit import AuditEntry, AuditLog
@@ -20,16 +20,18 @@ from server.errors import (
     CallerGone,
     DeadlinePassed,
     Draining,
+    InternalFailure,
     NotFound,
     ServiceError,
     TooLarge,
 )
 from server.protocol.body import read_body
-from server.routes.answer import Answer, Question
+from server.routes.answer import Answer, Codec, Question
+from server.routes.hang_up import unless_gone
 from server.routes.replays import once_of, paid, unpacked
 from server.settings import Settings
 
-__all__ = ["Answer", "QueryPath", "Question", "RefusalRecorder", "unless_gone"]
+__all__ = ["QueryPath", "RefusalRecorder"]
 
 if TYPE_CHECKING:
     from server.monitor import QueryMonitor
@@ -81,22 +83,16 @@ class QueryPath:
             raise
 
     async def answer(
-        self,
-        request: Request,
-        name: str,
-        version: str | None,
-        decode: Callable[[ModelView, bytes], Awaitable[Question]],
-        *,
-        explain: bool = False,
-    ) -> Answer:
-        """Take ``request`` from its body to the model's answer.
+        self, request: Request, name: str, version: str | None, codec: Codec
+    ) -> Response:
+        """Take ``request`` from its body to what leaves.
 
         Args:
             request: with the caller put on it by ``identify``.
             name: of the model.
             version: None for the default one.
-            decode: the protocol's part: from the body to uint8 images.
-            explain: that a map will be asked for is known before the body is read.
+            codec: the protocol's part. Who does not get an answer because it cannot be encoded
+                is not charged, and audited as failed.
 
         Raises:
             ServiceError: any of them; see ``server.errors``.
@@ -104,7 +100,7 @@ class QueryPath:
         caller: Caller = request.state.caller
         entry = AuditEntry(_request_id(request), caller.identity, name)
         try:
-            answer = await self._answer(request, version, decode, entry, explain)
+            response = await self._answer(request, version, codec, entry)
         except ServiceError as error:
             entry.status, entry.decision = error.status, error.reason
             self._recorded(entry)
@@ -122,85 +118,84 @@ class QueryPath:
             # Not after the answer: what left and is not in the audit cannot be found out.
             # A disk that hangs holds nobody for longer than a model may.
             await asyncio.wait([asyncio.wrap_future(recorded)], timeout=self._deadline_s)
-        return answer
+        return response
 
     async def _answer(
-        self,
-        request: Request,
-        version: str | None,
-        decode: Callable[[ModelView, bytes], Awaitable[Question]],
-        entry: AuditEntry,
-        explain: bool,
-    ) -> Answer:
+        self, request: Request, version: str | None, codec: Codec, entry: AuditEntry
+    ) -> Response:
         name = entry.model
         within_plane = False
         body = b""
         lease = self.bodies.lease()
         caller: Caller = request.state.caller
 
-        async def from_body_to_answer() -> Answer:
+        async def from_body_to_response() -> Response:
             nonlocal body
-            once = await once_of(request, view, body)
-            question = await self._before(began + deadline_s, decode(view, body))
+            once = await once_of(request, view, caller.tier, body)
+            question = await self._before(began + deadline_s, codec.decode(view, body))
             body = b""
             entry.samples = len(question.images)
             entry.explain, entry.images = question.explain, question.images
-            caller.require("explain" if question.explain else "infer")
-            cost = view.explanation_cost if question.explain else 1
-            self.check_samples(entry.samples, cost=cost, most=view.max_request_samples)
-            grant = await self.admission.admit(caller, entry.samples * cost, once)
+            cost = self._cost(caller, view, question)
+            grant = await self.admission.admit(caller, cost, once)
             # From here the queue bounds the images; who waited to be admitted was bounded by this.
             lease.release()
             entry.replayed = grant.replayed
             try:
                 if grant.stored is not None:
-                    return unpacked(grant.stored, view)
-                return await paid(grant, from_question_to_answer(question))
+                    return await codec.encode(unpacked(grant.stored, view))
+                return await paid(
+                    grant,
+                    from_question_to_answer(question),
+                    codec.encode,
+                    impatient=(question.timeout_s or math.inf) < deadline_s,
+                )
             finally:
                 entry.charged = grant.balance
 
         async def from_question_to_answer(question: Question) -> Answer:
             nonlocal within_plane
             wait_s = min(deadline_s, question.timeout_s or math.inf)
-            left_s = wait_s - (loop.time() - began)
+            left_s = began + wait_s - loop.time()
             if left_s <= 0:
                 raise DeadlinePassed
             within_plane = True
-            answer = await self._asked(view, question, left_s, caller)
-            if self._monitor is not None:
-                self._monitor.observe(
-                    caller.identity, name, view.version, question.images, answer.probabilities
-                )
-            return answer
+            return await self._asked(view, question, left_s, caller)
 
         try:
             with lease:
-                _check_scope(caller, explain)
+                _check_scope(caller, codec.explain)
                 view = self.plane.view(name, version, tier=caller.tier)
                 deadline_s = min(self._deadline_s, view.deadline_s or math.inf)
                 entry.version = view.version
-                if explain and view.maps is None:
+                if codec.explain and view.maps is None:
                     raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:
                     raise Draining(retry_after=1.0)
                 body = await read_body(request, self.limits, lease)
                 loop = asyncio.get_running_loop()
                 began = loop.time()
-                return await unless_gone(request.receive, from_body_to_answer())
+                return await unless_gone(request.receive, from_body_to_response())
         except ServiceError as error:
             if not within_plane:
                 self._refused(error.reason, entry.samples)
             raise
+        except Exception:
+            self._refused(InternalFailure.reason, entry.samples)
+            raise
+
+    def _cost(self, caller: Caller, view: ModelView, question: Question) -> int:
+        """Samples that ``question`` counts as, if ``caller`` may ask it at all."""
+        caller.require("explain" if question.explain else "infer")
+        cost, samples = view.explanation_cost if question.explain else 1, len(question.images)
+        self.check_samples(samples, cost=cost, most=view.max_request_samples)
+        return samples * cost
 
     def _recorded(self, entry: AuditEntry) -> Future[None] | None:
         return None if self._audit is None else self._audit.record(entry)
 
     async def _asked(
-        self,
-        view: ModelView,
-        question: Question,
-        timeout_s: float,
-        caller: Caller,
+        self, view: ModelView, question: Question, timeout_s: float, caller: Caller
     ) -> Answer:
         images, tight = question.images, False
         if self._monitor is not None and self.plane.tightens(view):
@@ -209,11 +204,17 @@ class QueryPath:
             told = await self.plane.explain(
                 view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
             )
-            return Answer(view, told.probabilities, told.attributions)
-        said = await self.plane.predict(
-            view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
-        )
-        return Answer(view, said)
+            answer = Answer(view, told.probabilities, told.attributions)
+        else:
+            said = await self.plane.predict(
+                view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
+            )
+            answer = Answer(view, said)
+        if self._monitor is not None:
+            self._monitor.observe(
+                caller.identity, view.name, view.version, images, answer.probabilities
+            )
+        return answer
 
     def view(self, request: Request, name: str, version: str | None = None) -> ModelView:
         """One served model, as whoever sent ``request`` sees it.
@@ -274,30 +275,3 @@ def _check_scope(caller: Caller, explain: bool) -> None:
 
 def _request_id(request: Request) -> str:
     return str(getattr(request.state, "request_id", "-"))
-
-
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Wait for ``work``, and cancel it as soon as the caller hangs up.
-
-    Nothing but ``work`` may read from ``receive`` meanwhile; the body has been read.
-
-    Raises:
-        CallerGone: the caller hung up first.
-    """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_hang_up(receive))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise CallerGone
-    finally:
-        working.cancel()
-        watching.cancel()
-        # Both have ended before this returns: nobody's work outlives its request.
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _hang_up(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

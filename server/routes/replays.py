@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
 from fastapi import Request
 from safetensors.numpy import load, save
+from starlette.responses import Response
 
 from server.admission import Grant, Once
 from server.dataplane import ModelView
-from server.errors import BadRequest
+from server.errors import BadRequest, DeadlinePassed
 from server.routes.answer import Answer
 
 __all__ = ["once_of", "paid", "unpacked"]
@@ -26,12 +27,13 @@ DECISIVE = ("content-type", "inference-header-content-length")
 """Headers that decide how a body is read."""
 
 
-async def once_of(request: Request, view: ModelView, body: bytes) -> Once | None:
+async def once_of(request: Request, view: ModelView, tier: str | None, body: bytes) -> Once | None:
     """What ``request`` is to be known by if it is sent again; None if it does not say.
 
     Args:
         request: with its headers.
         view: the model and version that answer.
+        tier: of the caller: an answer of another one is no answer to it.
         body: decompressed.
 
     Raises:
@@ -44,7 +46,7 @@ async def once_of(request: Request, view: ModelView, body: bytes) -> Once | None
         raise BadRequest(f"Idempotency-Key must be 1 to {LONGEST} printable ASCII characters")
     address = f"{request.method} {request.url.path}?{request.url.query}"
     # A version may be published again with other labels; what was stored is not of those.
-    made_of = (view.name, view.version, repr(view.labels), repr(view.maps))
+    made_of = (view.name, view.version, repr(tier), repr(view.labels), repr(view.maps))
     head = [address, *made_of, *(_stated(request.headers, h) for h in DECISIVE)]
 
     def printed() -> bytes:
@@ -55,22 +57,42 @@ async def once_of(request: Request, view: ModelView, body: bytes) -> Once | None
     return Once(key, printed() if len(body) <= INLINE_BYTES else await asyncio.to_thread(printed))
 
 
-async def paid(grant: Grant, work: Awaitable[Answer]) -> Answer:
-    """What ``work`` answers, and ``grant`` told how that ended.
+async def paid(
+    grant: Grant,
+    work: Awaitable[Answer],
+    encode: Callable[[Answer], Awaitable[Response]],
+    *,
+    impatient: bool,
+) -> Response:
+    """What ``work`` answers, encoded, and ``grant`` told how that ended.
 
-    A caller that hangs up has taken the machine's time and pays for it. Whatever else keeps it from
-    its answer is not its fault, and costs it nothing.
+    A caller that hangs up, or that set itself a deadline of less than the server's which then
+    passed, has taken the machine's time and pays for it; it may come back for its answer. Whatever
+    else keeps it from its answer is not its fault, and costs it nothing.
+
+    Args:
+        grant: of the samples.
+        work: the model's part.
+        encode: from its answer to what leaves.
+        impatient: whether the caller's own deadline is the shorter one.
     """
     try:
         answer = await work
+        response = await encode(answer)
     except asyncio.CancelledError:
         grant.left()
+        raise
+    except DeadlinePassed:
+        if impatient:
+            grant.left()
+        else:
+            await grant.unanswered()
         raise
     except Exception:
         await grant.unanswered()
         raise
     await grant.answered(_packed(answer))
-    return answer
+    return response
 
 
 def unpacked(stored: bytes, view: ModelView) -> Answer:

@@ -12,7 +12,7 @@ from server.dataplane import ModelView
 from server.images import ImageDecoder
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_predictions
-from server.routes.answer import Question
+from server.routes.answer import Answer, Codec, Question
 from server.routes.pictures import read_pictures
 from server.routes.query import QueryPath
 
@@ -85,10 +85,13 @@ class _Routes:
             self._path.check_samples(len(images), most=view.max_request_samples)
             return Question(await self._decoder.decode(images, view.input))
 
-        answer = await self._path.answer(request, name, version, decode)
-        view = answer.view
+        async def encode(answer: Answer) -> Response:
+            small = answer.probabilities.size <= INLINE_CELLS
+            body, headers = write(answer) if small else await asyncio.to_thread(write, answer)
+            return Response(body, media_type="application/json", headers=headers)
 
-        def encode() -> tuple[bytes, dict[str, str]]:
+        def write(answer: Answer) -> tuple[bytes, dict[str, str]]:
+            view = answer.view
             text = encode_predictions(
                 answer.probabilities,
                 view.labels,
@@ -98,9 +101,7 @@ class _Routes:
             )
             return compress(text, request.headers.get("accept-encoding"))
 
-        small = answer.probabilities.size <= INLINE_CELLS
-        body, headers = encode() if small else await asyncio.to_thread(encode)
-        return Response(body, media_type="application/json", headers=headers)
+        return await self._path.answer(request, name, version, Codec(decode, encode))
 
 
 def _described(view: ModelView) -> dict[str, Any]:

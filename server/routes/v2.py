@@ -26,7 +26,7 @@ from server.protocol.v2 import (
     encode_response,
     json_part,
 )
-from server.routes.answer import Question
+from server.routes.answer import Answer, Codec, Question
 from server.routes.query import QueryPath
 
 __all__ = ["add_v2_routes"]
@@ -159,16 +159,18 @@ class _Routes:
             explain = any(output.name == ATTRIBUTIONS for output in asked.outputs)
             return Question(asked.inputs["images"], asked.timeout_s, explain)
 
-        answer = await self._path.answer(request, name, version, decode)
-        assert asked is not None
-        answers = {PROBABILITIES: answer.probabilities}
-        if answer.attributions is not None:
-            answers[ATTRIBUTIONS] = answer.attributions
-        coding = request.headers.get("accept-encoding")
-        write = partial(_written, answer.view, asked, answers, coding)
-        copied = negotiate(coding) is None and all(output.binary for output in asked.outputs)
-        cells = sum(answers[output.name].size for output in asked.outputs)
-        return write() if copied or cells <= INLINE_CELLS else await asyncio.to_thread(write)
+        async def encode(answer: Answer) -> Response:
+            assert asked is not None
+            answers = {PROBABILITIES: answer.probabilities}
+            if answer.attributions is not None:
+                answers[ATTRIBUTIONS] = answer.attributions
+            coding = request.headers.get("accept-encoding")
+            write = partial(_written, answer.view, asked, answers, coding)
+            copied = negotiate(coding) is None and all(output.binary for output in asked.outputs)
+            cells = sum(answers[output.name].size for output in asked.outputs)
+            return write() if copied or cells <= INLINE_CELLS else await asyncio.to_thread(write)
+
+        return await self._path.answer(request, name, version, Codec(decode, encode))
 
 
 def _written(

@@ -236,8 +236,8 @@ def test_presets_fit_their_datasets() -> None:
     assert preset("cifar", 3).std == (0.2023, 0.1994, 0.2010)
     with pytest.raises(ArchitectureError, match="is for 3 channels, not 1"):
         preset("cifar", 1)
-    with pytest.raises(ArchitectureError, match="there is no normalisation 'imagenet'"):
-        preset("imagenet", 3)
+    with pytest.raises(ArchitectureError, match="there is no normalisation 'cats'"):
+        preset("cats", 3)
     assert [preset_for(*pair) for pair in (("kmnist_t10k", 1), ("cifar100", 3), ("cats", 3))] == [
         "mnist",
         "cifar",

@@ -39,6 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             {
                 "models": {"digits": model},
                 "monitor": {"enabled": True},
+                "cache": {"backend": "memory"},
                 "secret_file": str(root / "secret"),
                 "threads": 1,
                 "device": "cpu",

@@ -13,9 +13,11 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from server.answer_cache_metrics import AnswerCacheMetrics
 from server.callers.metrics import CallerMetrics
 from server.metrics import Metrics
 from server.monitor_metrics import MonitorMetrics
+from server.repository_metrics import RepositoryMetrics
 from tests.deploy.dashboard import DASHBOARD, panel_queries, panels
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,8 @@ def exposed() -> set[str]:
     registry = Metrics().registry
     MonitorMetrics(registry)
     CallerMetrics(registry, redis=True)
+    AnswerCacheMetrics(registry)
+    RepositoryMetrics(registry)
     families = {
         name
         for collector in registry._collector_to_names
@@ -138,6 +142,10 @@ def test_the_dashboard_is_whole() -> None:
         for target in panel["targets"]:
             assert target["datasource"]["uid"] in sources
             assert target["expr"].count("(") == target["expr"].count(")")
+            # What has labels is never matched by what has none, which would show beside it.
+            if " by (" in target["expr"]:
+                assert " or vector(" not in target["expr"], panel["title"]
+                assert " or sum(" not in target["expr"], panel["title"]
     variables = {variable["name"] for variable in board["templating"]["list"]}
     used = set(re.findall(r"\$([a-z]+)\b", DASHBOARD.read_text()))
     assert used <= variables

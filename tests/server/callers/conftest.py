@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from benchmarks.redis_server import RedisServer
+from server.callers.ledger import Ledger
+from server.callers.ledger_file import FileLedger
+from server.callers.ledger_memory import MemoryLedger
+from server.callers.ledger_redis import RedisLedger
 from server.callers.metrics import CallerMetrics
 from server.callers.redis_link import RedisLink
 from server.settings import Settings
-from server.settings_callers import RedisSettings
+from server.settings_callers import IdempotencySettings, RedisSettings
+from tests.server.callers.ledgers import Open
 
 
 @pytest.fixture
@@ -29,6 +35,39 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         return in_files(tmp_path)
     server: RedisServer = request.getfixturevalue("redis_server")
     return in_redis(server)
+
+
+@pytest.fixture(params=["memory", "file", "redis"])
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
+    """Opens a ledger; all that one test opens are the same one, if it outlives its process."""
+    kind: str = request.param
+    server: RedisServer | None = None
+    if kind == "redis":
+        server = request.getfixturevalue("redis_server")
+
+    @asynccontextmanager
+    async def open_one(
+        lease_s: float = 60.0, registry: CollectorRegistry | None = None, **given: Any
+    ) -> AsyncIterator[Ledger]:
+        settings = IdempotencySettings(**given)
+        metrics = CallerMetrics(registry or CollectorRegistry())
+        ledger: Ledger
+        if server is not None:
+            async with linked(server) as link:
+                ledger = RedisLedger(link, settings, metrics, lease_s=lease_s)
+                await ledger.start()
+                yield ledger
+                await ledger.close()
+            return
+        if kind == "file":
+            ledger = FileLedger(tmp_path / "ledger.jsonl", settings, metrics)
+        else:
+            ledger = MemoryLedger(settings, metrics)
+        await ledger.start()
+        yield ledger
+        await ledger.close()
+
+    return open_one
 
 
 def in_files(place: Path) -> Settings:

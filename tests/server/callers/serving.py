@@ -68,6 +68,20 @@ async def ask(
     return await client.post(f"/v1/models/digits/{path}", content=content, headers=headers)
 
 
+async def infer(
+    client: httpx.AsyncClient, key: str, once: str | None, *, timeout_s: float
+) -> httpx.Response:
+    """One image by the protocol in which a request may state how long it waits."""
+    image = picture(DIGITS)
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, *image.shape]}
+    body = {
+        "inputs": [{**tensor, "data": image.ravel().tolist()}],
+        "parameters": {"timeout": round(1e6 * timeout_s)},
+    }
+    headers = {"x-api-key": key, **({} if once is None else {"idempotency-key": once})}
+    return await client.post("/v2/models/digits/infer", json=body, headers=headers)
+
+
 async def used(client: httpx.AsyncClient, key: str) -> tuple[int, int]:
     """Samples of today and ever, as the caller is told; waits for a Redis that was away."""
     until = time.monotonic() + 10

@@ -24,7 +24,7 @@ from server.evidence import Evidence
 from server.seeds import query_seeds
 from server.settings import Settings
 from server.settings_callers import AuditSettings
-from tests.server.callers.serving import PNG, ask, made, used
+from tests.server.callers.serving import PNG, ask, infer, made, used
 from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, encoded, picture
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +54,47 @@ async def audited(
         yield client, audit
     await callers.close()
     audit.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "broken"),
+    [
+        ("predict", "server.routes.v1.encode_predictions"),
+        ("explain", "server.routes.explain.encode_explanations"),
+        ("infer", "server.routes.v2.encode_response"),
+    ],
+)
+async def test_an_answer_that_cannot_be_written_is_no_answer(
+    stored: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, broken: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> bytes:
+        raise RuntimeError("a bug")
+
+    key = await made(stored, scopes=("infer", "explain"), lifetime=100)
+    async with audited(stored, FakePlane(EXPLAINED), tmp_path / "audit") as (client, _):
+
+        async def asked() -> httpx.Response:
+            if path == "infer":
+                return await infer(client, key, "once", timeout_s=60.0)
+            return await ask(client, key, path, once="once")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(broken, fail)
+            assert (await asked()).status_code == 500
+        assert await used(client, key) == (0, 0)
+        answered = await asked()
+        assert answered.status_code == 200
+        cost = 1 if path != "explain" else EXPLAINED.explanation_cost
+        assert await used(client, key) == (cost, cost)
+        # What was answered before and cannot be written now stays paid for.
+        with monkeypatch.context() as patched:
+            patched.setattr(broken, fail)
+            assert (await asked()).status_code == 500
+        assert await used(client, key) == (cost, cost)
+    told = [
+        (line["status"], line["decision"], line["charged"]) for line in lines(tmp_path / "audit")
+    ]
+    assert told == [(500, "failed", 0), (200, "answered", cost), (500, "failed", 0)]
 
 
 async def test_every_query_is_a_line_and_they_add_up_to_the_account(

@@ -10,7 +10,7 @@ import pytest
 
 from server.errors import DeadlinePassed, InternalFailure, QueueFull
 from server.settings import Settings
-from tests.server.callers.serving import PNG, ask, made, served, used
+from tests.server.callers.serving import PNG, ask, changed, infer, made, served, used
 from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, encoded, error_of, picture
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +91,41 @@ async def test_a_request_that_is_sent_again_is_charged_once_and_answered_alike(
         assert "another request" in error_of(await ask(client, key, once="a", content=OTHER), 409)
         assert (await ask(client, key, once="b")).status_code == 429
         assert await used(client, key) == (1, 1)
+
+
+@pytest.mark.parametrize("once", [None, "once"])
+async def test_who_sets_itself_a_shorter_deadline_pays_when_it_passes(
+    stored: Settings, once: str | None
+) -> None:
+    key = await made(stored, lifetime=2)
+    plane = FakePlane(EXPLAINED)
+    async with served(stored, plane) as (client, _):
+        plane.failure = DeadlinePassed()
+        assert (await infer(client, key, once, timeout_s=60.0)).status_code == 504
+        assert await used(client, key) == (0, 0)
+        assert (await infer(client, key, once, timeout_s=0.5)).status_code == 504
+        assert await used(client, key) == (1, 1)
+        plane.failure = QueueFull(retry_after=1)
+        assert (await infer(client, key, "another", timeout_s=0.5)).status_code == 503
+        assert await used(client, key) == (1, 1)
+        if once is not None:
+            # It may come back for its answer, as it asked or not at all.
+            plane.failure = None
+            assert (await infer(client, key, once, timeout_s=60.0)).status_code == 409
+            assert (await infer(client, key, once, timeout_s=0.5)).status_code == 200
+            assert await used(client, key) == (1, 1)
+
+
+async def test_another_tier_is_never_given_what_was_kept(stored: Settings) -> None:
+    key = await made(stored, tier="partner")
+    plane = FakePlane(EXPLAINED)
+    async with served(stored, plane) as (client, _):
+        assert (await ask(client, key, once="a")).status_code == 200
+        await changed(stored, key, tier=None)
+        assert "another request" in error_of(await ask(client, key, once="a"), 409)
+        assert (await ask(client, key, once="b")).status_code == 200
+        assert len(plane.asked) == 2
+        assert await used(client, key) == (2, 2)
 
 
 def stored_again(settings: Settings) -> Settings:

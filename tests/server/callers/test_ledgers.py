@@ -3,77 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
-from benchmarks.redis_server import RedisServer
-from server.admission import Allowance, Once
-from server.callers.ledger import Again, Charge, Charged, Ledger, Pending, Stored
+from server.callers.ledger import Again, Charged, Pending, Stored
 from server.callers.ledger_file import FileLedger
 from server.callers.ledger_memory import MemoryLedger
-from server.callers.ledger_redis import RedisLedger
-from server.callers.metrics import CallerMetrics
 from server.errors import CallerOverLimit, Conflict
-from server.settings_callers import IdempotencySettings
-from tests.server.callers.conftest import linked
+from tests.server.callers.ledgers import B, Open, charge, once, until, used
 
 pytestmark = pytest.mark.anyio
-
-Open = Callable[..., AbstractAsyncContextManager[Ledger]]
-
-A, B = "key-a", "key-b"
-
-
-@pytest.fixture(params=["memory", "file", "redis"])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Open:
-    """Opens a ledger; all that one test opens are the same one, if it outlives its process."""
-    kind: str = request.param
-    server: RedisServer | None = None
-    if kind == "redis":
-        server = request.getfixturevalue("redis_server")
-
-    @asynccontextmanager
-    async def open_one(lease_s: float = 60.0, **given: Any) -> AsyncIterator[Ledger]:
-        settings = IdempotencySettings(**given)
-        metrics = CallerMetrics(CollectorRegistry())
-        ledger: Ledger
-        if server is not None:
-            async with linked(server) as link:
-                ledger = RedisLedger(link, settings, metrics, lease_s=lease_s)
-                await ledger.start()
-                yield ledger
-                await ledger.close()
-            return
-        if kind == "file":
-            ledger = FileLedger(tmp_path / "ledger.jsonl", settings, metrics)
-        else:
-            ledger = MemoryLedger(settings, metrics)
-        await ledger.start()
-        yield ledger
-        await ledger.close()
-
-    return open_one
-
-
-def charge(
-    samples: int, *, per_day: int | None = None, lifetime: int | None = None, **given: Any
-) -> Charge:
-    allowance = Allowance(per_day=per_day, lifetime=lifetime)
-    return Charge(given.pop("identity", A), samples, allowance, **given)
-
-
-def once(name: str = "first", body: bytes = b"body") -> Once:
-    return Once(name, body)
-
-
-async def used(ledger: Ledger, identity: str = A) -> tuple[int, int]:
-    found = await ledger.used(identity)
-    return found.today, found.lifetime
 
 
 async def test_charges_add_up_by_caller(opened: Open) -> None:
@@ -179,16 +118,6 @@ async def test_whoever_hangs_up_pays_once_and_may_come_back(opened: Open) -> Non
         assert isinstance(await ledger.charge(charge(4, once=once())), Pending)
         await ledger.give_back(replay, first.id)
         assert await used(ledger) == (0, 0)
-
-
-async def until(ledger: Ledger, replay: Charge) -> object:
-    """The outcome once nobody works on it any more."""
-    for _ in range(200):
-        outcome = await ledger.charge(replay)
-        if not isinstance(outcome, Pending):
-            return outcome
-        await asyncio.sleep(0.02)
-    raise AssertionError("it is being answered for ever")
 
 
 async def test_an_answer_that_is_too_large_is_computed_again_and_not_charged_again(

@@ -131,6 +131,23 @@ async def test_the_repository_extension(running: Running, operator: httpx.AsyncC
     assert (await operator.post("/v2/repository/models/nobody/load")).status_code == 404
 
 
+async def test_a_name_that_nothing_has_is_no_failed_change(
+    running: Running, metrics: Metrics, operator: httpx.AsyncClient
+) -> None:
+    sound = "intaglio_repository_last_change_succeeded"
+    for action in ("load", "unload"):
+        answer = await operator.post(f"/v2/repository/models/digitz/{action}")
+        assert answer.status_code == 404
+        assert "digitz" in answer.json()["error"]
+        assert running.count(action, "refused") == 1
+        assert metrics.registry.get_sample_value(sound) == 1
+    # Nor is it one that was put right.
+    running.given["models"] = {"digits": {"victim": "nobody"}}
+    assert (await operator.post("/admin/reload")).status_code == 400
+    assert (await operator.post("/v2/repository/models/digitz/load")).status_code == 404
+    assert metrics.registry.get_sample_value(sound) == 0
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status"),
     [

@@ -17,6 +17,7 @@ from server.answer_cache_setup import build_answer_cache
 from server.answer_memory import OVERHEAD, MemoryAnswers
 from server.engine import Engine
 from server.errors import InternalFailure
+from server.evidence import Evidence
 from server.metrics import Metrics
 from server.repository import load_models
 from server.served import ServedModel
@@ -52,8 +53,11 @@ class Counted:
 
     def __init__(self, settings: Settings, metrics: Metrics, *more: ServedModel) -> None:
         self.metrics = metrics
-        engine = Engine(CPU, secret=SECRET, metrics=metrics, threads=1)
-        self.cache = build_answer_cache(settings, secret=SECRET, registry=metrics.registry)
+        self.evidence = Evidence(SECRET)
+        engine = Engine(CPU, secret=SECRET, metrics=metrics, threads=1, evidence=self.evidence)
+        self.cache = build_answer_cache(
+            settings, secret=SECRET, registry=metrics.registry, evidence=self.evidence
+        )
         models = [*load_models(settings, CPU), *more]
         self.plane = InferenceService(
             models, engine, settings=settings, metrics=metrics, cache=self.cache
@@ -101,6 +105,23 @@ async def test_a_hit_is_bitwise_the_miss_and_costs_no_computation(counted: Count
         np.testing.assert_array_equal(await counted.ask(NOISE[row][None]), first[row][None])
     assert counted.computed == 5
     assert (counted.looked_up("hit"), counted.looked_up("miss")) == (10, 5)
+
+
+async def test_the_audit_learns_of_a_hit_how_sure_the_victim_was(counted: Counted) -> None:
+    who = {"tier": "internal"}
+    names = counted.evidence.names(NOISE[:5])
+    await counted.ask(NOISE[:5], **who)
+    sure = counted.evidence.of(names)
+    assert all(0 < (one or 0) <= 1 for one in sure)
+    assert len(set(sure)) > 1
+    # Long after, or in another process.
+    counted.evidence._seen.clear()
+    assert counted.evidence.of(names) == [None] * 5
+    await counted.ask(NOISE[[4, 7, 0, 2]], **who)
+    found = counted.evidence.of(names)
+    assert [found[row] for row in (0, 2, 4)] == [sure[row] for row in (0, 2, 4)]
+    assert (found[1], found[3]) == (None, None)
+    assert counted.evidence.of(counted.evidence.names(NOISE[7:8])) != [None]
 
 
 async def test_of_a_request_only_what_is_new_is_computed(counted: Counted) -> None:

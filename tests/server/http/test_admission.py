@@ -109,6 +109,18 @@ def test_admission_is_asked_with_the_samples_before_the_plane(
     assert metrics.refusals == [("over-limit", 3)]
 
 
+def test_what_nobody_expected_is_counted_as_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("server.routes.v1.encode_predictions", fail)
+    metrics = CountingMetrics()
+    files = [("images", (str(seed), encoded(picture(DIGITS, seed)))) for seed in range(3)]
+    app = app_for(FakePlane(), metrics=metrics)
+    error_of(call(app, "POST", "/v1/models/digits/predict", files=files), 500)
+    assert metrics.refusals == [("failed", 3)]
+
+
 def test_a_query_path_counts_nothing_without_a_recorder() -> None:
     path = QueryPath(FakePlane(), settings(), OpenAdmission())
     with pytest.raises(Exception, match="at least one image"):

@@ -10,7 +10,7 @@ import zlib
 import pytest
 
 from server.errors import CallerGone
-from server.routes.query import unless_gone
+from server.routes.hang_up import unless_gone
 from tests.server.http.asgi import Exchange
 from tests.server.http.fakes import (
     DIGITS,
