@@ -33,6 +33,7 @@ HEADINGS = {
     "demo-splits": "The demo on five splits of the digits",
     "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
     "attack-curves": "Every attack against a victim without a defense",
+    "composite-pools": "Composite images from a small pool, at equal budget",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
     "training": "Training: what a step of each objective costs",
