@@ -17,7 +17,7 @@ from defenses.errors import OptionError
 from defenses.options import coerce
 from models.simplex import one_hot, top1
 
-__all__ = ["DeepDefenseProbabilities"]
+__all__ = ["DeepDefenseProbabilities", "require"]
 
 VICTIM = "victim"
 
@@ -90,17 +90,17 @@ class DeepDefenseProbabilities(Defense):
         rank: int = 4,
         early_stop: float = 0.0,
     ) -> None:
-        _require("k", k, k >= 1, "at least 1")
-        _require("steps", steps, 1 <= steps <= 200, "between 1 and 200")
-        _require("rate", rate, 0.0 < rate <= 1.0, "above 0 and at most 1")
-        _require("noise", noise, 0.0 < noise <= 0.5, "above 0 and at most 0.5")
-        _require("alpha", alpha, 0.0 <= alpha <= 1.0, "between 0 and 1")
-        _require("order_weight", order_weight, 0.0 <= order_weight <= 1e6, "between 0 and 1e6")
-        _require("lead", lead, 0.0 <= lead <= 0.5, "between 0 and 0.5")
-        _require("turned", turned, 0.0 < turned <= 1.0, "above 0 and at most 1")
-        _require("decoy", decoy, 0.0 <= decoy <= 1e6, "between 0 and 1e6")
-        _require("early_stop", early_stop, 0.0 <= early_stop <= 1.0, "between 0 and 1")
-        _require("rank", rank, 1 <= rank <= 64, "between 1 and 64")
+        require("k", k, k >= 1, "at least 1")
+        require("steps", steps, 1 <= steps <= 200, "between 1 and 200")
+        require("rate", rate, 0.0 < rate <= 1.0, "above 0 and at most 1")
+        require("noise", noise, 0.0 < noise <= 0.5, "above 0 and at most 0.5")
+        require("alpha", alpha, 0.0 <= alpha <= 1.0, "between 0 and 1")
+        require("order_weight", order_weight, 0.0 <= order_weight <= 1e6, "between 0 and 1e6")
+        require("lead", lead, 0.0 <= lead <= 0.5, "between 0 and 0.5")
+        require("turned", turned, 0.0 < turned <= 1.0, "above 0 and at most 1")
+        require("decoy", decoy, 0.0 <= decoy <= 1e6, "between 0 and 1e6")
+        require("early_stop", early_stop, 0.0 <= early_stop <= 1.0, "between 0 and 1")
+        require("rank", rank, 1 <= rank <= 64, "between 1 and 64")
         if weights not in ("low-rank", "full"):
             raise OptionError("weights", f"must be low-rank or full, not {weights!r}")
         _check_layers(victim, layers)
@@ -168,7 +168,7 @@ class DeepDefenseProbabilities(Defense):
                 raise OptionError("sensitivity", "give either layers or sensitivity, not both")
             return options
         share = coerce("sensitivity", options.get("sensitivity", 0.9), float)
-        _require("sensitivity", share, 0.0 < share <= 1.0, "above 0 and at most 1")
+        require("sensitivity", share, 0.0 < share <= 1.0, "above 0 and at most 1")
         if card.sensitivity is None:
             raise OptionError(
                 "layers",
@@ -190,6 +190,11 @@ def _check_layers(victim: nn.Module, layers: tuple[str, ...]) -> None:
             )
 
 
-def _require(option: str, value: float, holds: bool, bounds: str) -> None:
+def require(option: str, value: float, holds: bool, bounds: str) -> None:
+    """Refuse an option that is out of bounds.
+
+    Raises:
+        OptionError: names the option, its bounds and its value.
+    """
     if not holds:
         raise OptionError(option, f"must be {bounds}, not {value}")

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from defenses.contract import Answers, Output, Queries
-from defenses.deep_defense import DeepDefenseProbabilities
+from defenses.deep_defense import DeepDefenseProbabilities, require
 from defenses.deep_defense_misdirection import Form, MapGoal
 from defenses.errors import OptionError
-from models.explain import GradientInterpreter, Interpreter
+from models.explain import FunctionalInterpreter, GradientInterpreter, Interpreter
 
 __all__ = ["DeepDefense", "DeepDefenseMaps"]
 
@@ -32,7 +32,8 @@ class DeepDefense(DeepDefenseProbabilities):
 
     Args:
         victim: as there, like every option that is not named here.
-        interpreter: the operator's, of the victim: Grad-CAM or Gradient x Input.
+        interpreter: the operator's, of the victim. Relevance-CAM, whose rules look at the signs of
+            weights, needs the full form of them.
         map_weight: lambda_2, at least 0.
         map_agreement: the least rank correlation (Spearman's) of a map with the victim's, in
             [0, 1]; 1 allows no pair of places in another order, not even a new tie.
@@ -71,15 +72,19 @@ class DeepDefense(DeepDefenseProbabilities):
             order_weight=order_weight, lead=lead, turned=turned, decoy=decoy, weights=weights,
             rank=rank, early_stop=early_stop,
         )  # fmt: skip
-        if not 0.0 <= map_weight <= 1e6:
-            raise OptionError("map_weight", f"must be between 0 and 1e6, not {map_weight}")
-        if not 0.0 <= map_agreement <= 1.0:
-            raise OptionError("map_agreement", f"must be between 0 and 1, not {map_agreement}")
-        if not isinstance(interpreter, GradientInterpreter):
+        require("map_weight", map_weight, 0.0 <= map_weight <= 1e6, "between 0 and 1e6")
+        require("map_agreement", map_agreement, 0.0 <= map_agreement <= 1.0, "between 0 and 1")
+        if not isinstance(interpreter, FunctionalInterpreter):
             raise OptionError(
                 "kind",
                 f"{self.kind} searches for weights through the map, which {interpreter.name} does "
-                "not allow: set explanations.interpreter to grad-cam or gradient-x-input",
+                "not allow: take another interpreter",
+            )
+        if weights == "low-rank" and not isinstance(interpreter, GradientInterpreter):
+            raise OptionError(
+                "weights",
+                f"{interpreter.name} looks at signs of whole weights: set weights to full, or "
+                "explanations.interpreter to grad-cam or gradient-x-input",
             )
         if interpreter.network is not victim:
             raise OptionError("kind", f"{self.kind} misleads about its own victim only")

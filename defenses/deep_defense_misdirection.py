@@ -15,7 +15,7 @@ from defenses.deep_defense_promise import as_it_leaves, keeps_order
 from defenses.deep_defense_ranking import agreement, ranking
 from defenses.deep_defense_search import Found, Plan, joined, search
 from defenses.deep_defense_weights import Weights
-from models.explain import GradientInterpreter
+from models.explain import FunctionalInterpreter, GradientInterpreter
 from models.simplex import top1
 
 __all__ = ["Form", "MapGoal", "Misdirection"]
@@ -40,7 +40,7 @@ class MapGoal:
         agreement: the least rank correlation with the victim's map, as both would leave.
     """
 
-    interpreter: GradientInterpreter
+    interpreter: FunctionalInterpreter
     weight: float
     agreement: float
 
@@ -121,6 +121,7 @@ class Misdirection:
             return Weights(
                 self.victim, groups=groups, images=images, labels=labels, interpreter=interpreter
             )
+        assert interpreter is None or isinstance(interpreter, GradientInterpreter)
         return Factors(
             self.victim, groups=groups, rank=self.rank, images=images, labels=labels,
             interpreter=interpreter,

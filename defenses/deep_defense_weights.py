@@ -12,7 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from defenses.deep_defense_objective import Goal, Observed, Update, log_odds, objective
 from defenses.deep_defense_ranking import Ranking
-from models.explain import GradientInterpreter
+from models.explain import FunctionalInterpreter
 
 __all__ = ["Weights"]
 
@@ -42,7 +42,7 @@ class Weights:
         groups: tuple[tuple[str, ...], ...],
         images: Tensor,
         labels: Tensor,
-        interpreter: GradientInterpreter | None = None,
+        interpreter: FunctionalInterpreter | None = None,
     ) -> None:
         self._network = network
         self._interpreter = interpreter

@@ -21,6 +21,7 @@ from models.simplex import GRID, round_to_grid
 
 __all__ = [
     "chain",
+    "check_links",
     "grad2",
     "label_only",
     "mad",
@@ -41,6 +42,23 @@ OF_IMAGES = frozenset({"am", "dd-s", "deepdefense"})
 """Links that look at the image: no function of posteriors is one of them."""
 
 
+def check_links(links: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a chain that is no function of posteriors alone.
+
+    Raises:
+        ValueError: a link needs the image or a network of the service's.
+        DefenseError: there is no such link.
+    """
+    for link in links:
+        if isinstance(link, Mapping) and link.get("kind") in OF_IMAGES:
+            raise ValueError(
+                f"{link['kind']} is no function of posteriors, it looks at the image: run a shadow "
+                "service instead"
+            )
+    if needed := sorted(required_roles(links)):
+        raise ValueError(f"this chain needs the service's own {', '.join(needed)}")
+
+
 def chain(*, classes: int, links: Sequence[Mapping[str, Any]]) -> Function:
     """A chain of defenses as a service runs it, victim's grid included.
 
@@ -56,14 +74,7 @@ def chain(*, classes: int, links: Sequence[Mapping[str, Any]]) -> Function:
         ValueError: a link needs the image or a network of the service's.
         DefenseError: the chain cannot be built.
     """
-    for link in links:
-        if isinstance(link, Mapping) and link.get("kind") in OF_IMAGES:
-            raise ValueError(
-                f"{link['kind']} is no function of posteriors, it looks at the image: run a shadow "
-                "service instead"
-            )
-    if needed := sorted(required_roles(links)):
-        raise ValueError(f"this chain needs the service's own {', '.join(needed)}")
+    check_links(links)
     built = build_chain(links, Material(card=_card(classes), networks={}))
 
     def serve(said: NDArray[np.float32]) -> NDArray[np.float32]:

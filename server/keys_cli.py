@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from server.cli import assignment
+from server.keys_options import fields_of, limits, span
 
 if TYPE_CHECKING:
     from server.callers.key_store import KeyStore
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["keys"]
 
 T = TypeVar("T")
-
-SPAN = re.compile(r"(\d+)([smhdw])")
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @click.group()
@@ -51,77 +48,15 @@ def keys(context: click.Context, config: Path | None, assignments: dict[str, Any
     context.obj = (config, assignments)
 
 
-def _span(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
-    """``90d`` as seconds."""
-    del context, parameter
-    if value is None:
-        return None
-    found = SPAN.fullmatch(value)
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no span of time: write 30m, 12h, 90d or 52w")
-    try:
-        return timedelta(**{UNITS[found[2]]: int(found[1])}).total_seconds()
-    except OverflowError:
-        raise click.BadParameter(f"{value!r} is too long") from None
-
-
-def _limits(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that a key is made with, and changed with."""
-    for option in reversed(
-        (
-            click.option("--name", help="What its owner is called; for people only."),
-            click.option(
-                "--scope",
-                "scopes",
-                multiple=True,
-                type=click.Choice(("infer", "explain", "admin")),
-                help="What it is good for. Repeatable.  [default: infer]",
-            ),
-            click.option("--tier", help="Tier that answers it.  [default: that of everybody]"),
-            click.option("--rate", type=float, help="Samples a second.  [default: no limit]"),
-            click.option(
-                "--burst",
-                type=int,
-                help="Samples at once: whole seconds at --rate.  [default: ten of them]",
-            ),
-            click.option("--per-day", type=int, help="Samples a day (UTC).  [default: no limit]"),
-            click.option("--lifetime", type=int, help="Samples for good.  [default: no limit]"),
-            click.option(
-                "--expires",
-                "expires_s",
-                metavar="SPAN",
-                callback=_span,
-                help="Ends after so long: 30m, 12h, 90d, 52w.  [default: never]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _fields(given: dict[str, Any]) -> dict[str, Any]:
-    """What was given, as fields of a record."""
-    expires_s = given.pop("expires_s")
-    fields = {key: value for key, value in given.items() if value is not None and value != ()}
-    if expires_s is not None:
-        try:
-            fields["expires"] = datetime.now(UTC) + timedelta(seconds=expires_s)
-        except OverflowError:
-            raise click.UsageError("--expires: that is too long") from None
-    if "rate" in fields and "burst" not in fields:
-        fields["burst"] = max(1, round(10 * fields["rate"]))
-    return fields
-
-
 @keys.command()
-@_limits
+@limits
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
 def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
     """Make a key and print it: the only time that it is seen."""
     from server.callers.keys import new_key
 
-    made = _checked(lambda: new_key(**_fields(given)))
+    made = _checked(lambda: new_key(**fields_of(given)))
 
     def put(before: KeyRecord | None) -> KeyRecord:
         assert before is None, "48 random bits were drawn twice"
@@ -167,7 +102,7 @@ def list_(context: click.Context, *, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@_limits
+@limits
 @click.option(
     "--clear",
     multiple=True,
@@ -180,7 +115,7 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
     fields = {item.replace("-", "_"): None for item in clear}
     if "rate" in fields:
         fields["burst"] = None
-    fields |= _fields(given)
+    fields |= fields_of(given)
     if not fields:
         raise click.UsageError("give at least one option")
 
@@ -202,7 +137,7 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
     metavar="SPAN",
     default="0s",
     show_default=True,
-    callback=_span,
+    callback=span,
     help="How long the old secret goes on working.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")

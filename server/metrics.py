@@ -6,8 +6,7 @@ closed by the configuration or by this file, and never a caller's identity.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,8 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
 )
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
+
+from server.distribution import Distribution
 
 __all__ = ["REASONS", "RELEASES", "SECONDS", "Metrics"]
 
@@ -71,41 +70,6 @@ REASONS = (
 
 RELEASES = ("full", "idle", "busy", "waited")
 """Why a batch left: it was full; the engine was idle; the engine became free; its wait was over."""
-
-
-class _Distribution(Collector):
-    """A histogram that takes an array at a time: one observation per sample must stay cheap."""
-
-    def __init__(
-        self, name: str, documentation: str, label: str, bounds: tuple[float, ...]
-    ) -> None:
-        self._name, self._documentation, self._label = name, documentation, label
-        self._bounds = np.asarray(bounds, dtype=np.float64)
-        self._lock = threading.Lock()
-        self._counts: dict[str, NDArray[np.int64]] = {}
-        self._sums: dict[str, float] = {}
-
-    def observe(self, label: str, values: NDArray[np.float32]) -> None:
-        # A value belongs to the first bucket whose upper bound is not below it.
-        index = np.searchsorted(self._bounds, values.astype(np.float64), side="left")
-        counts = np.bincount(index, minlength=len(self._bounds) + 1)
-        with self._lock:
-            known = self._counts.setdefault(label, np.zeros_like(counts))
-            self._counts[label] = known + counts
-            self._sums[label] = self._sums.get(label, 0.0) + float(values.sum())
-
-    def describe(self) -> Iterable[HistogramMetricFamily]:
-        return [HistogramMetricFamily(self._name, self._documentation, labels=[self._label])]
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        family = HistogramMetricFamily(self._name, self._documentation, labels=[self._label])
-        names = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        with self._lock:
-            shown = [(label, counts, self._sums[label]) for label, counts in self._counts.items()]
-        for label, counts, total in shown:
-            heights = [float(count) for count in counts.cumsum()]
-            family.add_metric([label], list(zip(names, heights, strict=True)), total)
-        yield family
 
 
 class Metrics:
@@ -206,14 +170,14 @@ class Metrics:
             "intaglio_queued_samples", "Samples that wait for a batch.", registry=into
         )
         self._ready = Gauge("intaglio_ready", "Whether queries are accepted.", registry=into)
-        self._distortion = _Distribution(
+        self._distortion = Distribution(
             "intaglio_served_distortion_l1",
             "L1 distance between what the victim said and what left, per sample.",
             "model",
             DISTORTIONS,
         )
         into.register(self._distortion)
-        self._defense_distortion = _Distribution(
+        self._defense_distortion = Distribution(
             "intaglio_defense_distortion_l1",
             "L1 distance between what a link was given and what it returned, per sample.",
             "defense",

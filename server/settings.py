@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-import yaml
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -24,7 +23,6 @@ from pydantic_settings import (
 )
 
 from models.card import Name
-from models.strict_yaml import load_yaml
 from server.errors import ConfigurationError
 from server.settings_callers import (
     AuditSettings,
@@ -32,6 +30,7 @@ from server.settings_callers import (
     IdempotencySettings,
     RedisSettings,
 )
+from server.settings_file import read_settings
 from server.settings_sections import (
     BatchingSettings,
     CacheSettings,
@@ -236,7 +235,7 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
     if unknown := given.keys() - Settings.model_fields.keys():
         raise ConfigurationError(f"{min(unknown)}: there is no such setting")
     _refuse_unknown_variables()
-    from_file = _read(config) if config is not None else {}
+    from_file = read_settings(config) if config is not None else {}
 
     class Layered(Settings):
         @classmethod
@@ -264,28 +263,6 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
             "set INTAGLIO_API_KEYS='[\"KEY\"]' (or api_keys), or unset it to serve anybody"
         )
     return settings
-
-
-def _read(config: Path) -> dict[str, Any]:
-    if not config.is_file():
-        raise ConfigurationError(f"config: there is no file {config}")
-    try:
-        values = load_yaml(config.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ConfigurationError(f"config: {config} cannot be used: {_fault(error)}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ConfigurationError(f"config: {config} must be a mapping of settings to values")
-    return values
-
-
-def _fault(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return "it is not YAML"
 
 
 def _sentence(error: ErrorDetails) -> str:

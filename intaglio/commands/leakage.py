@@ -209,7 +209,7 @@ def _report(
     from intaglio.leakage.written import write_outcome
     from models.training.device import choose_device
 
-    command = ["intaglio", "leakage", source, *_flags(matrix)]
+    command = ["intaglio", "leakage", source, *_flags(matrix, only)]
     outcome = gather(matrix, kept, command=command, device=str(choose_device(device)))
     write_outcome(outcome, kept.out)
     console.print(render(outcome.lines, title=f"{matrix.name}: the strongest attack, clone %"))
@@ -242,9 +242,9 @@ def _asked(statuses: tuple[Status, ...], cells: list[Cell]) -> list[Status]:
     return [s for s in statuses if (s.defense, s.attack, s.labels, s.budget, s.seed) in wanted]
 
 
-def _flags(matrix: Matrix) -> list[str]:
+def _flags(matrix: Matrix, only: Only) -> list[str]:
     """What was given on the command line and decides something."""
-    found = []
+    found = ["--only", str(only)] if only.wanted else []
     if matrix.gate.fail_above is not None:
         found += ["--fail-above", f"{matrix.gate.fail_above:g}"]
     if matrix.price_per_thousand is not None:

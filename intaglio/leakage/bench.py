@@ -7,16 +7,13 @@ came to is on disk before the next begins.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
 from rich.console import Console
 
 from attack_client.adaptive.known import KnownDefense
@@ -34,11 +31,13 @@ from attack_client.preflight import choose_split_seed
 from attack_client.report.schema import Row
 from attack_client.shown import TestSet
 from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest
-from intaglio.leakage.errors import CellError, LeakageError
+from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
+from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
-from intaglio.leakage.matrix import DefenseEntry, Matrix
+from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.target import Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
-from intaglio.processes import ServerDidNotStart, serving
+from intaglio.processes import ServerDidNotStart
 from models.bundle import read_card
 from models.datasets import load as load_dataset
 from models.errors import ModelsError
@@ -74,16 +73,6 @@ class Bench:
         return f"{self.defense}, seed {self.seed}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """A server that answers, and who asks."""
-
-    url: str
-    model: str
-    key: str | None = field(default=None, repr=False)
-    operator_key: str | None = field(default=None, repr=False)
-
-
 def run_bench(bench: Bench) -> int:
     """Have the cells of ``bench``; the number of those that cannot be had.
 
@@ -93,7 +82,11 @@ def run_bench(bench: Bench) -> int:
     kept = Kept(bench.out)
     kept.tell(str(bench), "starting")
     try:
-        with _target(bench, kept) as target:
+        attacks = [cell.attack for cell in bench.cells]
+        _train(bench, attacks, kept)
+        with serve(
+            bench.matrix, bench.defense, bench.seed, attacks, kept, threads=bench.threads
+        ) as target:
             honest = _honest(bench, target, kept)
             return sum(not _have(bench, cell, target, honest, kept) for cell in bench.cells)
     except (LeakageError, AttackError, ModelsError, ServerDidNotStart, OSError) as error:
@@ -111,7 +104,7 @@ def _all_missing(bench: Bench, kept: Kept, reason: str) -> int:
     return len(lacking)
 
 
-def _have(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept) -> bool:
+def _have(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) -> bool:
     key = digest(bench.matrix, cell)
     began = time.monotonic()
     kept.tell(str(bench), f"{cell.attack}, {cell.labels}, {cell.budget:,}")
@@ -124,7 +117,7 @@ def _have(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept)
     return True
 
 
-def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept) -> tuple[Row, ...]:
+def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) -> tuple[Row, ...]:
     matrix = bench.matrix
     entry = matrix.attacks[cell.attack]
     plain = matrix.reference
@@ -154,13 +147,24 @@ def _rows(bench: Bench, cell: Cell, target: _Target, honest: Honest, kept: Kept)
         price_per_thousand=matrix.price_per_thousand,
         device=bench.device,
         adapt=tuple(map(Spec.parse, entry.adapt)),
-        known=None if entry.known_defense is None else KnownDefense(entry.known_defense),
+        known=_known(entry, matrix.defenses[cell.defense]),
+        shadow=target.shadows.get(cell.attack),
     )
     title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
     study = _study(kind, matrix.defenses[cell.defense])
     rows = collect_rows(campaign, silent, study, honest=honest, cache=CloneShelf(kept.clones))
     return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
+
+
+def _known(attack: AttackEntry, defense: DefenseEntry) -> KnownDefense | None:
+    """What the attacker was told of the defense, as a function."""
+    if attack.known_defense == KNOWN_CHAIN:
+        links = [dict(link) for link in defense.chain]
+        return KnownDefense("intaglio.known_defenses:chain", {"links": links})
+    if attack.known_defense is None:
+        return None
+    return KnownDefense(attack.known_defense, attack.known_options)
 
 
 def _study(kind: str, defense: DefenseEntry) -> Study | None:
@@ -181,7 +185,7 @@ def _named(cell: Cell, row: Row, title: str) -> str:
     return cell.attack if row.attack == title else f"{cell.attack}: {row.attack}"
 
 
-def _honest(bench: Bench, target: _Target, kept: Kept) -> Honest:
+def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
     """What honest callers are served, measured once per defense and seed."""
     matrix = bench.matrix
     asked = f"{target_digest(matrix, bench.defense, bench.seed)}-{matrix.test}"
@@ -223,38 +227,8 @@ def _honest(bench: Bench, target: _Target, kept: Kept) -> Honest:
     return found
 
 
-@contextlib.contextmanager
-def _target(bench: Bench, kept: Kept) -> Iterator[_Target]:
-    """The victims trained, and a server that answers until the block ends."""
-    entry = bench.matrix.defenses[bench.defense]
-    _train(bench, kept)
-    if entry.url is not None:
-        assert entry.model is not None, "the matrix was validated"
-        yield _Target(
-            entry.url,
-            entry.model,
-            _key(bench.defense, entry.key_env),
-            _key(bench.defense, entry.operator_key_env),
-        )
-        return
-    place = kept.out / "servers" / f"{bench.defense}-seed{bench.seed}"
-    place.mkdir(parents=True, exist_ok=True)
-    root, served = _served(bench.matrix, entry, bench.seed, kept)
-    config = place / "serve.yaml"
-    name = bench.defense.replace("+", "-")  # servers have no plus in a model's name
-    settings = {
-        "threads": bench.threads,
-        "secret_file": str((kept.out / "secret").absolute()),
-        **bench.matrix.serve,
-        "models": {name: served},
-    }
-    config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    with serving(root, "--config", str(config), log=place / "server.log") as server:
-        yield _Target(server.url, name)
-
-
-def _train(bench: Bench, kept: Kept) -> None:
-    for name in needed_victims(bench.matrix, bench.defense):
+def _train(bench: Bench, attacks: Sequence[str], kept: Kept) -> None:
+    for name in needed_victims(bench.matrix, bench.defense, attacks):
         kept.tell(str(bench), f"training {name}")
         train_victim(
             bench.matrix,
@@ -264,40 +238,3 @@ def _train(bench: Bench, kept: Kept) -> None:
             data_root=bench.data_root,
             device=bench.device,
         )
-
-
-def _served(
-    matrix: Matrix, entry: DefenseEntry, seed: int, kept: Kept
-) -> tuple[Path, dict[str, object]]:
-    """The directory of bundles, and what the server's configuration says of this model."""
-    assert entry.victim is not None, "the matrix was validated"
-    bundle = bundle_of(matrix, entry.victim, seed, kept)
-    root = bundle.parent.parent
-    roles = {}
-    for role, lender in entry.roles.items():
-        name, _, lent = lender.partition("#")
-        path = bundle_of(matrix, name, seed, kept)
-        if path.parent.parent != root:
-            raise CellError(
-                f"roles.{role}: bundles of one server must lie in one directory, and {path} is "
-                f"not under {root}"
-            )
-        roles[role] = f"{path.parent.name}/{path.name}#{lent or role}"
-    served: dict[str, object] = {
-        "victim": f"{bundle.parent.name}/{bundle.name}",
-        "defenses": [dict(link) for link in entry.chain],
-    }
-    if roles:
-        served["roles"] = roles
-    if entry.explanations is not None:
-        served["explanations"] = entry.explanations
-    return root, served
-
-
-def _key(defense: str, variable: str | None) -> str | None:
-    if variable is None:
-        return None
-    key = os.environ.get(variable)
-    if not key:
-        raise CellError(f"defense {defense} needs the key in the environment: set {variable}")
-    return key

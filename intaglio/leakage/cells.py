@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ from attack_client.attacks.registry import make
 from attack_client.contract import Attack
 from attack_client.errors import AttackError
 from attack_client.report.schema import Labels
+from intaglio.leakage.entries import AttackEntry
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix
 from intaglio.recipe import Recipe, load_recipe
@@ -88,6 +89,7 @@ def digest(matrix: Matrix, cell: Cell) -> str:
         {
             "theft": theft_digest(matrix, cell),
             "adapt": [entry.adapt, entry.known_defense],
+            **_knowledge(matrix, entry, cell.seed),
             "reference": _reference(matrix, cell.seed),
             "test": matrix.test,
             "labels": cell.labels,
@@ -95,6 +97,19 @@ def digest(matrix: Matrix, cell: Cell) -> str:
             "clone": matrix.clone.model_dump(mode="json") | {"augment": entry.augment},
         }
     )
+
+
+def _knowledge(matrix: Matrix, entry: AttackEntry, seed: int) -> dict[str, Any]:
+    """What else an attacker has; nothing, most of the time, which leaves a digest as it was."""
+    found: dict[str, Any] = {}
+    if entry.known_options:
+        found["known_options"] = entry.known_options
+    if entry.shadow is not None:
+        found["shadow"] = [
+            victim_digest(matrix, entry.shadow.victim, seed),
+            _lenders(matrix, entry.shadow.roles, seed),
+        ]
+    return found
 
 
 def theft_digest(matrix: Matrix, cell: Cell) -> str:
@@ -139,20 +154,23 @@ def target_digest(matrix: Matrix, defense: str, seed: int) -> str:
     entry = matrix.defenses[defense]
     if entry.victim is None:
         return _hash({"format": FORMAT, "url": entry.url, "model": entry.model})
-    lenders = {
-        role: [victim_digest(matrix, lender.partition("#")[0], seed), lender.partition("#")[2]]
-        for role, lender in entry.roles.items()
-    }
     return _hash(
         {
             "format": FORMAT,
             "victim": victim_digest(matrix, entry.victim, seed),
             "chain": entry.chain,
-            "roles": lenders,
+            "roles": _lenders(matrix, entry.roles, seed),
             "explanations": entry.explanations,
             **({"serve": matrix.serve} if matrix.serve else {}),
         }
     )
+
+
+def _lenders(matrix: Matrix, roles: Mapping[str, str], seed: int) -> dict[str, list[str]]:
+    return {
+        role: [victim_digest(matrix, lender.partition("#")[0], seed), lender.partition("#")[2]]
+        for role, lender in roles.items()
+    }
 
 
 def _reference(matrix: Matrix, seed: int) -> str | None:

@@ -63,15 +63,17 @@ def estimate_of(
         ModelsError: nothing is known of its data.
     """
     left = [cell for cell in cells if not kept.has(cell, digest(matrix, cell))]
-    benches = {(cell.defense, cell.seed) for cell in left}
+    benches: dict[tuple[str, int], set[str]] = {}
+    for cell in left:
+        benches.setdefault((cell.defense, cell.seed), set()).add(cell.attack)
     budgets: dict[str, int] = {}
     for cell in left:
         theft = theft_digest(matrix, cell)
         budgets[theft] = max(budgets.get(theft, 0), cell.budget)
     absent = {
         (name, seed)
-        for defense, seed in benches
-        for name in needed_victims(matrix, defense)
+        for (defense, seed), attacks in benches.items()
+        for name in needed_victims(matrix, defense, attacks)
         if not bundle_of(matrix, name, seed, kept).is_dir()
     }
     # A seed changes nothing about a cost.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from intaglio.leakage.matrix import Gate
+from intaglio.leakage.entries import Gate
 from intaglio.leakage.strongest import Line, Status, Strongest
 from intaglio.leakage.verdict import YARDSTICKS
 from models.training.atomic import write_atomically

@@ -50,6 +50,11 @@ class Only:
                 )
         return cls({key: frozenset(values) for key, values in wanted.items()})
 
+    def __str__(self) -> str:
+        """As it may be typed."""
+        pairs = ((key, value) for key in KEYS for value in sorted(self.wanted.get(key, ())))
+        return ",".join(f"{key}={value}" for key, value in pairs)
+
     def __contains__(self, cell: Cell) -> bool:
         """Whether ``cell`` is asked for."""
         return all(str(getattr(cell, key)) in values for key, values in self.wanted.items())

@@ -108,7 +108,16 @@ class _Pool:
         self._pool = pool
 
     def submit(self, bench: Bench) -> Future[int]:
-        return self._pool.submit(run_bench, bench)
+        return self._pool.submit(_run, bench)
+
+
+def _run(bench: Bench) -> int:
+    """Of a crew's process: work on ``bench``, and end if told to."""
+    try:
+        return run_bench(bench)
+    except KeyboardInterrupt:
+        # A pool takes any exception for an answer and goes on with the next bench.
+        os._exit(130)
 
 
 def run_benches(

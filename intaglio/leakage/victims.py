@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,13 +28,16 @@ def bundle_of(matrix: Matrix, name: str, seed: int, kept: Kept) -> Path:
     return kept.victims(seed) / name / victim_digest(matrix, name, seed)
 
 
-def needed_victims(matrix: Matrix, defense: str) -> tuple[str, ...]:
-    """Victims without which ``defense`` cannot be served or measured, in order of training."""
+def needed_victims(matrix: Matrix, defense: str, attacks: Iterable[str]) -> tuple[str, ...]:
+    """Victims without which ``attacks`` on ``defense`` cannot be had, in order of training."""
     entry = matrix.defenses[defense]
+    shadows = [shadow for name in attacks if (shadow := matrix.attacks[name].shadow) is not None]
+    lenders = [*entry.roles.values(), *(who for shadow in shadows for who in shadow.roles.values())]
     wanted = [
         matrix.reference,
         entry.victim,
-        *(who.partition("#")[0] for who in entry.roles.values()),
+        *(shadow.victim for shadow in shadows),
+        *(who.partition("#")[0] for who in lenders),
     ]
     return tuple(dict.fromkeys(name for who in wanted if who for name in _with_own(matrix, who)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from models.explain.canonical import MAP_GRID, canonical_maps
 from models.explain.contract import Forward, Interpreter
 from models.explain.extent import Extent, extent_of_layer
+from models.explain.functional import FunctionalInterpreter
 from models.explain.grad_cam import GradCam, grad_cam
 from models.explain.gradient import GradientInterpreter
 from models.explain.gradient_x_input import GradientXInput, gradient_x_input
@@ -16,6 +17,7 @@ __all__ = [
     "MAP_GRID",
     "Extent",
     "Forward",
+    "FunctionalInterpreter",
     "GradCam",
     "GradientInterpreter",
     "GradientXInput",

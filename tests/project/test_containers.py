@@ -113,6 +113,24 @@ def test_no_service_may_more_than_it_must(path: Path) -> None:
             assert int(user) > 0
 
 
+READ_AT_START = {"./docker/redis.conf"}
+"""Files that nobody reads again while a container runs."""
+
+
+def test_what_may_change_is_mounted_as_a_directory() -> None:
+    """Who replaces a file, as editors do, changes nothing in a container that mounts the file."""
+    found = set()
+    for path in (COMPOSE, *OVERRIDES):
+        for service in services(path).values():
+            for volume in service.get("volumes", ()):
+                source = volume.removeprefix("${INTAGLIO_CONFIG:-").partition(":")[0].rstrip("}")
+                if source.startswith("./"):
+                    found.add(source)
+                    assert (ROOT / source).exists(), source
+    assert {source for source in found if not (ROOT / source).is_dir()} == READ_AT_START
+    assert "./docker/server" in found
+
+
 def test_the_container_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("INTAGLIO_")]:
         monkeypatch.delenv(name)
@@ -121,7 +139,7 @@ def test_the_container_configuration_is_one(monkeypatch: pytest.MonkeyPatch) -> 
         default = value.partition(":-")[2].rstrip("}") if value.startswith("${") else value
         monkeypatch.setenv(name, default)
     monkeypatch.setenv("INTAGLIO_MODEL_DIR", "/models")
-    settings = load_settings(ROOT / "docker/server.yaml")
+    settings = load_settings(ROOT / "docker/server/server.yaml")
     assert isinstance(settings, Settings)
     assert settings.models["digits"].victim == "digits-plain"
     assert settings.models["digits"].defenses

@@ -76,6 +76,8 @@ def test_selectors_ports_and_volumes_meet() -> None:
     assert policy["podSelector"]["matchLabels"] == labels
     open_ports = {port["port"] for rule in policy["ingress"] for port in rule["ports"]}
     assert open_ports == set(ports.values())
+    # One file of a volume, unlike the whole, would stay as it was when the pod started.
+    assert not any("subPath" in mount for mount in container["volumeMounts"])
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

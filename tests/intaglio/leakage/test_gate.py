@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+from intaglio.leakage.entries import Gate
 from intaglio.leakage.gate import Outcome, judge, write_junit
-from intaglio.leakage.matrix import Gate
 from intaglio.leakage.strongest import Status, lines_of
 from tests.intaglio.leakage.conftest import row
 

@@ -122,3 +122,21 @@ def test_only_takes_any_of_one_key_and_all_of_several() -> None:
     ):
         with pytest.raises(MatrixError, match=sentence):
             Only.parse([text], matrix)
+
+
+def test_the_matrix_on_the_page_is_one(tmp_path: Path) -> None:
+    page = Path(__file__).parents[3] / "docs" / "leakage.md"
+    text = page.read_text(encoding="utf-8").partition("```yaml\n")[2].partition("```")[0]
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    matrix = load_matrix(str(path))
+    assert len({digest(matrix, cell) for cell in cells_of(matrix)}) == len(cells_of(matrix))
+
+
+def test_a_part_is_told_as_it_was_typed() -> None:
+    matrix = matrix_of("http://victim", seeds=[0, 1])
+    text = "defense=label-only,defense=none,seed=1"
+    assert str(Only.parse(["seed=1", "defense=none,defense=label-only"], matrix)) == text
+    assert Only.parse([text], matrix) == Only.parse(
+        ["defense=none,defense=label-only,seed=1"], matrix
+    )

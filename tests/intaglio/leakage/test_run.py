@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -131,6 +132,59 @@ def command(path: Path, out: Path, root: Path, *more: str) -> list[str]:
         *(sys.executable, "-c", "from intaglio.cli import main; main()", "leakage", str(path)),
         *("--out", str(out), "--data-root", str(root), "--device", "cpu", "--jobs", "2", *more),
     ]
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what is left of it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def children_of(pid: int) -> list[int]:
+    """Processes that it started, and those that they did."""
+    found, stats = [pid], [path / "stat" for path in Path("/proc").iterdir() if path.name.isdigit()]
+    parents = {}
+    for stat in stats:
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if fields[0] != "Z":
+                parents[int(stat.parent.name)] = int(fields[1])
+    for parent in found:
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_nobody_works_on_when_the_command_has_ended(
+    how: signal.Signals, model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub, path = Stub(model, idempotent=True, delay_s=0.2), tmp_path / "matrix.yaml"
+    with serve(stub) as url:
+        # More benches than processes: some wait in the queue of a process that is told to end.
+        target = {"url": url, "model": "toy"}
+        defenses = dict.fromkeys(("none", "a", "b", "c", "d", "e"), target)
+        matrix = matrix_of(url, budgets=[200], batch=4, defenses=defenses, latency_requests=0)
+        path.write_text(yaml.safe_dump(matrix.model_dump(mode="json", exclude_defaults=True)))
+        started = subprocess.Popen(
+            command(path, tmp_path / "out", npz_root),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while stub.samples < 120:
+            assert started.poll() is None
+            time.sleep(0.02)
+        crew = children_of(started.pid)
+        assert len(crew) >= 2
+        started.send_signal(how)
+        started.wait()
+        while any(map(runs, crew)):
+            time.sleep(0.1)
+        asked = stub.samples
+        time.sleep(0.5)
+        assert stub.samples == asked
 
 
 @pytest.mark.timeout(300)

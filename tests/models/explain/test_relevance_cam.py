@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.architectures import names
 from models.errors import ExplanationError
@@ -15,11 +16,11 @@ from tests.models.explain.networks import images, network
 
 def propagated(block: nn.Module, x: Tensor, relevance: Tensor) -> Tensor:
     """Relevance of ``x``, of which ``block`` makes something with ``relevance``."""
-    leaf = x.clone().requires_grad_()
-    with RelevanceRules():
-        out = block(leaf)
-    (found,) = torch.autograd.grad(out, leaf, relevance)
-    return found
+    rules, watched = RelevanceRules(), x.clone()
+    rules.watch(watched)
+    with rules:
+        out = block(watched)
+    return rules.propagated(out, relevance, watched)
 
 
 def test_a_dense_layer_by_hand() -> None:
@@ -142,8 +143,10 @@ def test_forward_values_are_those_of_the_network(name: str) -> None:
     inner, pictures = network(name).get_submodule("network"), images(name)
     with torch.no_grad():
         said = inner(pictures)
-    with RelevanceRules():
-        ruled = inner(pictures.clone().requires_grad_())
+    rules = RelevanceRules()
+    rules.watch(pictures)
+    with rules:
+        ruled = inner(pictures)
     torch.testing.assert_close(ruled.detach(), said, atol=1e-5, rtol=1e-5)
 
 
@@ -161,3 +164,58 @@ def test_an_operation_without_a_rule_is_named() -> None:
     gated = Gated().eval().requires_grad_(False)
     with pytest.raises(ExplanationError, match=r"no rule for torch\.Tensor\.sigmoid"):
         RelevanceCam(gated)(torch.rand(1, 1, 5, 5), torch.zeros(1, dtype=torch.int64))
+
+
+def small() -> nn.Module:
+    """A convolution below the layer, and above it all that has a rule of its own."""
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(1, 3, 3),
+        nn.ReLU(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16, 4),
+    )
+    return nn.Sequential(*layers).double().eval().requires_grad_(False)
+
+
+def explained(network: nn.Module, weight: Tensor, image: Tensor, label: Tensor) -> Tensor:
+    def call(images: Tensor) -> Tensor:
+        said: Tensor = functional_call(network, {"2.weight": weight}, (images,))
+        return said
+
+    return RelevanceCam(network, "1").functional(call, image[None], label[None])[0]
+
+
+def test_maps_are_differentiable_twice_by_weights() -> None:
+    network = small()
+    image = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(1)).double()
+    weight = network.get_parameter("2.weight").clone().requires_grad_()
+
+    def told(value: Tensor) -> Tensor:
+        return explained(network, value, image, torch.tensor(2))
+
+    assert torch.autograd.gradcheck(told, (weight,))
+    assert torch.autograd.gradgradcheck(told, (weight,))
+
+
+def test_weights_of_queries_side_by_side_make_the_maps_that_each_makes_alone() -> None:
+    network = small()
+    draws = torch.Generator().manual_seed(1)
+    pictures = torch.rand(3, 1, 8, 8, generator=draws).double()
+    weights = network.get_parameter("2.weight") * (
+        1 + 0.3 * torch.randn(3, 4, 3, 3, 3, generator=draws).double()
+    )
+    labels = torch.tensor([0, 3, 1])
+    maps = torch.func.vmap(lambda w, x, y: explained(network, w, x, y))(weights, pictures, labels)
+    for row in range(3):
+        alone = explained(network, weights[row], pictures[row], labels[row])
+        torch.testing.assert_close(maps[row], alone)
+        with torch.no_grad():
+            network.get_parameter("2.weight").copy_(weights[row])
+            served = RelevanceCam(network, "1")(pictures[row : row + 1], labels[row : row + 1])
+        torch.testing.assert_close(maps[row], served[0])

@@ -1,0 +1,85 @@
+"""The options of ``intaglio keys`` that say what a key is good for, and for how long."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import click
+
+__all__ = ["fields_of", "limits", "span"]
+
+SPAN = re.compile(r"(\d+)([smhdw])")
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def span(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    """``90d`` as seconds: the callback of options that take a span of time.
+
+    Raises:
+        BadParameter: it is none.
+    """
+    del context, parameter
+    if value is None:
+        return None
+    found = SPAN.fullmatch(value)
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no span of time: write 30m, 12h, 90d or 52w")
+    try:
+        return timedelta(**{UNITS[found[2]]: int(found[1])}).total_seconds()
+    except OverflowError:
+        raise click.BadParameter(f"{value!r} is too long") from None
+
+
+def limits(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that a key is made with, and changed with."""
+    for option in reversed(
+        (
+            click.option("--name", help="What its owner is called; for people only."),
+            click.option(
+                "--scope",
+                "scopes",
+                multiple=True,
+                type=click.Choice(("infer", "explain", "admin")),
+                help="What it is good for. Repeatable.  [default: infer]",
+            ),
+            click.option("--tier", help="Tier that answers it.  [default: that of everybody]"),
+            click.option("--rate", type=float, help="Samples a second.  [default: no limit]"),
+            click.option(
+                "--burst",
+                type=int,
+                help="Samples at once: whole seconds at --rate.  [default: ten of them]",
+            ),
+            click.option("--per-day", type=int, help="Samples a day (UTC).  [default: no limit]"),
+            click.option("--lifetime", type=int, help="Samples for good.  [default: no limit]"),
+            click.option(
+                "--expires",
+                "expires_s",
+                metavar="SPAN",
+                callback=span,
+                help="Ends after so long: 30m, 12h, 90d, 52w.  [default: never]",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def fields_of(given: dict[str, Any]) -> dict[str, Any]:
+    """What was given to ``limits``, as fields of a record.
+
+    Raises:
+        UsageError: it ends later than there are dates.
+    """
+    expires_s = given.pop("expires_s")
+    fields = {key: value for key, value in given.items() if value is not None and value != ()}
+    if expires_s is not None:
+        try:
+            fields["expires"] = datetime.now(UTC) + timedelta(seconds=expires_s)
+        except OverflowError:
+            raise click.UsageError("--expires: that is too long") from None
+    if "rate" in fields and "burst" not in fields:
+        fields["burst"] = max(1, round(10 * fields["rate"]))
+    return fields
