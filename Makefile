@@ -79,6 +79,7 @@ bench-defenses: $(VENV)/.dev
 bench-reliability: $(VENV)/.dev
 	for drill in race redis kill; do $(BIN)/python -m benchmarks.reliability_budget $$drill || exit 1; done
 	$(BIN)/python -m benchmarks.reload_soak
+	$(BIN)/python -m benchmarks.answer_cache
 	$(BIN)/python -m benchmarks.reliability_page
 
 # Needs wrk.

@@ -12,8 +12,8 @@ from models.training.loop import fit
 from tests.training.toys import mixed, network, plan, problem, weights
 
 
-def learning(**options: float) -> IsolationInduction:
-    return IsolationInduction(network(1), network(2), epsilon=9.0, theft=0.5, **options)
+def learning() -> IsolationInduction:
+    return IsolationInduction(network(1), network(2), epsilon=9.0, theft=0.5)
 
 
 def test_the_victim_follows_what_it_follows_beside_a_clone_at_rest() -> None:
@@ -41,7 +41,7 @@ def test_the_clone_follows_its_theft_alone() -> None:
     again = network(2).train()
     with torch.no_grad():
         told = network(1).train()(batch.ood).softmax(dim=1)
-    (0.5 * functional.cross_entropy(again(batch.ood), told)).backward()
+    torch.autograd.backward(0.5 * functional.cross_entropy(again(batch.ood), told))
     for mine, theirs in zip(clone.parameters(), again.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad)
     # What the victim's terms look at is the clone as it would answer.
