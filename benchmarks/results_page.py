@@ -175,7 +175,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _shown(results: Path) -> list[Path]:
     """Results that this page shows: drills have a page of their own."""
-    drills = ("reliability-", "reload-soak")
+    drills = ("reliability-", "reload-soak", "answer-cache")
     return [path for path in results.glob("*.json") if not path.name.startswith(drills)]
 
 
