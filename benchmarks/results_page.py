@@ -46,6 +46,7 @@ HEADINGS = {
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
     "client-throughput": "The attack client against wrk",
+    "other-server": "A theft from a server that is not ours: MLServer",
     "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
