@@ -87,8 +87,8 @@ def ask(
             np.savez(unfinished, said=said, maps=maps, spent=spent)
             unfinished.replace(place)
             sys.stderr.write(f"{model.name}: {start + len(piece)} of {len(images)} answers\n")
-    said, maps, spent = zip(*parts, strict=True)
-    return np.concatenate(said), np.concatenate(maps), sum(spent)
+    answers, explained, seconds = zip(*parts, strict=True)
+    return np.concatenate(answers), np.concatenate(explained), sum(seconds)
 
 
 def _asked(engine: Engine, model: ServedModel, images: NDArray[np.uint8]) -> Answers:
