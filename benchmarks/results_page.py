@@ -49,6 +49,7 @@ HEADINGS = {
     "map-theft": "Theft with maps: what explanations give away behind each defense",
     "map-theft-budgets": "Theft with maps by budget",
     "client-throughput": "The attack client against wrk",
+    "other-server": "A theft from a server that is not ours: MLServer",
     "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
 }

@@ -24,6 +24,8 @@ COLOURS = (
 DASHES = ("", "5 3", "2 2", "8 3 2 3", "1 4", "10 4")
 WIDTH, HEIGHT = 360, 240
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 34
+DIGIT = 7
+"""Widest that a digit of a tick is."""
 
 Point = tuple[float, float]
 
@@ -72,7 +74,7 @@ def lines(
     drawn = [_grid()]
     for x in _apart(xs):
         px, _ = at(x, 0)
-        drawn.append(_text(px, HEIGHT - BOTTOM + 14, f"{x:,.0f}", "middle"))
+        drawn.append(_tick(px, f"{x:,.0f}"))
     if level is not None:
         (x1, y1), (x2, _) = _place(0, level / 100), _place(1, level / 100)
         drawn.append(
@@ -120,7 +122,7 @@ def dots(
         value = min(xs) + share * (max(xs) - min(xs))
         px, _ = _place((value - left) / (right - left), 0)
         if share == 0 or span > 0:
-            drawn.append(_text(px, HEIGHT - BOTTOM + 14, f"{value:.2g}", "middle"))
+            drawn.append(_tick(px, f"{value:.2g}"))
     taken: list[Point] = []
     for name, x, y in sorted(points, key=lambda point: -point[2]):
         px, py = _place((x - left) / (right - left), (y - low) / (high - low))
@@ -172,6 +174,12 @@ def _apart(xs: Sequence[float]) -> list[float]:
         if not kept or x * 1.5 <= kept[-1]:
             kept.append(x)
     return kept
+
+
+def _tick(x: float, text: str) -> str:
+    """``text`` below ``x``, moved to the left where the picture would cut it off."""
+    half = len(text) * DIGIT / 2
+    return _text(min(x, WIDTH - half), HEIGHT - BOTTOM + 14, text, "middle")
 
 
 def _text(x: float, y: float, text: str, anchor: str) -> str:

@@ -29,6 +29,7 @@ from attack_client.report import (
     write_json,
     write_markdown,
 )
+from attack_client.report.svg import WIDTH, lines
 
 PROMISED = {
     *("dataset", "victim", "pool", "clone", "defense", "attack", "labels", "budget", "queries"),
@@ -254,3 +255,11 @@ def test_secrets_and_places_stay_out_of_reports() -> None:
     environment = describe_environment()
     assert {"python", "torch", "cpus", "intaglio", "device"} <= set(environment)
     assert "/" not in json.dumps(environment)
+
+
+@pytest.mark.parametrize("most", [40, 4_000, 50_000, 10_000_000])
+def test_the_largest_budget_is_read_whole_at_the_edge_of_a_chart(most: int) -> None:
+    chart = lines({"none": [(1, 10, 10, 10), (most, 90, 90, 90)]}, title="clone", across="queries")
+    found = re.search(rf'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">{most:,}</text>', chart)
+    assert found is not None
+    assert float(found.group(1)) + len(f"{most:,}") * 6 / 2 <= WIDTH

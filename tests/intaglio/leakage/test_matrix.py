@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from attack_client.adaptive.registry import kinds
+from attack_client.adaptive.spec import Spec
 from intaglio.leakage.cells import cells_of, digest
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import load_matrix, shipped_matrices
@@ -91,6 +93,17 @@ def test_every_cell_of_a_shipped_matrix_has_a_digest_of_its_own(name: str) -> No
     cells = cells_of(matrix)
     assert len({digest(matrix, cell) for cell in cells}) == len(cells)
     assert matrix.description
+
+
+def test_every_add_on_has_a_cell_in_the_large_matrix() -> None:
+    matrix = load_matrix("mnist")
+    tried = {
+        Spec.parse(text).name
+        for cell in cells_of(matrix)
+        for text in matrix.attacks[cell.attack].adapt
+    }
+    # Accounts change who asks, and not what is answered.
+    assert tried == set(kinds()) - {"accounts"}
 
 
 def test_an_unknown_attack_or_option_is_named() -> None:
