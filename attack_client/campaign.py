@@ -6,35 +6,29 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from rich.console import Console
 
 from attack_client.adaptive.adaptations import Adaptations
-from attack_client.adaptive.contract import Seam
 from attack_client.adaptive.known import KnownDefense
 from attack_client.adaptive.shadow import ShadowService
 from attack_client.adaptive.spec import Spec
 from attack_client.adaptive.theft import check_adaptations
 from attack_client.attacks.registry import make
-from attack_client.callers import as_caller, as_thief
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.clones import Clones
-from attack_client.contract import Attack
 from attack_client.errors import TransferSetExists
-from attack_client.honest import Honest, measure_honest
-from attack_client.http_victim import HttpVictim
+from attack_client.honest import Honest
+from attack_client.interrogation import TRANSFER, interrogate
 from attack_client.preflight import (
-    check_clone,
     check_epochs,
     check_holdout,
     choose_split_seed,
     in_epochs,
 )
-from attack_client.progress import progress_of, watch_queries, watch_theft
-from attack_client.reference import Reference, check_fits
+from attack_client.progress import progress_of
 from attack_client.report import (
     Labels,
     Report,
@@ -44,20 +38,14 @@ from attack_client.report import (
     render_table,
     write_report,
 )
-from attack_client.scoring import Examination
-from attack_client.shown import TestSet, as_pool
-from attack_client.theft import steal
+from attack_client.study import Study
 from attack_client.transfer_set import TransferSet
 from models import architectures
-from models.bundle import Bundle, open_bundle
-from models.datasets import Dataset
+from models.bundle import open_bundle
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
 
 __all__ = ["TRANSFER", "Campaign", "Study", "collect_rows", "progress_of", "run_campaign"]
-
-TRANSFER = "transfer"
-"""Directory of the transfer set below ``out``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,36 +123,6 @@ class Campaign:
             AdaptationError: one is unknown or refuses an option, or they do not go together.
         """
         return Adaptations.of(self.adapt, seed=self.seed)
-
-
-class Study(Protocol):
-    """What is learnt from a transfer set, where it is more than a clone per budget and labels."""
-
-    @property
-    def seams(self) -> frozenset[Seam]:
-        """Which add-ons it honours: with others, nothing is asked."""
-        ...
-
-    def check(self, source: Dataset, task: Dataset) -> None:
-        """Refuse what cannot be studied, before the first query.
-
-        Raises:
-            AttackError: says why.
-        """
-        ...
-
-    def rows(
-        self,
-        campaign: Campaign,
-        stolen: TransferSet,
-        source: Dataset,
-        examination: Examination,
-        *,
-        device: torch.device,
-        console: Console,
-    ) -> tuple[Row, ...]:
-        """One row per clone. The pool are the training images of ``source``."""
-        ...
 
 
 def run_campaign(campaign: Campaign, console: Console, study: Study | None = None) -> Report:
@@ -250,7 +208,7 @@ def collect_rows(
     check_adaptations(campaign, study, pool=len(source.train_images))
     study.check(source, task)
     stolen, examination = asyncio.run(
-        _query(
+        interrogate(
             campaign,
             attack,
             source,
@@ -267,77 +225,3 @@ def collect_rows(
         row.model_copy(update={"published_queries": plainly.published_queries(row.budget)})
         for row in rows
     )
-
-
-async def _query(
-    campaign: Campaign,
-    attack: Attack,
-    source: Dataset,
-    task: Dataset,
-    plain: Bundle | None,
-    *,
-    honest: Honest | None,
-    device: torch.device,
-    console: Console,
-) -> tuple[TransferSet, Examination]:
-    """Everything that touches the victim, as two callers: a thief and an honest one.
-
-    Both keys are used, and all that the rows need besides answers is made, before anything is
-    paid for.
-    """
-    operator_key = campaign.operator_key or campaign.api_key
-    async with (
-        as_thief(campaign) as victim,
-        as_caller(campaign, operator_key) as operated,
-    ):
-        shape, classes = victim.facts.shape, victim.facts.classes
-        check_clone(campaign.recipe, shape=shape, classes=classes)
-        if campaign.known is not None:
-            campaign.known.load(classes)
-        if campaign.shadow is not None:
-            await campaign.shadow.check(victim.facts)
-        if plain is None:
-            test, reference = TestSet.of(task, shape=shape, classes=classes), None
-        else:
-            check_fits(plain.card, shape=shape, classes=classes)
-            test = TestSet.of(task, shape=shape, classes=classes, spec=plain.card.input)
-            reference = Reference.of(plain, test, device=device)
-        with watch_theft(console) as watch:
-            stolen = await steal(
-                victim,
-                as_pool(source, shape),
-                attack,
-                budget=campaign.budgets[-1],
-                out=campaign.out / TRANSFER,
-                resume=campaign.resume,
-                moved=campaign.moved,
-                batch=campaign.batch,
-                concurrency=campaign.concurrency,
-                watch=watch,
-            )
-        try:
-            honest = honest or await _honest(campaign, operated, test, console)
-        except BaseException:
-            stolen.close()
-            raise
-    return stolen, Examination(
-        test=test,
-        honest=honest,
-        reference=reference,
-        defense=campaign.defense,
-        price_per_thousand=campaign.price_per_thousand,
-    )
-
-
-async def _honest(
-    campaign: Campaign, operated: HttpVictim, test: TestSet, console: Console
-) -> Honest:
-    with watch_queries(console, "honest queries") as advance:
-        return await measure_honest(
-            operated,
-            test,
-            latency_requests=campaign.latency_requests,
-            batch=campaign.batch,
-            concurrency=campaign.concurrency,
-            watch=advance,
-        )

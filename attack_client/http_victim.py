@@ -7,13 +7,13 @@ import random
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
 from attack_client import v2
+from attack_client.address import LOOPBACK, clean_url, sendable
 from attack_client.allowance import Allowance
 from attack_client.contract import ExplainedReply, Reply, VictimFacts
 from attack_client.errors import (
@@ -30,7 +30,6 @@ __all__ = ["HttpVictim"]
 
 Parsed = TypeVar("Parsed")
 
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 HINTS = {
     401: "give a valid key with --api-key or INTAGLIO_API_KEY",
     403: "this key may not query this model",
@@ -73,11 +72,11 @@ class HttpVictim:
         transport: httpx.AsyncBaseTransport | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        self._url, self._host = _clean(url)
+        self._url, self._host = clean_url(url)
         self._model, _, version = model.partition("/")
         self._path = v2.model_path(self._model, version or None)
         self._name = model
-        self._api_key = _sendable(api_key)
+        self._api_key = sendable(api_key)
         self._shape = shape
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
@@ -319,29 +318,6 @@ def _object(what: str) -> Callable[[httpx.Response], dict[str, Any]]:
         return v2.parse_json(response.content, what)
 
     return parse
-
-
-def _sendable(key: str | None) -> str | None:
-    """``key``, where a header can carry it; the sentence must not show it."""
-    if key is not None and not (key and key.isascii() and key.isprintable() and key == key.strip()):
-        raise AttackError("an API key must be printable ASCII without spaces around it")
-    return key
-
-
-def _clean(url: str) -> tuple[str, str]:
-    """The URL without credentials, query and trailing slash; and its host."""
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise AttackError(f"{url!r} is not a URL: {error}") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise AttackError("the URL must look like http://HOST:PORT or https://HOST")
-    if parts.username is not None or parts.password is not None:
-        raise AttackError("the URL must hold no user name or password: give a key with --api-key")
-    bracketed = f"[{host}]" if ":" in host else host
-    where = bracketed if port is None else f"{bracketed}:{port}"
-    return urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", "")), host
 
 
 def _reason(error: Exception) -> str:

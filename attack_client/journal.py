@@ -7,6 +7,7 @@ other positions, and those were written down again.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,16 +50,29 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         data = path.read_bytes() if path.exists() else b""
         self.size = data.rfind(b"\n") + 1
         """Bytes of whole lines."""
         self._lines = [_line(line, path) for line in data[: self.size].splitlines()]
 
     def add(self, descriptor: int, start: int, count: int, *, copied: bool = False) -> None:
-        """Write that positions ``start .. start + count`` are about to be sent, or are copied."""
+        """Write that positions ``start .. start + count`` are about to be sent, or are copied.
+
+        Raises:
+            TransferSetError: the disk refuses; the file then ends as it did before.
+        """
         line = _Line(start, count, time.time_ns() // 1_000_000, copied)
         mark = f" {COPIED}" if copied else ""
-        append(descriptor, f"{line.start} {line.count} {line.at_ms}{mark}\n".encode())
+        try:
+            end = os.fstat(descriptor).st_size
+            try:
+                append(descriptor, f"{line.start} {line.count} {line.at_ms}{mark}\n".encode())
+            except OSError:
+                os.ftruncate(descriptor, end)
+                raise
+        except OSError as error:
+            raise TransferSetError(f"cannot write {self._path}: {error.strerror}") from error
         self._lines.append(line)
 
     def samples(self, end: int) -> int:

@@ -22,7 +22,7 @@ from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
 from models.training.progress import Reporter
 
-__all__ = ["Examination", "clone_seed", "score", "train_and_score"]
+__all__ = ["Examination", "clone_seed", "learnable", "score", "train_and_score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -85,7 +85,7 @@ def train_and_score(
     cache = CloneCache() if cache is None else cache
     clone = cache.train(
         harvest.images,
-        _targets(harvest, labels),
+        learnable(harvest, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
         seed=clone_seed(seed),
@@ -110,6 +110,21 @@ def train_and_score(
 def clone_seed(seed: int) -> int:
     """A clone's own seed: it depends on nothing but the attack's."""
     return zlib.crc32(f"clone {seed}".encode())
+
+
+def learnable(harvest: Harvest, labels: Labels) -> NDArray[np.float32] | NDArray[np.int64]:
+    """What a clone learns: answers ``(M, K)``, or labels ``(M,)``.
+
+    One-hot answers are labels, whatever they are called. Cross-entropy is linear in its targets,
+    so what counts for less is a target below 1.
+    """
+    answers, weights = harvest.answers, harvest.weights
+    hard = labels == "hard" or bool((answers.max(axis=1) == 1.0).all())
+    if bool((weights == 1.0).all()):
+        return hard_labels(answers) if hard else answers
+    if hard:
+        answers = np.eye(answers.shape[1], dtype=np.float32)[hard_labels(answers)]
+    return answers * weights[:, np.newaxis]
 
 
 def score(
@@ -179,20 +194,6 @@ def score(
         training_seconds=training_seconds,
         cost=None if price is None else price * stolen.paid(budget) / 1000,
     )
-
-
-def _targets(harvest: Harvest, labels: Labels) -> NDArray[np.float32] | NDArray[np.int64]:
-    """What the clone learns; one-hot answers are labels, whatever they are called.
-
-    Cross-entropy is linear in its targets, so what counts for less is a target below 1.
-    """
-    answers, weights = harvest.answers, harvest.weights
-    hard = labels == "hard" or bool((answers.max(axis=1) == 1.0).all())
-    if bool((weights == 1.0).all()):
-        return hard_labels(answers) if hard else answers
-    if hard:
-        answers = np.eye(answers.shape[1], dtype=np.float32)[hard_labels(answers)]
-    return answers * weights[:, np.newaxis]
 
 
 def _distinct(images: NDArray[np.uint8]) -> int:

@@ -67,6 +67,8 @@ class TransferSet:
         self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
+        # Of its own: what is about to be sent must not wait until an answer is on the disk.
+        self._journal_lock = threading.Lock()
         self._positions = Positions()
         self._sent = Journal(path / SENT)
 
@@ -203,13 +205,21 @@ class TransferSet:
             self._positions.add(entry)
 
     def note_sent(self, start: int, count: int) -> None:
-        """Journal that positions ``start .. start + count`` are about to be sent."""
-        with self._lock:
+        """Journal that positions ``start .. start + count`` are about to be sent.
+
+        Raises:
+            TransferSetError: the disk refuses.
+        """
+        with self._journal_lock:
             self._sent.add(self._journal, start, count)
 
     def note_copied(self, start: int, count: int) -> None:
-        """Journal that positions ``start .. start + count`` are answered from disk."""
-        with self._lock:
+        """Journal that positions ``start .. start + count`` are answered from disk.
+
+        Raises:
+            TransferSetError: the disk refuses.
+        """
+        with self._journal_lock:
             self._sent.add(self._journal, start, count, copied=True)
 
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
@@ -281,7 +291,7 @@ class TransferSet:
 
     def close(self) -> None:
         """Release the files and the lock; does nothing the second time."""
-        with self._lock:
+        with self._lock, self._journal_lock:
             for descriptor in (self._descriptor, self._journal):
                 if descriptor >= 0:
                     os.close(descriptor)

@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,12 +27,10 @@ from attack_client.scoring import Examination
 from attack_client.shown import TestSet
 from benchmarks.attack_clones import PRESENTATIONS, over_http, stolen_rows
 from benchmarks.attack_steps import FRESH, MOST, ONCE, SMALLER, STANDARD, planned
-from benchmarks.attack_victim import SHAPE, in_process
+from benchmarks.attack_victim import SHAPE, in_process, trained_victim
 from benchmarks.envelope import IMAGES, RESULTS
-from models.bundle import open_bundle
 from models.datasets import load
 
-BUNDLE = "mnist-lenet/1"
 ROWS = TypeAdapter(list[Row])
 
 
@@ -90,11 +86,7 @@ def main(
 ) -> None:
     """Train, steal, measure, write."""
     models = out / "models"
-    train = ["train", "mnist-lenet", "--out", str(models), "--set", f"plan.epochs={epochs}"]
-    train += [] if data_root is None else ["--data-root", str(data_root)]
-    if not (models / BUNDLE).is_dir():
-        subprocess.run([str(Path(sys.executable).with_name("intaglio")), *train], check=True)
-    bundle = open_bundle(models / BUNDLE)
+    bundle = trained_victim(models, epochs=epochs, data_root=data_root)
     victim = in_process(bundle)
     task = load("mnist", root=data_root)
     test = TestSet.of(task, shape=SHAPE, classes=10, spec=bundle.card.input)

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from attack_client.callable_victim import CallableVictim
-from models.bundle import Bundle
+from models.bundle import Bundle, open_bundle
 from models.explain import build_interpreter, canonical_maps
 from models.simplex import GRID, round_to_grid, top1
 from models.training.data import to_unit
 from models.training.evaluate import probabilities
 
-__all__ = ["SHAPE", "in_process"]
+__all__ = ["SHAPE", "in_process", "trained_victim"]
 
 SHAPE = (1, 28, 28)
 """Of MNIST."""
+
+
+RECIPE = "mnist-lenet"
+
+
+def trained_victim(models: Path, *, epochs: int, data_root: Path | None) -> Bundle:
+    """A plain LeNet below ``models``, trained by the command a user would type if need be."""
+    train = ["train", RECIPE, "--out", str(models), "--set", f"plan.epochs={epochs}"]
+    train += [] if data_root is None else ["--data-root", str(data_root)]
+    if not (models / RECIPE / "1").is_dir():
+        subprocess.run([str(Path(sys.executable).with_name("intaglio")), *train], check=True)
+    return open_bundle(models / RECIPE / "1")
 
 
 def in_process(bundle: Bundle, *, interpreter: str = "grad-cam") -> CallableVictim:
@@ -38,7 +54,7 @@ def in_process(bundle: Bundle, *, interpreter: str = "grad-cam") -> CallableVict
         answer,
         shape=SHAPE,
         classes=bundle.card.classes,
-        name="mnist-lenet",
+        name=RECIPE,
         explain=explain,
         maps=(shown.shape[1], shown.shape[2]),
     )

@@ -7,25 +7,21 @@ alone, on answers that are there already, and its ratio is (forward + link) / fo
 were trained to resist and the ensemble are forward passes of their own, compared with the plain
 one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles; on one
 CPU thread the clock is that of the process, which stands still while others have the core. Peak
-memory is that of a fresh process that serves batches of 64 that way and nothing else. DeepDefense
-searches for every query, and is compared with the plain form of its own search.
+memory is what a fresh process that serves batches of 64 that way, and nothing else, holds beyond
+its libraries. DeepDefense searches for every query, and is compared with the plain form of its own
+search.
 """
 
 from __future__ import annotations
 
 import functools
-import logging
 import multiprocessing
-import resource
-import secrets
 import statistics
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 import torch
@@ -34,114 +30,23 @@ from torch import Tensor, nn
 from benchmarks.bars import Bar, draw_bars
 from benchmarks.clock import clock
 from benchmarks.defenses_deep import DEEP_ROUNDS, deep_notes, deep_rows
+from benchmarks.defenses_subjects import FORWARDS, LINKS, PLAIN, SHAPES, forward, queries, subjects
 from benchmarks.envelope import IMAGES, RESULTS, Row, quantile, write
-from benchmarks.workloads import write_random_bundle
+from benchmarks.peak_memory import most_resident
 from defenses.contract import Queries
-from models.simplex import GRID, round_to_grid
-from server.repository import load_models
 from server.served import ServedModel
-from server.settings import Settings
 
-SHAPES = {"lenet": (1, 28, 28), "resnet18": (3, 32, 32)}
-CLASSES = 10
 BATCHES = (1, 64)
-MEMBERS = 5
 ROUNDS = 15
 LEAST_S = 0.02
 """A round repeats a subject for at least this long."""
 
-Specs = Sequence[Mapping[str, Any]]
-
-NETWORK = {"surrogate": "network"}
-LINKS: dict[str, Specs] = {
-    "label-only": [{"kind": "label-only"}],
-    "top-k": [{"kind": "top-k", "k": 3}],
-    "stingy": [{"kind": "stingy", "ratio": 0.2}],
-    "rounding": [{"kind": "rounding", "decimals": 1}],
-    "reverse-sigmoid": [{"kind": "reverse-sigmoid"}],
-    "mad": [{"kind": "mad", "epsilon": 1.0, "oracle": "argmax"}],
-    "mad-extreme": [{"kind": "mad", "epsilon": 1.0}],
-    "mad-network": [{"kind": "mad", "epsilon": 1.0, **NETWORK}],
-    "grad2": [{"kind": "grad2", "epsilon": 0.5}],
-    "modelguard-w": [{"kind": "modelguard-w", "epsilon": 1.0}],
-    "modelguard-s": [{"kind": "modelguard-s", "epsilon": 1.0, "codebook": "memory"}],
-    "am": [{"kind": "am", "threshold": 0.5}],
-    # Threshold 0: the victim is sure of every query, which is what traffic of its own kind is like.
-    "am-skip-in-distribution": [{"kind": "am", "threshold": 0.0, "skip": True}],
-}
 TARGETS = {
     "label-only": 1.02, "top-k": 1.02, "rounding": 1.02, "reverse-sigmoid": 1.02, "mad": 1.05,
     "am": 2.1, "am-skip-in-distribution": 1.2, "edm-5": 1.3, "modelguard-w": 1.3, "grad2": 1.3,
     "trained-in": 1.0,
 }  # fmt: skip
 """The largest ratio that was aimed at, of a ResNet-18 and a batch of 64."""
-
-FORWARDS = ("trained-in", "edm-5")
-PLAIN = "none"
-
-
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """What is measured of one architecture on one device.
-
-    Attributes:
-        forwards: ways to get a victim's answer.
-        links: served models whose chains are timed alone.
-        surrogate: a network to differentiate naively.
-    """
-
-    forwards: Mapping[str, ServedModel]
-    links: Mapping[str, ServedModel]
-    surrogate: nn.Module
-
-
-def subjects(architecture: str, root: Path, device: torch.device) -> Subjects:
-    """Write bundles of random weights, and load them as the server does."""
-    shape = SHAPES[architecture]
-    bundles: dict[str, tuple[str, ...]] = {
-        "plain": ("victim", "misinformation", "surrogate"),
-        "resists": ("victim",),
-        "ensemble": ("victim", *(f"member-{i}" for i in range(1, MEMBERS)), "hash"),
-    }
-    for seed, (name, roles) in enumerate(bundles.items()):
-        if not (root / name).is_dir():
-            write_random_bundle(
-                root, name, architecture, shape, classes=CLASSES, roles=roles, seed=seed
-            )
-    served: dict[str, dict[str, Any]] = {
-        PLAIN: {"victim": "plain"},
-        **{name: {"victim": "plain", "defenses": list(chain)} for name, chain in LINKS.items()},
-        FORWARDS[0]: {"victim": "resists"},
-        FORWARDS[1]: {"victim": "ensemble"},
-    }
-    settings = Settings(model_dir=root, secret=secrets.token_hex(16), models=served)
-    # What it would say of options that are set here on purpose, once for each process.
-    logging.getLogger("server").setLevel(logging.ERROR)
-    models = {model.name: model for model in load_models(settings, device)}
-    return Subjects(
-        forwards={name: models[name] for name in (PLAIN, *FORWARDS)},
-        links={name: models[name] for name in LINKS},
-        surrogate=models[PLAIN].victim.module(0),
-    )
-
-
-def forward(model: ServedModel, images: Tensor) -> Tensor:
-    """What the victim says, as the engine has it computed."""
-    with torch.inference_mode():
-        said = model.victim.logits(images).float().softmax(dim=1)
-    return round_to_grid(said, GRID)
-
-
-def queries(images: Tensor, said: Tensor) -> Queries:
-    """Everything a chain may look at."""
-    count = len(images)
-    generator = torch.Generator().manual_seed(1)
-    return Queries(
-        images=images,
-        seeds=torch.randint(2**62, (count,), generator=generator).to(images.device),
-        explain=torch.zeros(count, dtype=torch.bool, device=images.device),
-        victim=said,
-    )
 
 
 def naive_mad(surrogate: nn.Module, images: Tensor) -> None:
@@ -225,10 +130,11 @@ def _rows(workload: str, name: str, taken: Mapping[str, Sequence[float]]) -> lis
 
 
 def peak(architecture: str, name: str, root: str, device_name: str, threads: int) -> float:
-    """MiB that a process needs at most to serve batches of 64 under ``name``."""
+    """MiB that a process needs at most, beyond its libraries, to serve batches of 64 so."""
     torch.set_num_threads(threads)
     device = torch.device(device_name)
-    found = subjects(architecture, Path(root), device)
+    before = most_resident()
+    found = subjects(architecture, Path(root), device, only=name)
     model = {**found.forwards, **found.links}[name]
     images = torch.rand((max(BATCHES), *SHAPES[architecture])).to(device)
     if device.type == "cuda":
@@ -237,7 +143,7 @@ def peak(architecture: str, name: str, root: str, device_name: str, threads: int
         _chain(model, queries(images, forward(model, images)))
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return (most_resident() - before) / 2**20
 
 
 def memory(architecture: str, device: torch.device, root: Path, threads: int) -> list[Row]:

@@ -1,10 +1,10 @@
 """Write ``docs/results.md``, and the README's table, from everything under ``benchmarks/results/``.
 
-    python -m benchmarks.results_page [--demo runs/demo] [--splits runs/splits]
+    python -m benchmarks.results_page [--demo DIR] [--longer DIR] [--splits DIR]
 
 The page holds no figure of its own: every number comes from a committed result, which names the
-command that measured it and the machine it ran on. ``--demo`` and ``--splits`` first take over the
-report and the picture of a finished demo.
+command that measured it and the machine it ran on. ``--demo``, ``--longer`` and ``--splits`` first
+take over the report and the picture of a finished demo.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
 
 HEADINGS = {
     "demo": "The demo: digits stolen with letters",
+    "demo-all": "The longer demo: every defense, and some chains",
     "demo-splits": "The demo on five splits of the digits",
     "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
     "attack-curves": "Every attack against a victim without a defense",
+    "composite-pools": "Composite images from a small pool, at equal budget",
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
     "training": "Training: what a step of each objective costs",
@@ -45,6 +47,7 @@ HEADINGS = {
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
+    "map-theft-budgets": "Theft with maps by budget",
     "client-throughput": "The attack client against wrk",
     "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
@@ -234,12 +237,15 @@ def update_readme() -> None:
 
 @click.command()
 @click.option("--demo", type=click.Path(path_type=Path, exists=True))
+@click.option("--longer", type=click.Path(path_type=Path, exists=True))
 @click.option("--splits", type=click.Path(path_type=Path, exists=True))
-def main(demo: Path | None, splits: Path | None) -> None:
+def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
     """Write the page."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     if demo is not None:
         take_over(demo, "demo")
+    if longer is not None:
+        take_over(longer, "demo-all")
     if splits is not None:
         take_over(splits, "demo-splits")
     update_readme()

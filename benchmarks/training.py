@@ -12,9 +12,7 @@ before; on a GPU, the most that is allocated at once.
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import statistics
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +21,7 @@ import torch
 
 from benchmarks.clock import clock
 from benchmarks.envelope import IMAGES, RESULTS, Row, write
+from benchmarks.peak_memory import most_resident
 from benchmarks.training_picture import Bar, draw_costs
 from benchmarks.training_subjects import MEMBERS, SUBJECTS, Step, Subject, Workload
 from models.training.kept_memory import kept_memory
@@ -68,9 +67,9 @@ def peak(subject: Subject, workload: Workload, device: torch.device) -> float:
     found = context.SimpleQueue()
 
     def measure() -> None:
-        before = resident()
+        before = most_resident()
         take_steps(subject, workload, device)
-        found.put(resident() - before)
+        found.put(most_resident() - before)
 
     process = context.Process(target=measure)
     process.start()
@@ -86,12 +85,6 @@ def take_steps(subject: Subject, workload: Workload, device: torch.device) -> No
     with kept_memory(device):
         for _ in range(STEPS_FOR_MEMORY):
             step()
-
-
-def resident() -> int:
-    """The most memory in bytes that this process has held so far."""
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
 
 
 def rows_of(

@@ -26,8 +26,12 @@ Form = Literal["low-rank", "full"]
 LANES = 32
 """Queries optimised side by side at most: bounds memory, never an answer."""
 
-FLOATS = 2**24
-"""Numbers of weights held for queries side by side in the full form."""
+FLOATS = 2**22
+"""Numbers of weights held for queries side by side in the full form: 32 MiB of float64.
+
+More at once is dearer per query: what is larger the C library does not keep, but gets from the
+system again at every operation, page by page.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,8 +59,9 @@ SEARCHING = frozenset({"dd-s", "deepdefense"})
 SEARCHED_AT_MOST = 500
 """Queries that a thief asks behind one of those."""
 
-# Seconds that were measured on two CPU cores, for people to plan by.
-A_VICTIM, A_DEFENSE, A_SEARCHED_QUERY, HONEST = 8.0, 20.0, 0.07, 602
+# For people to plan by: what the short demo's 150 seconds come to per victim and defense, and a
+# search, on two CPU cores.
+A_VICTIM, A_DEFENSE, A_SEARCHED_QUERY, HONEST = 8.0, 23.0, 0.07, 602
 
 
 def asked_at_most(chain: Sequence[Mapping[str, Any]]) -> int | None:

@@ -39,9 +39,20 @@ def assignment(
     return nested
 
 
+LINKS = (
+    "am", "dd-i", "dd-s", "deepdefense", "grad2", "label-only", "mad", "modelguard-s",
+    "modelguard-w", "reverse-sigmoid", "rounding", "stingy", "top-k",
+)  # fmt: skip
+"""Written out, because help should not wait for the defenses to be imported."""
+
+
 @click.command(
     epilog="Every setting has four sources, strongest first: flags, environment variables "
-    "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, its default."
+    "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, its default.\n\n"
+    "What answers pass through is models.NAME.defenses in the YAML file, a list of links: "
+    f"{', '.join(LINKS)}, and those of installed packages. Defenses that are in the weights "
+    "(ini, ast, nasty, edm, ...) need none: serve the bundle. docs/defenses.md says what each is "
+    "for."
 )
 @click.option(
     "--models", "model_dir", type=click.Path(path_type=Path), help="Directory of bundles."

@@ -165,6 +165,7 @@ class Adaptations:
             kind: ClassVar[str] = attack.kind
             # Whoever asks several times for an image wants several answers to it.
             repeats = attack.repeats or any(add_on.per_image > 1 for add_on in asking)
+            explains: ClassVar[bool] = attack.explains
 
             async def run(self, oracle: Oracle, pool: Pool) -> None:
                 run: Run = attack.run
@@ -176,6 +177,18 @@ class Adaptations:
                 return " via ".join(map(repr, [attack, *asking]))
 
         return Adapted()
+
+    def gather(self, images: NDArray[np.uint8], answers: NDArray[np.float32]) -> Harvest:
+        """What the attack was told, before anything is made of it.
+
+        Args:
+            images: ``(N, C, H, W)`` uint8, as they were asked.
+            answers: ``(N, K)`` float32, as they were answered.
+        """
+        harvest = Harvest.of(images, answers)
+        for asking in reversed(self._asking):
+            harvest = asking.gather(harvest)
+        return harvest
 
     def harvest(
         self, images: NDArray[np.uint8], answers: NDArray[np.float32], knowledge: Knowledge
@@ -190,21 +203,19 @@ class Adaptations:
         Raises:
             AdaptationError: an add-on cannot work on these answers.
         """
-        harvest = Harvest.of(images, answers)
-        for asking in reversed(self._asking):
-            harvest = asking.gather(harvest)
+        harvest = self.gather(images, answers)
         for add_on in self.add_ons:
             if isinstance(add_on, Answering):
                 harvest = add_on.apply(harvest, knowledge)
         return harvest
 
-    def tuition(self, knowledge: Knowledge) -> Tuition:
-        """How a clone learns from it.
+    def tuition(self, knowledge: Knowledge, plain: Tuition = PLAIN) -> Tuition:
+        """How a clone learns from it, which without add-ons is ``plain``.
 
         Raises:
             AdaptationError: what an add-on needs is not there.
         """
-        tuition = PLAIN
+        tuition = plain
         for add_on in self.add_ons:
             if isinstance(add_on, Training):
                 tuition = add_on.teach(tuition, knowledge)

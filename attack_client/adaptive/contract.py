@@ -129,11 +129,14 @@ class Tuition:
         objective: what the clone minimises, given the clone.
         unlabelled: ``(L, C, H, W)`` uint8, images of which the objective sees a batch at every
             step; None where it sees none.
+        repaired: the same of revealed classes only, given the clone and the weight of the fact
+            that the others are not among them; None for imitation, which ``sparse-repair`` knows.
     """
 
     name: str = "imitation"
     objective: Callable[[nn.Module], Objective] = Imitation
     unlabelled: NDArray[np.uint8] | None = None
+    repaired: Callable[[nn.Module, float], Objective] | None = None
 
 
 PLAIN = Tuition()

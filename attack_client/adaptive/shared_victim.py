@@ -6,17 +6,20 @@ import asyncio
 import time
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.contract import BlackBox, Reply, VictimFacts
-from attack_client.errors import AdaptationError, OverBudget, Refused
+from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply, VictimFacts
+from attack_client.errors import AdaptationError, OverBudget, ProtocolError, Refused
 
 __all__ = ["SharedVictim", "Split"]
 
 Split = Literal["even", "blocks"]
+
+Answer = TypeVar("Answer", Reply, ExplainedReply)
 
 CLOSED = frozenset({401, 403})
 """Statuses that say that an account is of no more use."""
@@ -82,6 +85,38 @@ class SharedVictim:
             Refused: every account is closed, or over its limit for longer than it is waited for.
             VictimError: those of an account that are no matter of the account.
         """
+        return await self._asked(
+            key, resending, lambda one: one.query(images, key=key, resending=resending)
+        )
+
+    async def explain(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> ExplainedReply:
+        """As ``query``, with a map for each image.
+
+        Raises:
+            ProtocolError: the victim cannot be asked for maps.
+            VictimError: those of ``query``.
+        """
+
+        def ask(account: BlackBox) -> Awaitable[ExplainedReply]:
+            if not isinstance(account, Explaining):
+                raise ProtocolError(f"{account!r} cannot be asked for attribution maps")
+            return account.explain(images, key=key, resending=resending)
+
+        return await self._asked(key, resending, ask)
+
+    async def _asked(
+        self,
+        key: str | None,
+        resending: Callable[[], None] | None,
+        ask: Callable[[BlackBox], Awaitable[Answer]],
+    ) -> Answer:
+        """What ``ask`` gets of whichever account gives it."""
         first, sends, waited_s = self._first(key), 0, 0.0
         refusal: Refused | None = None
         while True:
@@ -96,7 +131,7 @@ class SharedVictim:
             if sends and resending is not None:
                 resending()
             try:
-                reply = await self._accounts[account].query(images, key=key, resending=resending)
+                reply = await ask(self._accounts[account])
             except OverBudget as error:
                 rest_s = REST_S if error.after_s is None else error.after_s
                 self._rested[account] = self._clock() + rest_s
@@ -107,7 +142,7 @@ class SharedVictim:
                 self._closed.add(account)
                 refusal = error
             else:
-                return Reply(reply.probabilities, sends=sends + reply.sends)
+                return replace(reply, sends=sends + reply.sends)
             sends += 1
 
     def _first(self, key: str | None) -> int:

@@ -79,10 +79,11 @@ class SparseRepair(Training):
         self.mass = mass
 
     def teach(self, tuition: Tuition, knowledge: Knowledge) -> Tuition:
-        """Another objective in place of imitation."""
+        """Another objective in place of imitation, or of what ``tuition`` says is repaired so."""
         del knowledge
+        repaired = tuition.repaired or (lambda clone, mass: RevealedOnly(clone, mass=mass))
         return Tuition(
             name=f"{tuition.name} as {self!r}",
-            objective=lambda clone: RevealedOnly(clone, mass=self.mass),
+            objective=lambda clone: repaired(clone, self.mass),
             unlabelled=tuition.unlabelled,
         )

@@ -17,7 +17,8 @@ from attack_client.transfer_set import TransferSet
 from models.datasets import Dataset
 
 if TYPE_CHECKING:
-    from attack_client.campaign import Campaign, Study
+    from attack_client.campaign import Campaign
+    from attack_client.study import Study
 
 __all__ = ["adaptation_seed", "check_adaptations", "gather_knowledge", "unasked"]
 

@@ -10,12 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attack_client.adaptive.contract import Harvest
+from attack_client.adaptive.places import places
 from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.objectives import Imitation
 from attack_client.report.schema import Labels
-from attack_client.scoring import clone_seed
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.scoring import clone_seed, learnable
+from attack_client.transfer_set import TransferSet
 from models.training.objective import Objective
 from models.training.progress import Reporter
 
@@ -32,6 +34,7 @@ def train_attribution_clone(
     seed: int = 0,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
+    harvest: Harvest | None = None,
 ) -> nn.Module:
     """Train a clone on the first ``budget`` answers and maps of ``stolen``.
 
@@ -47,6 +50,7 @@ def train_attribution_clone(
         seed: of the attack; the clone's own is derived from it.
         device: where to train; the clone stays there.
         reporter: told of the training.
+        harvest: what add-ons made of that prefix, of images that were asked about.
 
     Raises:
         TransferSetError: there are fewer answers than ``budget``, or no maps.
@@ -55,12 +59,14 @@ def train_attribution_clone(
     images, answers = stolen.prefix(budget)
     pictures: NDArray[np.uint8] | None = None
     objective: Callable[[nn.Module], Objective] = Imitation
+    harvest = Harvest.of(images, answers) if harvest is None else harvest
     if mirror.weight > 0.0:
-        pictures = as_pictures(stolen.maps(0, budget), stolen.provenance.shape)
+        told = stolen.maps(0, budget)[places(harvest.images, images)]
+        pictures = as_pictures(told, stolen.provenance.shape)
         objective = partial(Mirroring, mirror=mirror)
     return train_clone(
-        images,
-        hard_labels(answers) if labels == "hard" else answers,
+        harvest.images,
+        learnable(harvest, labels),
         classes=stolen.provenance.classes,
         recipe=recipe,
         seed=clone_seed(seed),

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from attack_client.attacks.number_list import numbers
+
 __all__ = ["INTERPRETERS", "attribution_command"]
 
 INTERPRETERS = ("grad-cam", "gradient-x-input", "relevance-cam")
@@ -19,7 +21,7 @@ def attribution_command(command: click.Command) -> click.Command:
             ["--lambda", "weights"],
             default="0,0.1,1,10",
             show_default=True,
-            callback=_weights,
+            callback=numbers,
             metavar="L[,L...]",
             help="Weight of the maps in a clone's loss; a clone for each, and one without maps.",
         ),
@@ -53,10 +55,3 @@ def attribution_command(command: click.Command) -> click.Command:
 
     command.callback = attribution
     return command
-
-
-def _weights(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    try:
-        return tuple(sorted({float(part) for part in value.split(",")}))
-    except ValueError as error:
-        raise click.BadParameter("give a number, or several with commas", ctx, parameter) from error

@@ -2,82 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-import torch
-from rich.console import Console
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from attack_client.adaptive.contract import Seam
 from attack_client.attacks.attribution_clone import train_attribution_clone
 from attack_client.attacks.attribution_objective import Mirror
-from attack_client.progress import progress_of
-from attack_client.report.schema import Row
-from attack_client.scoring import Examination, score
-from attack_client.transfer_set import TransferSet
-from models.datasets import Dataset
-
-if TYPE_CHECKING:
-    from attack_client.campaign import Campaign
+from attack_client.report.schema import Labels
+from attack_client.scoring import score
+from attack_client.study import Learnt, Lot, Material, Study
 
 __all__ = ["AttributionStudy"]
 
 
-class AttributionStudy:
+class AttributionStudy(Study[Mirror]):
     """Trains a clone per lambda; the one of 0 is what the answers are worth without the maps.
 
     Args:
         mirrors: what to try, in any order; lambda 0 is always tried.
     """
 
-    # Add-ons know nothing of maps, and would part them from their answers.
-    seams: frozenset[Seam] = frozenset()
+    # How these clones learn is the attack itself.
+    seams: ClassVar[frozenset[Seam]] = frozenset({Seam.ASKING, Seam.ANSWERS})
 
     def __init__(self, mirrors: Iterable[Mirror]) -> None:
         told = sorted({mirror for mirror in mirrors if mirror.weight > 0.0})
         self.mirrors = (Mirror(weight=0.0), *told)
 
-    def check(self, source: Dataset, task: Dataset) -> None:
-        """Any pool will do."""
+    def plan(self, labels: tuple[Labels, ...]) -> Iterator[tuple[Labels, Mirror]]:
+        """Every lambda for each kind of labels."""
+        return ((kind, mirror) for kind in labels for mirror in self.mirrors)
 
-    def rows(
-        self,
-        campaign: Campaign,
-        stolen: TransferSet,
-        source: Dataset,
-        examination: Examination,
-        *,
-        device: torch.device,
-        console: Console,
-    ) -> tuple[Row, ...]:
-        """A row per clone, under the name of its lambda."""
-        rows = []
-        for budget in campaign.budgets:
-            images, _ = stolen.prefix(budget)
-            for labels in campaign.labels:
-                for mirror in self.mirrors:
-                    what = f"{mirror.name} of {budget:,} {labels} labels"
-                    clone = train_attribution_clone(
-                        stolen,
-                        budget=budget,
-                        labels=labels,
-                        recipe=campaign.recipe,
-                        mirror=mirror,
-                        seed=campaign.seed,
-                        device=device,
-                        reporter=progress_of(what, console),
-                    )
-                    rows.append(
-                        score(
-                            clone,
-                            stolen,
-                            images,
-                            labels=labels,
-                            recipe=campaign.recipe,
-                            examination=examination,
-                            seed=campaign.seed,
-                            device=device,
-                            attack=mirror.name,
-                        )
-                    )
-        return tuple(rows)
+    def learn(
+        self, material: Material, lot: Lot, labels: Labels, variant: Mirror
+    ) -> Learnt[Mirror]:
+        """A clone under the name of its lambda."""
+        campaign = material.campaign
+        clone = train_attribution_clone(
+            material.stolen,
+            budget=lot.budget,
+            labels=labels,
+            recipe=campaign.recipe,
+            mirror=variant,
+            seed=campaign.seed,
+            device=material.device,
+            reporter=material.reporter(f"{variant.name} of {lot.budget:,} {labels} labels"),
+            harvest=lot.harvest,
+        )
+        row = score(
+            clone,
+            material.stolen,
+            lot.asked,
+            labels=labels,
+            recipe=campaign.recipe,
+            examination=material.examination,
+            seed=campaign.seed,
+            device=material.device,
+            attack=campaign.adaptations.title(variant.name),
+        )
+        return Learnt(variant, row)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from attack_client.attacks.number_list import numbers
+
 __all__ = ["distil_command"]
 
 
@@ -29,7 +31,7 @@ def distil_command(command: click.Command) -> click.Command:
             ["--alpha", "alphas"],
             default="0.9",
             show_default=True,
-            callback=_numbers,
+            callback=numbers,
             metavar="A[,A...]",
             help="Share of the victim in a student's loss; the labels have the rest.",
         ),
@@ -37,7 +39,7 @@ def distil_command(command: click.Command) -> click.Command:
             ["--temperature", "temperatures"],
             default="4",
             show_default=True,
-            callback=_numbers,
+            callback=numbers,
             metavar="T[,T...]",
             help="By which logits are divided; every alpha is tried with every T.",
         ),
@@ -75,10 +77,3 @@ def distil_command(command: click.Command) -> click.Command:
 def _help(parameter: click.Parameter, text: str) -> None:
     if isinstance(parameter, click.Option):
         parameter.help = text
-
-
-def _numbers(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[float, ...]:
-    try:
-        return tuple(sorted({float(part) for part in value.split(",")}))
-    except ValueError as error:
-        raise click.BadParameter("give a number, or several with commas", ctx, parameter) from error

@@ -84,14 +84,18 @@ class Distillation(Objective):
     Args:
         network: the student.
         lesson: the weights.
+        mass: where given, the teacher is heard on the classes that it reveals only: the divergence
+            is one among them, renormalised, and ``mass`` is the weight of the fact that they hold
+            the student's probability (``sparse-repair``).
     """
 
     kind: ClassVar[str] = "distillation"
     mean_over_samples: ClassVar[bool] = True
 
-    def __init__(self, network: nn.Module, lesson: Lesson) -> None:
+    def __init__(self, network: nn.Module, lesson: Lesson, *, mass: float | None = None) -> None:
         self._network = network
         self._lesson = lesson
+        self._mass = mass
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -99,8 +103,9 @@ class Distillation(Objective):
         return {"student": self._network}
 
     def options(self) -> Mapping[str, bool | int | float | str]:
-        """Alpha and T; the floor is in the targets."""
-        return {"alpha": self._lesson.alpha, "temperature": self._lesson.temperature}
+        """Alpha and T, and the mass if there is one; the floor is in the targets."""
+        told = {"alpha": self._lesson.alpha, "temperature": self._lesson.temperature}
+        return told if self._mass is None else {**told, "mass": self._mass}
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """``teacher`` and ``labels``, weighted; one of weight 0 is left out."""
@@ -109,12 +114,24 @@ class Distillation(Objective):
         taught, truth = batch.targets.chunk(2, dim=1)
         losses = {}
         if alpha > 0.0:
-            student = (logits / temperature).log_softmax(dim=1)
-            divergence = functional.kl_div(student, taught, reduction="batchmean")
+            divergence = self._divergence(logits / temperature, taught)
             losses["teacher"] = alpha * temperature**2 * divergence
         if alpha < 1.0:
             losses["labels"] = (1.0 - alpha) * functional.cross_entropy(logits, truth)
         return losses
+
+    def _divergence(self, logits: Tensor, taught: Tensor) -> Tensor:
+        """Mean over the batch, of rows ``taught`` that need not sum to one."""
+        student = logits.log_softmax(dim=1)
+        if self._mass is None:
+            return functional.kl_div(student, taught, reduction="batchmean")
+        revealed = taught > 0
+        # A row without any is one that nobody heard: whatever it is compared with counts nothing.
+        among = torch.where(revealed.any(dim=1, keepdim=True), revealed, True)
+        inside = student.masked_fill(~among, -torch.inf).logsumexp(dim=1, keepdim=True)
+        within = functional.kl_div(student - inside, taught, reduction="batchmean")
+        outside = -(taught.sum(dim=1) * inside[:, 0]).mean()
+        return within + self._mass * outside
 
     @staticmethod
     def targets(answers: Tensor, labels: Tensor, lesson: Lesson) -> Tensor:

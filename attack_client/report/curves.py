@@ -23,6 +23,9 @@ COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LABELS = ("soft", "hard")
 
+LONGEST = 40
+"""Letters of a name that still stands on one line."""
+
 
 def write_curves(rows: Sequence[Row], path: Path) -> None:
     """Draw ``rows`` into a PNG file.
@@ -116,10 +119,16 @@ def _legend(figure: Figure, names: Sequence[str], styles: Mapping[str, tuple[str
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], color=styles[name][0], marker=styles[name][1], label=name) for name in names
+        Line2D([], [], color=styles[name][0], marker=styles[name][1], label=_broken(name))
+        for name in names
     ]
     handles.append(Line2D([], [], color="0.5", linestyle="--", linewidth=1, label="plain victim"))
     figure.legend(handles=handles, loc="outside right upper", frameon=False)
+
+
+def _broken(name: str) -> str:
+    """``name`` on several lines where it is long: a legend must leave room for what it explains."""
+    return name if len(name) <= LONGEST else name.replace("+", "\n+")
 
 
 def _styles() -> Iterator[tuple[str, str]]:

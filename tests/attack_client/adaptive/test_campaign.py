@@ -140,21 +140,6 @@ def test_nonsense_is_a_sentence_before_a_query(
     assert stub.samples == 0
 
 
-def test_a_study_of_its_own_refuses_what_it_cannot_honour(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
-) -> None:
-    stub = Stub(model)
-    with serve(stub) as url:
-        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
-        arguments[0] = "distil"
-        arguments[arguments.index("noise")] = "task"
-        refused = sentence(run([*arguments, "--adapt", "filter-confidence"]))
-    assert (
-        "distil learns in a way of its own, to which filter-confidence cannot be added" in refused
-    )
-    assert stub.samples == 0
-
-
 def test_the_client_needs_no_defense_of_ours() -> None:
     """Imported alone, with every add-on, it brings no package of the other side."""
     program = (

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from server.cli import serve
+from defenses.registry import BUILT_IN
+from server.cli import LINKS, serve
 from server.settings import Settings
 
 
@@ -102,3 +103,9 @@ def test_what_cannot_be_served_exits_2(tmp_path: Path, monkeypatch: pytest.Monke
     )
     assert result.exit_code == 2
     assert result.output.startswith("Error: model_dir: there is no bundle NAME/VERSION under")
+
+
+def test_help_names_every_defense_that_comes_with_the_server() -> None:
+    assert set(LINKS) == set(BUILT_IN)
+    shown = CliRunner().invoke(serve, ["--help"]).output
+    assert all(kind in shown for kind in LINKS)

@@ -1,0 +1,77 @@
+"""What ``benchmarks.composite_pools`` asks about, and what it says of its rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from attack_client.callable_victim import CallableVictim
+from attack_client.contract import Pool
+from attack_client.report import Row
+from attack_client.scoring import Examination
+from attack_client.shown import TestSet
+from attack_client.theft import steal
+from benchmarks import composite_pools
+from benchmarks.composite_pools import WAYS, Views, claim, compared, kept_at, measured, planned
+from benchmarks.envelope import RESULTS
+from tests.attack_client.stub import LinearModel
+
+SHAPE = (1, 16, 16)
+
+
+@pytest.fixture
+def model() -> LinearModel:
+    return LinearModel(SHAPE, 3)
+
+
+@pytest.fixture
+def pool(model: LinearModel) -> Pool:
+    return Pool("noise", model.images(20), np.zeros(20, dtype=np.int64))
+
+
+def test_views_ask_about_the_pool_itself_first(
+    model: LinearModel, pool: Pool, tmp_path: Path
+) -> None:
+    victim = CallableVictim(model, shape=SHAPE, classes=3)
+    with asyncio.run(steal(victim, pool, Views(seed=3), budget=50, out=tmp_path)) as stolen:
+        asked, _ = stolen.prefix(50)
+    assert {image.tobytes() for image in asked[:20]} == {image.tobytes() for image in pool.images}
+    assert len({image.tobytes() for image in asked}) == 50
+
+
+def test_every_way_pays_the_same_or_asks_about_each_image_once(
+    model: LinearModel, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(composite_pools, "BUDGET", 60)
+    monkeypatch.setattr(composite_pools, "PRESENTATIONS", 60)
+    victim = CallableVictim(model, shape=SHAPE, classes=3)
+    shown = model.images(40, seed=5)
+    test = TestSet("noise", shown, model(shown).argmax(axis=1), classes=3)
+    rows = [
+        (way, measured(victim, pool, way, seed=0, examination=Examination(test=test), out=tmp_path))
+        for way in WAYS
+    ]
+    assert [row.budget for _, row in rows] == [60 if way.whole else 20 for way in WAYS]
+    table = compared(20, rows)
+    assert len(table["rows"]) == len(WAYS)  # type: ignore[arg-type]
+
+
+def test_plans_are_whole_seeds_and_no_row_is_kept_in_the_place_of_another() -> None:
+    plan = list(planned(2))
+    assert [seed for seed, _, _ in plan] == sorted(seed for seed, _, _ in plan)
+    assert len({kept_at(Path(), *each) for each in plan}) == len(plan)
+
+
+def test_the_claim_names_the_best_number_of_parts() -> None:
+    def row(accuracy: float) -> Row:
+        return some.model_copy(update={"clone_accuracy": accuracy})
+
+    results = json.loads((RESULTS / "attack-curves.json").read_text(encoding="utf-8"))
+    some = Row.model_validate(results["rows"][0])
+    blends = {way.parts: way for way in WAYS if way.parts and way.labels == "hard"}
+    found = [(500, blends[2], row(0.5)), (500, blends[3], row(0.7)), (500, blends[3], row(0.5))]
+    assert "of 500 images 50.0 % of 2, 60.0 % of 3, best with 3 parts" in claim(found)
