@@ -11,6 +11,8 @@ set -euo pipefail
 UNAVAILABLE=75
 here=$(cd "$(dirname "$0")/../.." && pwd)
 
+started=$SECONDS
+say() { echo "-- engine, $((SECONDS - started)) s: $*"; }
 [ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 state=$(realpath -m "$1"); shift
 unavailable() { echo "no container engine here: $*" >&2; exit $UNAVAILABLE; }
@@ -65,6 +67,7 @@ restore() {
     echo "$forwarding" >/proc/sys/net/ipv4/ip_forward
     find /sys/fs/cgroup -depth -type d \( -name docker -o -path '*/docker/*' \) -exec rmdir {} + 2>/dev/null
     rm -rf "$state"
+    say "removed"
     exit $status
 }
 trap restore EXIT
@@ -83,10 +86,12 @@ for _ in $(seq 120); do
 done
 docker info >/dev/null 2>&1 || { tail -n 5 "$state/dockerd.log" >&2; unavailable "dockerd does not start"; }
 
+say "runs; making stand-ins for images"
 timeout 600 "$here/tests/deploy/stand_ins.sh" "$state" || {
     status=$?
     [ $status != $UNAVAILABLE ] || unavailable "packages cannot be fetched from inside a container"
     [ $status != 124 ] || unavailable "stand-ins for images take longer than ten minutes"
     exit $status
 }
+say "ready"
 "$@"

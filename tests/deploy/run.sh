@@ -26,15 +26,22 @@ leave_nothing() {
     docker volume ls -q --filter "$ours" | xargs -r docker volume rm --force >/dev/null
     docker network ls -q --filter "$ours" | xargs -r docker network rm >/dev/null
 }
-trap leave_nothing EXIT
+trap 'rm -rf "${logs:-}"; leave_nothing' EXIT
 
 started=$SECONDS
 say() { echo "-- $((SECONDS - started)) s: $*"; }
 export DOCKER_BUILDKIT=1 COMPOSE_DOCKER_CLI_BUILD=1 INTAGLIO_TAG=test
+logs=$(mktemp -d)
+build() { # TARGET: what it printed is shown where it failed, else which steps took long
+    docker build --progress=plain --file docker/Dockerfile --target "$1" --tag "intaglio-$1:test" . \
+        >"$logs/$1" 2>&1 || { tail -n 60 "$logs/$1"; return 1; }
+    awk -v target="$1" '$2 ~ /^\[/ { step[$1] = $0 }
+        $2 == "DONE" && $3 + 0 >= 5 { print "   " target ":", $3, substr(step[$1], 1, 100) }' "$logs/$1"
+}
 say "building the server"
-docker build --quiet --file docker/Dockerfile --target server --tag intaglio-server:test .
+build server
 say "building the attacker"
-docker build --quiet --file docker/Dockerfile --target attack --tag intaglio-attack:test .
+build attack
 say "starting the stack"
 INTAGLIO_TEST_STACK=1 "$PYTHON" -m pytest tests/deploy -p no:cacheprovider -p no:xdist --timeout=400 \
     --maxfail=3 --durations=8 --no-cov

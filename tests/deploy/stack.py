@@ -15,7 +15,7 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Stack", "eventually"]
+__all__ = ["ROOT", "Stack", "eventually"]
 
 ROOT = Path(__file__).parents[2]
 T = TypeVar("T")
@@ -72,8 +72,17 @@ class Stack:
         return self.containers(service)[0]
 
     def containers(self, service: str) -> list[str]:
-        """The ids of the containers of ``service``."""
-        return self.compose("ps", "-q", service).split()
+        """The ids of the containers of ``service``, oldest first, those that stopped included.
+
+        Asked of the engine, which answers ten times faster than compose: every request comes by.
+        """
+        label = "label=com.docker.compose"
+        newest_first = self.docker(
+            *("ps", "--all", "--quiet", "--no-trunc", "--filter", f"{label}.oneoff=False"),
+            *("--filter", f"{label}.project={self.project}"),
+            *("--filter", f"{label}.service={service}"),
+        ).split()
+        return newest_first[::-1]
 
     def inspect(self, container: str) -> Mapping[str, Any]:
         """What the engine knows of a container."""
@@ -94,10 +103,10 @@ class Stack:
 
         eventually(all_well, within_s=within_s)
 
-    def url(self, service: str, port: int, index: int = 1) -> str:
-        """Where ``port`` of ``service`` is published."""
-        published = self.compose("port", "--index", str(index), service, str(port)).strip()
-        return f"http://{published}"
+    def url(self, service: str, port: int) -> str:
+        """Where ``port`` of the one container of ``service`` is published."""
+        published = self.docker("port", self.container(service), f"{port}/tcp").split()
+        return f"http://{published[0]}"
 
     def ask(
         self,
@@ -139,6 +148,11 @@ class Stack:
     def value(self, query: str) -> float:
         """The one number that ``query`` gives."""
         return float(self.measure(query)[0]["value"][1])
+
+    def scraped(self) -> None:
+        """Wait until Prometheus has seen every replica as it is now, or later."""
+        now = time.time()
+        eventually(lambda: self.value("min(timestamp(intaglio_ready))") > now, within_s=60)
 
     def _run(self, *words: str, check: bool) -> str:
         environment = {**os.environ, **self.environment}

@@ -18,7 +18,8 @@ if compgen -G "/usr/local/share/ca-certificates/*.crt" >/dev/null; then
     cp /usr/local/share/ca-certificates/*.crt "$root/usr/local/share/ca-certificates/"
     chroot "$root" update-ca-certificates >/dev/null 2>&1
 fi
-printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\ntimeout = 180\n' >"$root/etc/pip.conf"
+# Nor is there anybody to whom a cache of downloads would be of use: the engine is thrown away.
+printf '[global]\ncert = /etc/ssl/certs/ca-certificates.crt\ntimeout = 180\nno-cache-dir = true\n' >"$root/etc/pip.conf"
 tar -C "$root" -c . | docker import --change 'CMD ["python3"]' \
     --change 'ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' - "$python" >/dev/null
 rm -rf "$root"
@@ -34,14 +35,16 @@ stand_in() { # NAME PACKAGE INSTRUCTION...
     { printf 'FROM %s\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends %s\n' \
         "$python" "$package"; printf '%s\n' "$@"; } | docker build --quiet --tag "$image" - >/dev/null
 }
+# All at once: they wait for the archive most of the time.
 stand_in redis redis-server \
     'RUN usermod -u 999 redis && groupmod -g 999 redis && mkdir -p /data && chown 999:999 /data' \
-    'WORKDIR /data' 'CMD ["redis-server"]'
+    'WORKDIR /data' 'CMD ["redis-server"]' & made=($!)
 stand_in prom/prometheus prometheus \
     'RUN mkdir -p /prometheus && chown 65534:65534 /prometheus' \
-    'USER 65534' 'ENTRYPOINT ["/bin/prometheus"]'
+    'USER 65534' 'ENTRYPOINT ["/bin/prometheus"]' & made+=($!)
 stand_in prom/alertmanager prometheus-alertmanager \
     'RUN ln -s prometheus-alertmanager /usr/bin/alertmanager && mkdir -p /alertmanager && chown 65534:65534 /alertmanager' \
-    'USER 65534' 'ENTRYPOINT ["/bin/alertmanager"]'
+    'USER 65534' 'ENTRYPOINT ["/bin/alertmanager"]' & made+=($!)
 stand_in haproxy haproxy 'RUN usermod -u 99 haproxy && groupmod -g 99 haproxy' 'USER 99' \
-    'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+    'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]' & made+=($!)
+for one in "${made[@]}"; do wait "$one"; done
