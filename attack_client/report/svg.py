@@ -23,7 +23,7 @@ COLOURS = (
 
 DASHES = ("", "5 3", "2 2", "8 3 2 3", "1 4", "10 4")
 WIDTH, HEIGHT = 360, 240
-LEFT, RIGHT, TOP, BOTTOM = 40, 10, 12, 34
+LEFT, RIGHT, TOP, BOTTOM = 40, 20, 12, 34
 
 Point = tuple[float, float]
 
