@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.envelope import RESULTS
-from benchmarks.results_page import table
+from benchmarks.markdown import table
 
 __all__ = ["DRILLS", "reliability_page"]
 

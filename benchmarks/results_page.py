@@ -22,6 +22,8 @@ from rich.console import Console
 from attack_client.report import Row, read_json, summarise
 from attack_client.report.summary import COLUMNS
 from benchmarks.envelope import IMAGES, RESULTS
+from benchmarks.leakage_page import leakage_parts
+from benchmarks.markdown import folded, table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -50,12 +52,10 @@ HEADINGS = {
     "map-theft-budgets": "Theft with maps by budget",
     "client-throughput": "The attack client against wrk",
     "other-server": "A theft from a server that is not ours: MLServer",
+    "leakage-mnist": "A leakage matrix: MNIST stolen with Fashion-MNIST",
     "leakage-digits": "A leakage matrix: digits stolen with letters",
     "clone-optimiser": "Which optimiser clones are trained with",
 }
-
-LONGEST_OPEN = 30
-"""Rows of the longest table that is shown without being asked for."""
 
 LEAKAGE = (
     ("defense", "defense"),
@@ -85,21 +85,6 @@ def cell(key: str, value: object) -> str:
     if isinstance(value, float):
         return f"{100 * value:.2f} %" if key in PERCENT else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) and key != "seed" else str(value)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def folded(title: str, content: str, rows: int) -> str:
-    """A titled table, closed until it is asked for if it would fill a screen."""
-    if rows <= LONGEST_OPEN:
-        return f"{title}:\n\n{content}"
-    summary = f"<summary>{title} ({rows} rows)</summary>"
-    return f"<details>\n{summary}\n\n{content}\n\n</details>"
 
 
 def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -198,6 +183,7 @@ def section(path: Path) -> str:
             folded(extra["title"], table(extra["header"], extra["rows"]), len(extra["rows"]))
             for extra in document.get("tables", [])
         ),
+        *(leakage_parts(document) if "leakage" in document else ()),
         *measured(rows),
     ]
     picture = IMAGES / f"{path.stem}.png"

@@ -1,0 +1,68 @@
+"""A leakage matrix as a section of the results page, and how it gets there.
+
+    python -m benchmarks.leakage_page runs/leakage/mnist
+
+takes over the report of a matrix that was run, or of the part that was: its rows for
+``benchmarks/results/``, its page for ``docs/``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks.envelope import IMAGES, RESULTS
+from benchmarks.markdown import folded, table
+from intaglio.leakage.strongest import Line
+from intaglio.leakage.tables import HEADS, cells_of_line
+
+__all__ = ["leakage_parts"]
+
+
+def leakage_parts(document: Mapping[str, Any]) -> list[str]:
+    """What a report says of the whole matrix: the strongest attacks, verdicts, what is missing.
+
+    Args:
+        document: a report with ``leakage``, see ``intaglio.leakage.written.Outcome.report``.
+    """
+    found = document["leakage"]
+    lines = [Line.model_validate(line) for line in found["strongest"]]
+    states = Counter(cell["state"] for cell in found["cells"])
+    hours = sum(cell["seconds"] or 0.0 for cell in found["cells"]) / 3600
+    budgets = [f"{budget:,} queries" for budget in lines[0].strongest]
+    name = found["matrix"]["name"]
+    shown = [cells_of_line(line) for line in lines]
+    parts = [
+        f"{states['done']} of {len(found['cells'])} cells are done; they took {hours:.1f} hours of "
+        "one process, training of victims not counted. What is not done is missing, and nothing is "
+        f"put in its place. [The whole page](leakage-{name}.html) has plots, and every cell.",
+        folded("The strongest attack, clone %", table((*HEADS, *budgets), shown), len(shown)),
+        "\n".join(f"- {verdict['sentence']}" for verdict in found["verdicts"]),
+    ]
+    heat_map = IMAGES / f"leakage-{name}-heat-map.png"
+    if heat_map.exists():
+        parts.append(f"![Clone accuracy by defense and attack](images/{heat_map.name})")
+    return parts
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path, exists=True, file_okay=False))
+def main(run: Path) -> None:
+    """Take over the report of RUN, the directory of a matrix."""
+    document = json.loads((run / "report.json").read_text(encoding="utf-8"))
+    name = document["leakage"]["matrix"]["name"]
+    shutil.copyfile(run / "report.json", RESULTS / f"leakage-{name}.json")
+    shutil.copyfile(run / "report.html", IMAGES.parent / f"leakage-{name}.html")
+    shutil.copyfile(run / "heat-map.png", IMAGES / f"leakage-{name}-heat-map.png")
+    Console().print(f"took over {name}; now: python -m benchmarks.results_page", highlight=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What the results page says of a matrix is what its report says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.envelope import RESULTS
+from benchmarks.leakage_page import leakage_parts
+from benchmarks.markdown import folded, table
+
+
+def test_a_matrix_that_was_run_in_part_says_so() -> None:
+    document = json.loads((RESULTS / "leakage-digits.json").read_text())
+    done = [cell for cell in document["leakage"]["cells"] if cell["state"] == "done"]
+    counted, strongest, verdicts = leakage_parts(document)[:3]
+    assert counted.startswith(f"{len(done)} of {len(document['leakage']['cells'])} cells are done")
+    assert "(leakage-digits.html)" in counted
+    assert (Path(__file__).parents[2] / "docs" / "leakage-digits.html").is_file()
+    for defense in document["leakage"]["matrix"]["defenses"]:
+        assert f"| {defense} | " in strongest
+    assert len(verdicts.splitlines()) == len(document["leakage"]["verdicts"])
+
+
+def test_a_table_that_fills_a_screen_is_closed() -> None:
+    rows = [[str(number)] for number in range(31)]
+    assert folded("Few", table(["n"], rows[:30]), 30).startswith("Few:\n\n| n |")
+    closed = folded("Many", table(["n"], rows), 31)
+    assert closed.startswith("<details>\n<summary>Many (31 rows)</summary>\n\n| n |")
+    assert closed.endswith("| 30 |\n\n</details>")
