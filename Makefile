@@ -40,7 +40,7 @@ serve: $(VENV)/.demo
 # A process per core, one thread each: networks in tests are so small that a second thread only
 # waits for the first.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --cov --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-gpu: $(VENV)/.dev
 	$(BIN)/pytest -m gpu

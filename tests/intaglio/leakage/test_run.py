@@ -182,8 +182,9 @@ def test_nobody_works_on_when_the_command_has_ended(
         started.wait()
         while any(map(runs, crew)):
             time.sleep(0.1)
+        time.sleep(5 * stub.delay_s)  # what was in flight arrives
         asked = stub.samples
-        time.sleep(0.5)
+        time.sleep(5 * stub.delay_s)
         assert stub.samples == asked
 
 
