@@ -50,7 +50,6 @@ HEADINGS = {
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
     "map-theft-budgets": "Theft with maps by budget",
-    "map-theft-budgets": "Theft with maps, over budgets",
     "client-throughput": "The attack client against wrk",
     "other-server": "A theft from a server that is not ours: MLServer",
     "leakage-mnist": "A leakage matrix: MNIST stolen with Fashion-MNIST",
