@@ -221,13 +221,7 @@ def test_kill_9_of_the_command_and_the_same_command_again(place: Path) -> None:
         with process.stdout as lines:
             assert lines.readline().startswith(first_line)
             process.send_signal(signal.SIGKILL if "epoch 1/" in first_line else signal.SIGINT)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                # Libraries that are imported at the first step may swallow an interrupt that comes
-                # just then: whoever sits there presses the key again.
-                process.send_signal(signal.SIGINT)
-                process.wait(30)
+            process.wait(30)
             assert "Traceback" not in lines.read()
         return process
 
