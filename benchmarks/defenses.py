@@ -1,8 +1,9 @@
 """What each defense costs the server, as ratios to the undefended forward pass in the same run.
 
-    python -m benchmarks.defenses [--threads 1] [--rounds 15] [--out DIR]
+    python -m benchmarks.defenses [--device cpu|cuda] [--threads 1] [--rounds 15] [--out DIR]
 
-For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is. A link is timed
+For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is, a result for
+each. A link is timed
 alone, on answers that are there already, and its ratio is (forward + link) / forward; weights that
 were trained to resist and the ensemble are forward passes of their own, compared with the plain
 one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles; on one
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 import statistics
 import sys
 import tempfile
@@ -31,7 +33,7 @@ from benchmarks.bars import Bar, draw_bars
 from benchmarks.clock import clock
 from benchmarks.defenses_deep import DEEP_ROUNDS, deep_notes, deep_rows
 from benchmarks.defenses_subjects import FORWARDS, LINKS, PLAIN, SHAPES, forward, queries, subjects
-from benchmarks.envelope import IMAGES, RESULTS, Row, quantile, write
+from benchmarks.envelope import IMAGES, RESULTS, Row, on_device, quantile, write
 from benchmarks.peak_memory import most_resident
 from defenses.contract import Queries
 from server.served import ServedModel
@@ -147,14 +149,18 @@ def peak(architecture: str, name: str, root: str, device_name: str, threads: int
 
 
 def memory(architecture: str, device: torch.device, root: Path, threads: int) -> list[Row]:
-    """Peak memory of every subject, each in a process of its own."""
+    """Peak memory of every subject, each in a process of its own.
+
+    On a GPU, where a process is asked what it allocated itself, several at once.
+    """
     _, height, width = SHAPES[architecture]
     workload = f"{architecture}-{height}x{width}-b{max(BATCHES)}-{device.type}"
-    found: dict[str, float] = {}
+    names = (PLAIN, *FORWARDS, *LINKS)
+    at_once = 1 if device.type == "cpu" else min(8, os.cpu_count() or 1)
     fresh = multiprocessing.get_context("spawn")
-    for name in (PLAIN, *FORWARDS, *LINKS):
-        with fresh.Pool(1) as pool:
-            found[name] = pool.apply(peak, (architecture, name, str(root), str(device), threads))
+    with fresh.Pool(at_once, maxtasksperchild=1) as pool:
+        asked = [(architecture, name, str(root), str(device), threads) for name in names]
+        found = dict(zip(names, pool.starmap(peak, asked, chunksize=1), strict=True))
     return [
         Row(
             "defenses", workload, name, "memory", mib, "MiB", None if name == PLAIN else PLAIN,
@@ -195,6 +201,13 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 
 
 @click.command()
+@click.option(
+    "--device",
+    "kinds",
+    type=click.Choice(["cpu", "cuda"]),
+    multiple=True,
+    help="Repeat for several.  [default: every kind there is]",
+)
 @click.option("--threads", default=1, show_default=True, help="CPU threads of one computation.")
 @click.option(
     "--rounds",
@@ -208,33 +221,32 @@ def picture(rows: Sequence[Row], path: Path) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="Where result and picture go, instead of to the committed ones.",
 )
-def main(threads: int, rounds: int, out: Path | None) -> None:
+def main(kinds: Sequence[str], threads: int, rounds: int, out: Path | None) -> None:
     """Measure, print and keep the result."""
     torch.set_num_threads(threads)
-    devices = [torch.device("cpu")]
-    if torch.cuda.is_available():
-        devices.append(torch.device("cuda", 0))
-    rows: list[Row] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for architecture in SHAPES:
-            for device in devices:
+    found = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+    absent = [kind for kind in kinds if kind not in found]
+    if absent:
+        raise click.UsageError(f"--device {absent[0]}: PyTorch finds no such device here")
+    for kind in kinds or found:
+        device = torch.device(kind, 0) if kind == "cuda" else torch.device(kind)
+        rows: list[Row] = []
+        with tempfile.TemporaryDirectory() as scratch:
+            for architecture in SHAPES:
                 root = Path(scratch) / architecture
                 rows += measure(architecture, device, root, rounds)
                 rows += memory(architecture, device, root, threads)
                 sys.stdout.write(f"{architecture} on {device}: done\n")
                 sys.stdout.flush()
-        deep = [
-            row
-            for device in devices
-            for row in deep_rows(Path(scratch) / "lenet", device, min(rounds, DEEP_ROUNDS))
-        ]
-    command = ["python", "-m", "benchmarks.defenses", "--threads", str(threads)]
-    command += ["--rounds", str(rounds)]
-    notes = [*verdicts(rows), *deep_notes(deep)]
-    write("defenses", command, [*rows, *deep], folder=out or RESULTS, notes=notes)
-    folder = out or IMAGES
-    folder.mkdir(parents=True, exist_ok=True)
-    picture(rows, folder / "defenses.png")
+            deep = deep_rows(Path(scratch) / "lenet", device, min(rounds, DEEP_ROUNDS))
+        command = ["python", "-m", "benchmarks.defenses", "--device", kind]
+        command += ["--threads", str(threads), "--rounds", str(rounds)]
+        notes = [*verdicts(rows), *deep_notes(deep)]
+        name = on_device("defenses", kind)
+        write(name, command, [*rows, *deep], folder=out or RESULTS, notes=notes, device=str(device))
+        folder = out or IMAGES
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(rows, folder / f"{name}.png")
 
 
 if __name__ == "__main__":

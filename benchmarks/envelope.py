@@ -10,7 +10,7 @@ from pathlib import Path
 
 from attack_client.report import describe_environment
 
-__all__ = ["IMAGES", "RESULTS", "Row", "quantile", "write"]
+__all__ = ["IMAGES", "RESULTS", "Row", "on_device", "quantile", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 """Where results are kept."""
@@ -50,6 +50,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
+def on_device(name: str, device: str) -> str:
+    """What the result ``name`` is called where it was measured on ``device``."""
+    kind = device.partition(":")[0]
+    return name if kind == "cpu" else f"{name}-{kind}"
+
+
 def write(
     name: str,
     command: Sequence[str],
@@ -57,14 +63,25 @@ def write(
     *,
     folder: Path = RESULTS,
     notes: Sequence[str] = (),
+    device: str = "cpu",
 ) -> Path:
-    """Write ``NAME.json`` into ``folder`` and print the rows and the notes, which are sentences."""
+    """Write ``NAME.json`` into ``folder`` and print the rows and the notes, which are sentences.
+
+    Args:
+        name: of the result; that of another device than the CPU has it in its name, as
+            ``on_device`` gives it, so that no machine's figures take the place of another's.
+        command: that was run.
+        rows: what it measured.
+        folder: where the result goes.
+        notes: sentences on the rows.
+        device: that was measured.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     document = {
         "schema": 1,
         "command": list(command),
-        "environment": describe_environment(),
+        "environment": describe_environment(device),
         **({"notes": list(notes)} if notes else {}),
         "rows": [asdict(row) for row in rows],
     }

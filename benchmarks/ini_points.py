@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ from models.simplex import GRID, round_to_grid
 from models.training.data import to_unit
 from models.training.evaluate import accuracy, probabilities
 
-__all__ = ["CURVES", "FORMS", "SCALE", "Point", "Scale", "Seen", "measure"]
+__all__ = ["CURVES", "FORMS", "SCALE", "Point", "Scale", "Seen", "Victim", "measure"]
 
 ROWS = 512
 
@@ -60,6 +61,25 @@ class Scale:
 SCALE = Scale()
 
 
+class Victim(Protocol):
+    """What is trained, served and stolen."""
+
+    @property
+    def threshold(self) -> float | None:
+        """Of AM's switch; None for what is served as it is."""
+
+    @property
+    def name(self) -> str:
+        """Of its figures."""
+
+    @property
+    def bundle(self) -> str:
+        """NAME of its weights."""
+
+    def recipe(self, seed: int, scale: Scale) -> Recipe:
+        """How it is trained."""
+
+
 @dataclass(frozen=True, slots=True)
 class Point:
     """A victim.
@@ -76,6 +96,11 @@ class Point:
     def name(self) -> str:
         """For instance ``ini-x0.3``."""
         return f"{self.curve}-x{self.setting:g}"
+
+    @property
+    def threshold(self) -> float | None:
+        """The setting, where that is AM's."""
+        return self.setting if self.curve == "am" else None
 
     @property
     def bundle(self) -> str:
@@ -144,7 +169,7 @@ def _trained(point: Point) -> tuple[str, Mapping[str, float | str]]:
 
 
 def measure(
-    point: Point, seed: int, *, out: Path, data_root: Path | None, scale: Scale = SCALE
+    point: Victim, seed: int, *, out: Path, data_root: Path | None, scale: Scale = SCALE
 ) -> Seen:
     """Train ``point``, or take the weights that lie under ``out``; steal it with both labels."""
     place = out / f"seed-{seed}"
@@ -193,14 +218,14 @@ def _data(data_root: Path | None) -> tuple[Prepared, NDArray[np.uint8]]:
     return prepared, fit_arrays(pool, prepared.input)
 
 
-def _served(point: Point, bundle: Bundle, images: Tensor) -> Tensor:
+def _served(point: Victim, bundle: Bundle, images: Tensor) -> Tensor:
     """What leaves ``(N, K)``, as from the server: canonical, and of AM what its switch let pass."""
     said = round_to_grid(probabilities(bundle.load("victim"), images), GRID)
     links: list[Defense] = []
-    if point.curve == "am":
+    if point.threshold is not None:
         links.append(
             AdaptiveMisinformation(
-                misinformation=bundle.load("misinformation"), threshold=point.setting
+                misinformation=bundle.load("misinformation"), threshold=point.threshold
             )
         )
     chain, left = Chain(links), []

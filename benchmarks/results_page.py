@@ -22,6 +22,8 @@ from rich.console import Console
 from attack_client.report import Row, read_json, summarise
 from attack_client.report.summary import COLUMNS
 from benchmarks.envelope import IMAGES, RESULTS
+from benchmarks.gpu.page import TITLE as GPU_TITLE
+from benchmarks.gpu.page import gpu_section
 from benchmarks.leakage_page import leakage_parts
 from benchmarks.markdown import folded, table
 
@@ -40,12 +42,16 @@ HEADINGS = {
     "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
     "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
     "training": "Training: what a step of each objective costs",
+    "training-cuda": "Training on a GPU: what a step of each objective costs",
     "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
     "few-labels": "Teachers against students who have few labels",
+    "ini-forms": "InI: which of its forms matter",
     "serving": "Serving: what batching buys",
+    "serving-cuda": "Serving on a GPU",
     "overload": "Overload: ten times the queue in flight",
     "reload-soak": "Hot reload: a hundred of them under load",
     "defenses": "Defenses: what each costs the server",
+    "defenses-cuda": "Defenses on a GPU",
     "defense-sweeps": "Defenses over their settings",
     "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
     "map-theft": "Theft with maps: what explanations give away behind each defense",
@@ -160,9 +166,9 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _shown(results: Path) -> list[Path]:
-    """Results that this page shows: drills have a page of their own."""
-    drills = ("reliability-", "reload-soak", "answer-cache")
-    return [path for path in results.glob("*.json") if not path.name.startswith(drills)]
+    """Results with a section of their own: drills have a page, stages on a GPU one section."""
+    apart = ("reliability-", "reload-soak", "answer-cache", "gpu-")
+    return [path for path in results.glob("*.json") if not path.name.startswith(apart)]
 
 
 def section(path: Path) -> str:
@@ -177,7 +183,7 @@ def section(path: Path) -> str:
     parts = [
         f"## {HEADINGS.get(path.stem, path.stem)}",
         "```bash\n" + "\n".join(" ".join(command) for command in shown) + "\n```",
-        *document.get("notes", []),
+        *([listed(document["notes"])] if document.get("notes") else []),
         f"Measured on: {machine}.",
         *(
             folded(extra["title"], table(extra["header"], extra["rows"]), len(extra["rows"]))
@@ -192,9 +198,13 @@ def section(path: Path) -> str:
     return "\n\n".join(parts)
 
 
-def contents(paths: Sequence[Path]) -> str:
+def listed(notes: Sequence[str]) -> str:
+    """Sentences as people read them: one as it is, several as a list."""
+    return notes[0] if len(notes) == 1 else "\n".join(f"- {note}" for note in notes)
+
+
+def contents(titles: Sequence[str]) -> str:
     """A link to every section."""
-    titles = [HEADINGS.get(path.stem, path.stem) for path in paths]
     return "\n".join(f"- [{title}](#{anchor(title)})" for title in titles)
 
 
@@ -238,6 +248,8 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
     update_readme()
     order = {name: index for index, name in enumerate(HEADINGS)}
     paths = sorted(_shown(RESULTS), key=lambda path: (order.get(path.stem, 99), path.stem))
+    stages = sorted(RESULTS.glob("gpu-*.json"))
+    titles = [HEADINGS.get(path.stem, path.stem) for path in paths]
     text = "\n\n".join(
         [
             "# Results",
@@ -247,8 +259,9 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
             "*clone* the stolen model's accuracy, *relative* clone over victim, *fidelity* the "
             "clone's agreement with the plain model and *fidelity served* with what was served. "
             "Speeds are comparable within one table only.",
-            contents(paths),
+            contents([*titles, *([GPU_TITLE] if stages else [])]),
             *(section(path) for path in paths),
+            *([gpu_section(stages)] if stages else []),
         ]
     )
     PAGE.write_text(text + "\n", encoding="utf-8")

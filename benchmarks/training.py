@@ -20,7 +20,7 @@ import click
 import torch
 
 from benchmarks.clock import clock
-from benchmarks.envelope import IMAGES, RESULTS, Row, write
+from benchmarks.envelope import IMAGES, RESULTS, Row, on_device, write
 from benchmarks.peak_memory import most_resident
 from benchmarks.training_picture import Bar, draw_costs
 from benchmarks.training_subjects import MEMBERS, SUBJECTS, Step, Subject, Workload
@@ -142,9 +142,8 @@ def main(quick: bool, out: Path | None) -> None:
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     workloads = QUICK if quick else WORKLOADS
-    if device.type == "cpu":
-        for subject in SUBJECTS.values():  # reads the libraries in
-            take_steps(subject, Workload("cnn-small", (1, 28, 28), 1), device)
+    for subject in SUBJECTS.values():  # reads the libraries in, which set memory of theirs aside
+        take_steps(subject, Workload("cnn-small", (1, 28, 28), 1), device)
     # Memory first: a child that is forked later would start with what this process had freed.
     memory = {
         workload: {name: peak(subject, workload, device) for name, subject in SUBJECTS.items()}
@@ -157,8 +156,10 @@ def main(quick: bool, out: Path | None) -> None:
         more, panels[named] = rows_of(named, seconds(workload, rounds, device), memory[workload])
         rows += more
     command = ["python", "-m", "benchmarks.training", *(["--quick"] if quick else [])]
-    write("training", command, rows, folder=out or RESULTS, notes=verdicts(rows))
-    draw_costs(panels, (out or IMAGES) / "training.png")
+    name = on_device("training", device.type)
+    notes = verdicts(rows)
+    write(name, command, rows, folder=out or RESULTS, notes=notes, device=device.type)
+    draw_costs(panels, (out or IMAGES) / f"{name}.png")
 
 
 if __name__ == "__main__":

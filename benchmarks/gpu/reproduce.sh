@@ -5,7 +5,7 @@
 #
 # OUT     where rows (gpu-STAGE-seedN.json) and weights (bf16, files of at most 16 MiB) go; required
 # IN      what earlier stages left in their OUT; default: OUT
-# WHEELS  a folder of wheels to install first, without a network; default: nothing is installed
+# WHEELS  a folder of wheels to install first, without a network, ours among them; default: nothing
 # PYTHON  default: python3
 # LIMIT   seconds after which the stage is ended; default: 570
 # INTAGLIO_DATA_ROOT  mnist.npz, fashion_mnist.npz, kmnist_t10k.npz, cifar10.npz; not for --smoke
@@ -24,11 +24,11 @@ python=${PYTHON:-python3}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-export PYTHONPATH="$root" PYTHONUNBUFFERED=1
+export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
 if [[ -n ${WHEELS:-} ]]; then
-    "$python" -m pip install --quiet --no-index --find-links "$WHEELS" --target "$work/site" \
-        "$WHEELS"/*.whl
-    export PYTHONPATH="$root:$work/site"
+    # --no-deps: with --target pip does not see what is installed, and would look for all of it.
+    "$python" -m pip install --quiet --no-index --no-deps --target "$work/site" "$WHEELS"/*.whl
+    export PYTHONPATH="$PYTHONPATH:$work/site"
 fi
 # The server imports under -P, which drops the working directory and keeps PYTHONPATH.
 timeout --signal=INT "${LIMIT:-570}" \

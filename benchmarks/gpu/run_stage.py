@@ -138,17 +138,24 @@ def missing(stage: Stage, place: Place) -> list[str]:
 
 
 def document(
-    stage: Stage, commands: Sequence[Sequence[str]], rows: Sequence[Row], **more: Any
+    stage: Stage, commands: Sequence[Sequence[str]], rows: Sequence[Row], work: str, **more: Any
 ) -> dict[str, Any]:
-    """What a stage has to say."""
+    """What a stage has to say; in its commands the scratch folder ``work`` is called WORK."""
     note = f"{stage.row}: {stage.clone_epochs} epochs for a clone"
     if stage.recipe is not None:
         note += f", {stage.epochs} for the victim"
     return {
         "schema": 1,
-        "command": [list(command) for command in commands],
+        "command": [[part.replace(work, "WORK") for part in command] for command in commands],
         "environment": describe_environment(more.pop("device")),
         "shortened": True,
+        "row": stage.row,
+        "seed": more.pop("seed"),
+        "epochs": {
+            "victim": stage.epochs or None,
+            "clone": stage.clone_epochs,
+            "published": stage.published_epochs,
+        },
         "notes": [f"{note}; shortened from {stage.published_epochs}."],
         "rows": [row.model_dump(mode="json") for row in rows],
         **more,
@@ -203,7 +210,9 @@ def main(
         stage,
         commands,
         rows,
+        str(work),
         device=str(choose_device("auto")),
+        seed=seed,
         smoke=smoke,
         victim=measured,
         verdicts=verdicts,

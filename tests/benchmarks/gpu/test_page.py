@@ -1,0 +1,45 @@
+"""Stages of a card become one table: a line per clone, or a victim alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.page import gpu_section
+
+STAGE: dict[str, Any] = {
+    "row": "InI Table 2, mnist, ini",
+    "seed": 3,
+    "epochs": {"victim": 4, "clone": 6, "published": 50},
+    "seconds": 12.4,
+    "command": [["intaglio", "train", "mnist-lenet"]],
+    "environment": {"device_name": "A card", "torch": "2.11"},
+    "victim": [{"split": "test", "accuracy": 0.5}],
+}
+
+
+def stolen(labels: str, accuracy: float) -> dict[str, Any]:
+    return {"clone": "resnet18", "labels": labels, "seed": 3, "victim_accuracy": 0.99,
+            "benign_accuracy": 0.9, "clone_accuracy": accuracy}  # fmt: skip
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text(json.dumps({**STAGE, "rows": rows}))
+    return path
+
+
+def test_a_line_per_clone_and_one_for_a_victim_alone(tmp_path: Path) -> None:
+    shown = gpu_section(
+        [
+            written(tmp_path / "a.json", [stolen("soft", 0.2), stolen("hard", 0.1)]),
+            written(tmp_path / "b.json", []),
+        ]
+    )
+    assert (
+        "| InI Table 2, mnist, ini; clone resnet18 | 3 | 4, 6 | 50 | 99.00 | 90.00 | 20.00 | 10.00 "
+        "| 12 |" in shown
+    )
+    assert "| InI Table 2, mnist, ini | 3 | 4, 6 | 50 | - | 50.00 | - | - | 12 |" in shown
+    assert "Measured on: A card, torch 2.11" in shown
+    assert "intaglio train mnist-lenet" in shown
