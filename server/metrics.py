@@ -57,6 +57,7 @@ REASONS = (
     "draining",  # not ready, or shutting down
     "failed",  # a row broke an invariant of its chain, or the forward pass failed
     "forbidden",
+    "impatient",  # as deadline and queue-full, of a caller that allowed a fraction of the deadline
     "not-found",
     "over-limit",  # this caller is over its own limit
     "queue-full",

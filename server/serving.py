@@ -18,7 +18,14 @@ from server.batching import Batcher
 from server.catalogue import Catalogue, Entry
 from server.dataplane import Explained, ModelView
 from server.engine import Engine
-from server.errors import ConfigurationError, Draining, NotFound, ServiceError
+from server.errors import (
+    ConfigurationError,
+    DeadlinePassed,
+    Draining,
+    NotFound,
+    QueueFull,
+    ServiceError,
+)
 from server.metrics import Metrics
 from server.served import ServedModel
 from server.settings import Settings
@@ -226,7 +233,7 @@ class InferenceService:
             ServiceError: those of ``DataPlane.predict``.
         """
         who = answering(view, tightened=tightened)
-        with self._counted(who.served, images):
+        with self._counted(who, images, timeout_s):
             wait_s = self._accepted(who, images, timeout_s)
             if len(images) == 0:
                 return np.empty((0, who.served.card.classes), dtype=np.float32)
@@ -254,7 +261,7 @@ class InferenceService:
         """
         who = answering(view, tightened=tightened)
         served, cost = who.served, who.served.explanation_cost
-        with self._counted(served, images):
+        with self._counted(who, images, timeout_s):
             wait_s = self._accepted(who, images, timeout_s)
             if served.maps is None:
                 raise NotFound(f"model {served.name!r} has no explanations")
@@ -305,7 +312,9 @@ class InferenceService:
         return answer
 
     @contextmanager
-    def _counted(self, served: ServedModel, images: NDArray[np.uint8]) -> Iterator[None]:
+    def _counted(
+        self, who: Answering, images: NDArray[np.uint8], timeout_s: float | None
+    ) -> Iterator[None]:
         """Count what ends without an answer."""
         samples = len(images) if images.ndim else 0
         began = time.perf_counter_ns()
@@ -313,8 +322,10 @@ class InferenceService:
             yield
         except (ServiceError, asyncio.CancelledError) as error:
             reason = error.reason if isinstance(error, ServiceError) else "cancelled"
+            if isinstance(error, DeadlinePassed | QueueFull) and who.impatient(timeout_s):
+                reason = "impatient"  # says nothing of the server's capacity
             self._metrics.refused(reason, samples)
-            self.statistics.failed(served, began_ns=began)
+            self.statistics.failed(who.served, began_ns=began)
             raise
 
     def _share(self, who: Answering, samples: int) -> AbstractContextManager[None]:

@@ -14,6 +14,9 @@ from server.served import ServedModel
 
 __all__ = ["Answering", "answering", "view_of"]
 
+PATIENT = 0.5
+"""Share of a model's deadline below which it is the caller that would not wait."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answering:
@@ -39,6 +42,10 @@ class Answering:
         if not timeout_s > 0:
             raise BadRequest(f"timeout must be positive, not {timeout_s:g} s")
         return min(timeout_s, longest)
+
+    def impatient(self, timeout_s: float | None) -> bool:
+        """Whether a caller asks to be answered in less than ``PATIENT`` of the model's deadline."""
+        return timeout_s is not None and 0 < timeout_s < PATIENT * self.limits.deadline_s
 
     def check(self, images: NDArray[np.uint8]) -> None:
         """Refuse what this model cannot be shown, or not in one request.

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from intaglio.commands import shared_options
+
 __all__ = ["calibrate"]
 
 
@@ -44,19 +46,9 @@ def calibrate() -> None:
     help="Images of each dataset at most.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws images and their order.")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option(
-    "--allow-factory",
-    "allow_factories",
-    multiple=True,
-    metavar="FACTORY",
-    help="Let the card name this architecture of your own: package.module:name or file.py:name.",
-)
+@shared_options.data_root
+@shared_options.device
+@shared_options.allow_factory("the card")
 def modelguard_s(
     *,
     name: str,

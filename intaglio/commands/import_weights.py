@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from intaglio.commands import shared_options
 from models.card import InputSpec, Normalisation
 
 if TYPE_CHECKING:
@@ -75,19 +76,9 @@ FILTERS = get_args(InputSpec.model_fields["resize"].annotation)
     show_default=True,
     help="Directory of bundles.",
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option(
-    "--allow-factory",
-    "allow_factories",
-    multiple=True,
-    metavar="FACTORY",
-    help="Let --architecture call this code of your own.",
-)
+@shared_options.data_root
+@shared_options.device
+@shared_options.allow_factory("--architecture")
 def import_(weights: Path, out: Path, **given: Any) -> None:
     """Make a bundle of WEIGHTS, a safetensors file, that were trained elsewhere.
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands import shared_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -61,7 +63,7 @@ class _Sentence(click.ClickException):
     show_envvar=True,
     help="Where datasets lie.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@shared_options.device
 @click.option("--list", "listing", is_flag=True, help="Name the matrices that come with Intaglio.")
 def leakage(
     *,

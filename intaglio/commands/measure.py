@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from intaglio.commands import shared_options
+
 __all__ = ["measure"]
 
 
@@ -26,19 +28,9 @@ __all__ = ["measure"]
     show_default=True,
     help="By which logits are divided; a student would take 4 or 20.",
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
-@click.option(
-    "--allow-factory",
-    "allow_factories",
-    multiple=True,
-    metavar="FACTORY",
-    help="Let a card name this architecture of your own: package.module:name or file.py:name.",
-)
+@shared_options.data_root
+@shared_options.device
+@shared_options.allow_factory("a card")
 def measure(
     *,
     names: tuple[str, ...],

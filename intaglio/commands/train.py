@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands import shared_options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -31,20 +33,10 @@ __all__ = ["train"]
     show_default=True,
     help="Where bundles are kept.",
 )
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
-)
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@shared_options.data_root
+@shared_options.device
 @click.option("--restart", is_flag=True, help="Forget an interrupted run of this recipe.")
-@click.option(
-    "--allow-factory",
-    "allow_factories",
-    multiple=True,
-    metavar="FACTORY",
-    help="Let the recipe call this architecture of your own: package.module:name or file.py:name.",
-)
+@shared_options.allow_factory("the recipe")
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path, file_okay=False),

@@ -19,6 +19,7 @@ from server.errors import (
     Draining,
     InternalFailure,
     NotFound,
+    QueueFull,
     ServiceError,
     TooLarge,
 )
@@ -136,6 +137,26 @@ async def test_refusals_are_told_and_counted(
         "intaglio_refused_requests_total", {"reason": error.reason}
     )
     assert count == 1
+
+
+@pytest.mark.parametrize(("timeout_s", "reason"), [(1e-6, "impatient"), (6.0, "queue-full")])
+async def test_what_an_impatient_caller_is_refused_says_nothing_of_the_server(
+    plane: InferenceService,
+    metrics: Metrics,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout_s: float,
+    reason: str,
+) -> None:
+    def full(samples: int, timeout_s: float) -> ServiceError:
+        return QueueFull(retry_after=1.0)
+
+    monkeypatch.setattr(plane._batcher, "refusal", full)
+    view = plane.view("digits")
+    with pytest.raises(QueueFull):
+        await plane.predict(view, NOISE[:2], timeout_s=timeout_s)
+    count = metrics.registry.get_sample_value
+    assert count("intaglio_refused_requests_total", {"reason": reason}) == 1
+    assert count("intaglio_refused_samples_total", {"reason": reason}) == 2
 
 
 async def test_before_the_start_and_after_the_end_it_is_not_ready(
