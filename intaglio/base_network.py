@@ -60,6 +60,7 @@ def check_choice(
     for key, useful in (
         ("base", needs_base),
         ("warm_start", needs_base),
+        ("reference", choice.kind == "am"),
         ("adversarial", needs_paired),
         ("ensemble", ensemble),
     ):

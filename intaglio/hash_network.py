@@ -83,6 +83,7 @@ class Hashing:
                 seed=plan.seed,
                 epochs=len(fitted.history),
                 selection=plan.selection,
+                deterministic=plan.deterministic,
                 recipe=self.choice.model_dump(mode="json"),
             ),
             measured=measured,

@@ -83,7 +83,10 @@ def _resolved(source: str, seen: tuple[str, ...]) -> Raw:
         extended = _resolved(beside.get(wanted, wanted), (*seen, source))
     except RecipeError as error:
         raise RecipeError(f"recipe {source}: extends: {error}") from error
-    return merged({key: value for key, value in extended.items() if key not in OWN}, raw)
+    below = {key: value for key, value in extended.items() if key not in OWN}
+    if wanted not in beside:  # a neighbour has what lies under the table already
+        below = merged(below, under)
+    return merged(below, raw)
 
 
 def _read(source: str) -> tuple[Raw, Raw, Mapping[str, str]]:

@@ -202,6 +202,11 @@ def _reference(
     network = card.networks.get("victim")
     if network is None:
         raise RecipeError(f"objective.reference: {path} holds no victim")
+    if network.training is not None and network.training.objective != "plain":
+        raise RecipeError(
+            f"objective.reference: {path} was trained as {network.training.objective}, and what "
+            "honest callers lose is told from a plain model"
+        )
     check_split("objective.reference", path, network, recipe)
     return bundle
 

@@ -62,7 +62,7 @@ class Normalisation(Record):
     """Per-channel ``(x - mean) / std``, applied inside the network to pixels in [0, 1]."""
 
     mean: tuple[float, ...] = Field(min_length=1, max_length=3)
-    std: tuple[Annotated[float, Field(gt=0.0)], ...] = Field(min_length=1, max_length=3)
+    std: tuple[Annotated[float, Field(ge=1e-6)], ...] = Field(min_length=1, max_length=3)
 
     @model_validator(mode="after")
     def _same_length(self) -> Normalisation:
@@ -78,7 +78,8 @@ class TrainingCard(Record):
         objective: name of the training objective, for instance ``plain`` or ``am``.
         data: name of the training set.
         ood: name of the out-of-distribution set, where the objective used one.
-        seed: the seed of initialisation, shuffling and splits.
+        seed: the seed of initialisation, order, augmentation and dropout; which images are held
+            out is the recipe's own choice.
         epochs: epochs trained.
         selection: which epoch's weights these are: the last, or the best on validation.
         deterministic: whether only kernels were used that give the same bits again.

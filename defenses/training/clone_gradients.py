@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 
 import torch
@@ -54,7 +55,7 @@ class ClonePass:
         }
         with torch.enable_grad(), Remembering() as remembered:
             self._logits: Tensor = functional_call(clone, self._parameters, (images,))
-        self._kept = remembered.kept
+        self._kept = remembered.kept if remembered.intact else None
         self.logits = self._logits.detach()
 
     def pulled_back(self, cotangents: Tensor) -> Gradient:
@@ -95,7 +96,7 @@ class ClonePass:
                 )
             }
             try:
-                with Replaying(self._kept):
+                with nullcontext() if self._kept is None else Replaying(self._kept):
                     moved = functional_call(self._clone, moving, (self._images,))
             except NotImplementedError as error:
                 raise TrainingError(

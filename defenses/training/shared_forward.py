@@ -39,6 +39,7 @@ class Remembering(TorchFunctionMode):
     def __init__(self) -> None:
         super().__init__()
         self.kept: list[Kept] = []
+        self._versions: list[int] = []
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -46,12 +47,26 @@ class Remembering(TorchFunctionMode):
         options = kwargs or {}
         if func in MAXIMA and not options.get("return_indices", False):
             output, places = func(*args, **{**options, "return_indices": True})
-            self.kept.append((output.detach(), places))
+            self._keep(output.detach(), places)
             return output
         result = func(*args, **options)
         if func in PRODUCTS:
-            self.kept.append((result.detach(),))
+            self._keep(result.detach())
         return result
+
+    @property
+    def intact(self) -> bool:
+        """Whether what was kept still is what the operations gave.
+
+        It is not where the network changed one in place (``out += shortcut``): then it cannot be
+        replayed.
+        """
+        found = (kept[0]._version for kept in self.kept)
+        return all(now == then for now, then in zip(found, self._versions, strict=True))
+
+    def _keep(self, *kept: Tensor) -> None:
+        self.kept.append(kept)
+        self._versions.append(kept[0]._version)  # shared with the tensor that the network holds
 
 
 class Replaying(TorchFunctionMode):

@@ -23,6 +23,7 @@ rows:
     extends: plain
     plan: {schedule: {kind: cosine}}
   longer: {extends: cosine, plan: {epochs: 9}}
+  other: {extends: digits-plain, plan: {batch_size: 5}}
   wrong: {plan: {epoch: 3}}
   circle: {extends: circle}
 """
@@ -47,6 +48,12 @@ def test_a_row_is_its_table_s_base_with_changes(table: str) -> None:
     assert longer.reproduces is None  # a changed recipe reproduces nothing unless it says so
 
 
+def test_what_lies_under_a_table_lies_over_a_recipe_from_elsewhere(table: str) -> None:
+    own, shipped = load_recipe(f"{table}/other"), load_recipe("digits-plain")
+    assert (own.data.train, own.plan.epochs, own.plan.batch_size) == ("mnist", 7, 5)
+    assert own.plan.optimiser == shipped.plan.optimiser
+
+
 def test_a_section_of_another_kind_starts_afresh() -> None:
     under = {"a": {"kind": "step", "every": 3}, "b": {"kind": "x", "c": {"d": 1, "e": 2}}}
     over = {"a": {"kind": "cosine"}, "b": {"c": {"d": 3}}}
@@ -62,7 +69,7 @@ def test_a_section_of_another_kind_starts_afresh() -> None:
     [
         ("wrong", "mine.yaml/wrong: plan.epoch: there is no such key; did you mean plan.epochs?"),
         ("circle", "circle: extends itself"),
-        ("other", "there is no row 'other' in .*there are plain, cosine"),
+        ("else", "there is no row 'else' in .*there are plain, cosine"),
         ("", "is a table: name a row, .*mine.yaml/ROW, of plain, cosine"),
     ],
 )

@@ -146,6 +146,7 @@ def test_versions_count_up_and_none_is_overwritten(place: Path) -> None:
         ("toy-am", "objective.options.lambda_oe=x", "objective.options.lambda_oe: "),
         ("toy-am", "objective.options.lambda_oe=-1", "objective.options.lambda_oe: must be"),
         ("toy-am", "objective.reference=nowhere", "nowhere is not a bundle"),
+        ("toy", "objective.reference=nowhere", "reference: the objective plain has no use for it"),
         ("toy", "plan.optimiser={kind: sgd, lr: 1e30}", "became nan in epoch 1"),
     ],
 )
@@ -166,6 +167,15 @@ def test_a_reference_trained_on_the_validation_images_is_refused(place: Path) ->
     result = run(place, str(place / "toy-am.yaml"), "--set", reference)
     assert result.exit_code == 2
     assert "data.split_seed 3" in result.output
+
+
+def test_a_reference_that_is_itself_defended_is_refused(place: Path) -> None:
+    short = ["--set", "plan.epochs=1"]
+    assert run(place, str(place / "toy-am.yaml"), *short).exit_code == 0
+    reference = f"objective.reference={place / 'out' / 'toy-am' / '1'}"
+    result = run(place, str(place / "toy-am.yaml"), *short, "--set", reference)
+    assert result.exit_code == 2
+    assert "was trained as am" in " ".join(result.output.split())
 
 
 def test_an_interrupted_recipe_goes_on_and_gives_the_same_weights(place: Path) -> None:

@@ -82,6 +82,49 @@ def test_both_derivatives_of_an_odd_network_are_torch_s_own(
         assert torch.allclose(one, other, atol=1e-12)
 
 
+class InPlace(nn.Module):
+    """Changes in place what convolutions and a pool give, as pre-activation networks do."""
+
+    def __init__(self, change: str) -> None:
+        super().__init__()
+        self.change = change
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 4, 3, padding=1)
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        before = self.first(images)
+        after = self.second(torch.tanh(before))
+        if self.change == "add":
+            after += before
+        elif self.change == "silu":
+            functional.silu(after, inplace=True)
+        else:
+            after = functional.max_pool2d(after, 2)
+            after *= 3.0
+        logits: Tensor = self.head(after.mean(dim=(2, 3)))
+        return logits
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # torch's own jvp
+@pytest.mark.parametrize("change", ["add", "silu", "pool"])
+def test_what_a_network_changes_in_place_is_computed_again(images: Tensor, change: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        clone = InPlace(change).double().eval().requires_grad_(False)
+    parameters = {name: p.detach() for name, p in clone.named_parameters()}
+    along = directions(clone)
+
+    def logits(weights: dict[str, Tensor]) -> Tensor:
+        answers: Tensor = functional_call(clone, weights, (images,))
+        return answers
+
+    expected = jvp(logits, (parameters,), (along,))[1]
+    ours = ClonePass(clone, images)
+    for _ in range(2):
+        assert torch.allclose(ours.pushed_forward(tuple(along.values())), expected, atol=1e-12)
+
+
 def test_the_forward_mode_pass_repeats_no_product(clone: nn.Module, images: Tensor) -> None:
     ours = ClonePass(clone, images)
     with Remembering() as seen:

@@ -14,14 +14,22 @@ STAGE: dict[str, Any] = {
     "epochs": {"victim": 4, "clone": 6, "published": 50},
     "seconds": 12.4,
     "command": [["intaglio", "train", "mnist-lenet"]],
+    "notes": ["A row, shortened.", "A remark."],
     "environment": {"device_name": "A card", "torch": "2.11"},
     "victim": [{"split": "test", "accuracy": 0.5}],
 }
 
 
 def stolen(labels: str, accuracy: float) -> dict[str, Any]:
-    return {"clone": "resnet18", "labels": labels, "seed": 3, "victim_accuracy": 0.99,
-            "benign_accuracy": 0.9, "clone_accuracy": accuracy}  # fmt: skip
+    return {
+        "clone": "resnet18",
+        "labels": labels,
+        "seed": 3,
+        "pool": "letters",
+        "victim_accuracy": 0.99,
+        "benign_accuracy": 0.9,
+        "clone_accuracy": accuracy,
+    }
 
 
 def written(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -32,14 +40,19 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 def test_a_line_per_clone_and_one_for_a_victim_alone(tmp_path: Path) -> None:
     shown = gpu_section(
         [
-            written(tmp_path / "a.json", [stolen("soft", 0.2), stolen("hard", 0.1)]),
-            written(tmp_path / "b.json", []),
+            written(
+                tmp_path / "gpu-mnist-ini-seed3.json", [stolen("soft", 0.2), stolen("hard", 0.1)]
+            ),
+            written(tmp_path / "gpu-other-seed3.json", []),
         ]
     )
     assert (
-        "| InI Table 2, mnist, ini; clone resnet18 | 3 | 4, 6 | 50 | 99.00 | 90.00 | 20.00 | 10.00 "
-        "| 12 |" in shown
+        "| InI Table 2, mnist, ini; clone resnet18 | letters | 3 | 4, 6 | 50 | 99.0 | 90.0 | 20.0 "
+        "| 10.0 | 12 |" in shown
     )
-    assert "| InI Table 2, mnist, ini | 3 | 4, 6 | 50 | - | 50.00 | - | - | 12 |" in shown
+    assert "| InI Table 2, mnist, ini | - | 3 | 4, 6 | 50 | - | 50.0 | - | - | 12 |" in shown
+    assert "EPOCHS=4 CLONE_EPOCHS=6 benchmarks/gpu/reproduce.sh mnist-ini --seed 3" in shown
+    assert shown.count("A remark.") == 1
+    assert "A row, shortened." not in shown
     assert "Measured on: A card, torch 2.11" in shown
     assert "intaglio train mnist-lenet" in shown
