@@ -202,7 +202,7 @@ def collect_rows(
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
     everything = len(source.train_images) * adaptations.per_image
     campaign = replace(campaign, budgets=campaign.budgets or (everything,))
-    check_holdout(campaign.recipe, campaign.budgets)
+    check_holdout(campaign.recipe, campaign.budgets, per_image=adaptations.per_image)
     check_epochs(campaign.recipe, campaign.budgets, adapted=bool(adaptations))
     study = study or Clones(cache)
     check_adaptations(campaign, study, pool=len(source.train_images))
@@ -221,7 +221,13 @@ def collect_rows(
     )
     with stolen:
         rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
+    per_image = adaptations.per_image
+
+    def published(budget: int) -> int | None:
+        """What the published code would have paid for as many images, as often asked about."""
+        images = plainly.published_queries(budget // per_image)
+        return None if images is None else per_image * images
+
     return tuple(
-        row.model_copy(update={"published_queries": plainly.published_queries(row.budget)})
-        for row in rows
+        row.model_copy(update={"published_queries": published(row.budget)}) for row in rows
     )

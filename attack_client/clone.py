@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attack_client.errors import AttackError
 from attack_client.objectives import Imitation
 from models import architectures
 from models.card import Normalisation
@@ -124,6 +125,7 @@ def build_clone(
         seed: of the weights.
 
     Raises:
+        AttackError: a share is to be held out, and it is no answer at all.
         ModelsError: an unknown architecture, or one that does not fit the images.
     """
     channels, height, width = shape
@@ -175,13 +177,17 @@ def train_clone(
         The clone, in evaluation mode.
 
     Raises:
+        AttackError: a share is to be held out, and it is no answer at all.
         ModelsError: an unknown architecture, or one that does not fit the images.
         TrainingError: training diverged, or the answers do not fill the recipe's epochs.
     """
     count = len(images)
     held = recipe.held(count)
     if recipe.holdout and held == 0:
-        raise ValueError(f"a holdout of {recipe.holdout:g} of {count} answers is empty")
+        raise AttackError(
+            f"a holdout of {recipe.holdout:g} of the {count} answers that are left is no answer at "
+            "all: raise --holdout or --budget, or hold out nothing"
+        )
     order = np.random.default_rng(seed).permutation(count) if held else np.arange(count)
     pixels = torch.from_numpy(np.ascontiguousarray(images[order]))
     answers = torch.from_numpy(np.ascontiguousarray(targets[order]))

@@ -69,6 +69,8 @@ def clone_recipe(
         AttackError: there is no such recipe, or it is not one; names what is wrong.
     """
     given = _read(source)
+    if not 0.0 <= holdout <= 0.5:  # not a number is neither
+        raise AttackError(f"a holdout must be in [0, 0.5], not {holdout}")
     return CloneRecipe(
         architecture=architecture,
         epochs=epochs or given.epochs,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,6 +55,9 @@ async def measure_honest(
 ) -> Honest:
     """Query the whole test set in batches, then single images one after another for latency.
 
+    Batches have idempotency keys, so that one that is sent again is paid for once. Requests that
+    are timed have none: they are to cost what a caller's own would.
+
     Args:
         victim: open, under an operator's key.
         test: every image of it is asked about once.
@@ -83,7 +87,7 @@ async def measure_honest(
     async def ask(start: int) -> NDArray[np.float32]:
         async with slots:
             images = test.images[start : start + batch]
-            reply = await victim.query(images)
+            reply = await victim.query(images, key=f"honest-{uuid.uuid4().hex}")
             advance(len(images))
             return reply.probabilities
 

@@ -10,6 +10,7 @@ from rich.console import Console
 from attack_client.callers import as_caller, as_thief
 from attack_client.contract import Attack
 from attack_client.honest import Honest, measure_honest
+from attack_client.honest_store import honest_digest, keep_honest, kept_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import check_clone
 from attack_client.progress import watch_queries, watch_theft
@@ -109,8 +110,16 @@ async def interrogate(
 async def _honest(
     campaign: Campaign, operated: HttpVictim, test: TestSet, console: Console
 ) -> Honest:
+    """What honest callers are served; of a run that goes on, what it knew already."""
+    digest = honest_digest(
+        campaign.url, campaign.model, test, latency_requests=campaign.latency_requests
+    )
+    place = campaign.out / "honest" / f"{digest}.npz"
+    known = kept_honest(place) if campaign.resume else None
+    if known is not None:
+        return known
     with watch_queries(console, "honest queries") as advance:
-        return await measure_honest(
+        found = await measure_honest(
             operated,
             test,
             latency_requests=campaign.latency_requests,
@@ -118,3 +127,5 @@ async def _honest(
             concurrency=campaign.concurrency,
             watch=advance,
         )
+    keep_honest(place, found)
+    return found

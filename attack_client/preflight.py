@@ -15,6 +15,8 @@ __all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed", 
 def in_epochs(recipe: CloneRecipe, per_epoch: int | None) -> CloneRecipe:
     """``recipe`` for an attack with ``per_epoch`` new images in every epoch.
 
+    It has as many epochs as the budget pays for, whatever the recipe says.
+
     Raises:
         AttackError: it holds out answers to choose an epoch by.
     """
@@ -51,14 +53,19 @@ def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool
                 )
 
 
-def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...]) -> None:
+def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...], *, per_image: int = 1) -> None:
     """Refuse a share of the answers that is none of them.
+
+    Args:
+        recipe: of the clones.
+        budgets: in queries.
+        per_image: queries that an image costs under add-ons.
 
     Raises:
         AttackError: the smallest of ``budgets`` holds out no answer.
     """
     smallest = min(budgets)
-    if recipe.holdout and not recipe.held(smallest):
+    if recipe.holdout and not recipe.held(smallest // per_image):
         raise AttackError(
             f"a holdout of {recipe.holdout:g} of a budget of {smallest} queries is no answer at "
             "all: raise --holdout or --budget, or hold out nothing"

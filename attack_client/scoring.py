@@ -174,6 +174,7 @@ def score(
         queries=budget,
         unique_queries=_distinct(images),
         sent=stolen.sent(budget),
+        paid=stolen.paid(budget),
         seed=seed,
         victim_accuracy=victim_accuracy,
         benign_accuracy=None if honest is None else honest.accuracy,

@@ -12,6 +12,7 @@ has the same bundle. The comparison of composite images with standard mimicking 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -85,6 +86,8 @@ def main(
     only_write: bool,
 ) -> None:
     """Train, steal, measure, write."""
+    if data_root is not None:  # pools are loaded by name, wherever a step wants one
+        os.environ["INTAGLIO_DATA_ROOT"] = str(data_root)
     models = out / "models"
     bundle = trained_victim(models, epochs=epochs, data_root=data_root)
     victim = in_process(bundle)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from attack_client.reference import split_seed_of
 from models import datasets
 from models.answer_statistics import AnswerStatistics, answer_statistics
 from models.bundle import load_victim, open_bundle, resolve_bundle
@@ -45,7 +46,8 @@ def answers_of(
         DatasetError: its labels are not those of the bundle, or it has no test images.
     """
     bundle = open_bundle(resolve_bundle(root, name), allow_factories=allow_factories)
-    dataset = datasets.load(data, root=data_root)
+    split = split_seed_of(bundle.card) or 0  # else what it was trained on would be tested
+    dataset = datasets.load(data, root=data_root, split_seed=split)
     if tuple(dataset.labels) != bundle.card.labels:
         raise DatasetError(f"{data} has other labels than {name}")
     if not len(dataset.test_images):

@@ -76,9 +76,12 @@ class DistilStudy(Study[Lesson]):
             answers = np.eye(answers.shape[1], dtype=np.float32)[hard_labels(answers)]
         truth = _truth(material, images)
         held = campaign.recipe.held(len(images))
+        if held:  # a random part, whatever order the images were asked about in
+            order = np.random.default_rng(clone_seed(campaign.seed)).permutation(len(images))
+            images, answers = images[order], answers[order]
+            weights, truth = weights[order], truth[order]
         tuition = self._tuition(material, variant)
         student = train_clone(
-            # What is held out are the first of a random order.
             images[held:],
             _targets(answers, truth, weights, variant)[held:],
             classes=answers.shape[1],
@@ -102,7 +105,8 @@ class DistilStudy(Study[Lesson]):
             attack=variant.name if scratch else campaign.adaptations.title(variant.name),
         )
         if scratch:
-            nothing = {"queries": 0, "unique_queries": 0, "sent": 0, "theft_seconds": None}
+            asked = dict.fromkeys(("queries", "unique_queries", "sent", "paid"), 0)
+            nothing = {**asked, "theft_seconds": None}
             priced = {} if row.cost is None else {"cost": 0.0}
             row = row.model_copy(update={**nothing, **priced})
         known = None

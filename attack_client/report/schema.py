@@ -39,6 +39,8 @@ class Row(_Record):
         sent: samples sent for them, retries and what a kill cut off included: the most that a
             victim which ignores idempotency keys can have charged, unless it charges more than
             one query for an answer with a map: what a map costs is the operator's choice.
+        paid: answers among them that were asked for and not copied from an equal image's; null
+            where an older report did not tell.
         published_queries: what the published code of the attack would have been charged for the
             same answers, where it asks again for what it knows; null where it does not.
         seed: of the choice of images; the clone's own seed is derived from it.
@@ -75,6 +77,7 @@ class Row(_Record):
     queries: NonNegativeInt
     unique_queries: NonNegativeInt
     sent: NonNegativeInt
+    paid: NonNegativeInt | None = None
     published_queries: NonNegativeInt | None = None
     seed: int
     victim_accuracy: Share | None

@@ -80,9 +80,15 @@ def _curve(path: Path, defense: str) -> Curve:
         raise click.ClickException(f"--curves: {path} is no report: {error}") from error
     chosen = [row for row in rows if row["defense"] == defense]
     if not chosen:
-        known = ", ".join(sorted({row["defense"] for row in rows}))
-        raise click.ClickException(f"--defense: {path} has no {defense!r}, but {known}")
-    return Curve.of(chosen)
+        known = sorted({str(row["defense"]) for row in rows if row["defense"] is not None})
+        there = ", ".join(known) or "none that was named: attack with --defense NAME"
+        raise click.ClickException(f"--defense: {path} has no {defense!r}, but {there}")
+    try:
+        return Curve.of(chosen)
+    except ValueError:
+        raise click.ClickException(
+            f"--curves: {path} has no fidelity of {defense!r}: attack with --reference"
+        ) from None
 
 
 def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:

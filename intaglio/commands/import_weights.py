@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,7 +172,9 @@ def _labels(text: str | None, data: str | None, data_root: Path | None) -> Seque
         if data is None:
             raise click.UsageError("give --labels, or --data that has them")
         return datasets.load(data, root=data_root).labels
-    lines = Path(text).read_text("utf-8").splitlines() if Path(text).is_file() else text.split(",")
+    # Of a list too long for a name of a file, this one says no, and Path.is_file raises.
+    is_file = os.path.isfile(text)
+    lines = Path(text).read_text("utf-8").splitlines() if is_file else text.split(",")
     return tuple(line.strip() for line in lines if line.strip())
 
 

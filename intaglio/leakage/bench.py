@@ -30,7 +30,7 @@ from attack_client.http_victim import HttpVictim
 from attack_client.preflight import choose_split_seed
 from attack_client.report.schema import Row
 from attack_client.shown import TestSet
-from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest
+from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
@@ -190,6 +190,8 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
     matrix = bench.matrix
     asked = f"{target_digest(matrix, bench.defense, bench.seed)}-{matrix.test}"
     asked += f"-{matrix.latency_requests}"
+    if matrix.reference is not None:  # whose split decides what the test images are
+        asked += f"-{victim_digest(matrix, matrix.reference, bench.seed)}"
     known = kept.honest(bench.defense, bench.seed, asked)
     if known is not None:
         return known

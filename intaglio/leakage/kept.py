@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attack_client.honest import Honest
+from attack_client.honest_store import keep_honest, kept_honest
 from attack_client.report.schema import Row
 from intaglio.leakage.cells import Cell
 from models.training.atomic import write_atomically
@@ -90,25 +89,11 @@ class Kept:
 
     def honest(self, defense: str, seed: int, digest: str) -> Honest | None:
         """What honest callers of ``defense`` were served; None where it was not measured yet."""
-        path = self._honest(defense, seed, digest)
-        try:
-            with np.load(path, allow_pickle=False) as held:
-                known = json.loads(str(held["figures"]))
-                return Honest(served=held["served"].astype(np.float32), **known)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return kept_honest(self._honest(defense, seed, digest))
 
     def keep_honest(self, defense: str, seed: int, digest: str, honest: Honest) -> None:
         """Write down what honest callers of ``defense`` are served."""
-        path = self._honest(defense, seed, digest)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figures = {
-            name: getattr(honest, name)
-            for name in ("accuracy", "latency_p50_ms", "latency_p99_ms", "queries")
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, served=honest.served, figures=np.array(json.dumps(figures)))
-        write_atomically(path, buffer.getvalue())
+        keep_honest(self._honest(defense, seed, digest), honest)
 
     def tell(self, bench: str, stage: str | None) -> None:
         """Say for whoever watches what ``bench`` is at; None when it is at its end."""

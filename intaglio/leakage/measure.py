@@ -61,7 +61,7 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
         key = digest(matrix, cell)
         result = kept.result(cell, key)
         if result is not None:
-            rows += result.rows
+            rows += (_priced(row, matrix.price_per_thousand) for row in result.rows)
             statuses.append(_status(cell, {"state": "done", "seconds": result.seconds}))
             continue
         reason = kept.reason(cell, key)
@@ -77,6 +77,14 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
         command=tuple(command),
         environment=dict(describe_environment(device)),
     )
+
+
+def _priced(row: Row, price_per_thousand: float | None) -> Row:
+    """``row`` at the price of now: a cell that is finished is not measured again for another."""
+    if price_per_thousand is None:
+        return row.model_copy(update={"cost": None})
+    paid = row.queries if row.paid is None else row.paid
+    return row.model_copy(update={"cost": price_per_thousand * paid / 1000})
 
 
 def _in_order(matrix: Matrix) -> list[Cell]:

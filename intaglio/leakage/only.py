@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from intaglio.leakage.cells import Cell
+from intaglio.leakage.cells import Cell, cells_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix
 
@@ -29,7 +29,8 @@ class Only:
         """From what a person typed; several texts are taken together.
 
         Raises:
-            MatrixError: no ``KEY=VALUE``, an unknown key, or a value that no cell has.
+            MatrixError: no ``KEY=VALUE``, an unknown key, a value that no cell has, or values
+                that no cell has all of: a gate over nothing would pass.
         """
         wanted: dict[str, set[str]] = {}
         for pair in (pair for text in texts for pair in text.split(",")):
@@ -39,16 +40,17 @@ class Only:
                     f"--only {pair!r} must look like KEY=VALUE with KEY one of {', '.join(KEYS)}"
                 )
             wanted.setdefault(key, set()).add(value.replace("_", "") if key == "budget" else value)
-        names: dict[str, Sequence[object]] = {
-            "defense": tuple(matrix.defenses),
-            "attack": tuple(matrix.attacks),
-        }
-        for key, known in names.items():
-            for value in wanted.get(key, set()) - set(map(str, known)):
+        cells = cells_of(matrix)
+        for key, values in wanted.items():
+            known = tuple(dict.fromkeys(str(getattr(cell, key)) for cell in cells))
+            for value in sorted(values - set(known)):
                 raise MatrixError(
-                    f"--only {key}={value}: there is none: there are {', '.join(map(str, known))}"
+                    f"--only {key}={value}: there is none: there are {', '.join(known)}"
                 )
-        return cls({key: frozenset(values) for key, values in wanted.items()})
+        only = cls({key: frozenset(values) for key, values in wanted.items()})
+        if not any(cell in only for cell in cells):
+            raise MatrixError(f"--only {only}: no cell has all of that")
+        return only
 
     def __str__(self) -> str:
         """As it may be typed."""

@@ -119,6 +119,20 @@ class Stub:
         self.in_flight = self.most_in_flight = 0
         self._answered: dict[str, bytes] = {}
 
+    @property
+    def thefts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Of ``requests``, those of a theft: honest ones have no key, or one that says so."""
+        return [
+            (key, digests)
+            for key, digests in self.requests
+            if key is not None and not key.startswith("honest-")
+        ]
+
+    @property
+    def honest(self) -> list[tuple[str | None, tuple[str, ...]]]:
+        """Of ``requests``, all others."""
+        return [one for one in self.requests if one[0] is None or one[0].startswith("honest-")]
+
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             while True:

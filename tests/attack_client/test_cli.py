@@ -72,6 +72,7 @@ def test_an_attack_ends_in_a_report(
     assert report.rows[0].victim_accuracy is None
     assert {file.name for file in out.iterdir()} == {
         "transfer",
+        "honest",
         "report.json",
         "report.md",
         "report.html",
@@ -105,8 +106,20 @@ def test_a_finished_attack_is_not_paid_for_again(
         result = run([*first, "--resume"])
     assert result.exit_code == 0, result.output
     assert "40 answers were on disk already" in result.output
-    evaluation = read_json(tmp_path / "run" / "report.json").rows[0].evaluation_queries
-    assert stub.samples == paid + evaluation
+    assert stub.samples == paid  # nor is the test set
+    assert read_json(tmp_path / "run" / "report.json").rows[0].benign_accuracy == 1.0
+
+
+def test_an_honest_batch_that_is_sent_again_is_one_request(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        done = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40"))
+    assert done.exit_code == 0, done.output
+    keys = [key for key, _ in stub.honest]
+    assert keys.count(None) == 5 + 3  # warm-up, and what is timed
+    assert len(set(keys)) == len(keys) - 7 == 3
 
 
 def plain_bundle(
@@ -184,7 +197,7 @@ def test_the_test_set_is_the_references_own(serve: Serve, npz_root: Path, tmp_pa
         assert not stub.requests
         result = run(arguments)
     assert result.exit_code == 0, result.output
-    honest = {image for key, images in stub.requests if key is None for image in images}
+    honest = {image for _, images in stub.honest for image in images}
     own = fit_arrays(load_dataset("digits", split_seed=3).test_images, spec)
     assert honest == {hashlib.sha256(image.tobytes()).hexdigest() for image in own}
 
@@ -199,11 +212,9 @@ def test_a_split_is_drawn_as_told_for_pool_and_test_set(
         result = run([*arguments, "--test", "digits", "--pool", "digits", "--split-seed", "5"])
     assert result.exit_code == 0, result.output
     digits = load_dataset("digits", split_seed=5)
-    for asked, images in ((True, digits.train_images), (False, digits.test_images)):
+    for asked, images in ((stub.thefts, digits.train_images), (stub.honest, digits.test_images)):
         known = {hashlib.sha256(image.tobytes()).hexdigest() for image in images}
-        seen = {
-            image for key, many in stub.requests if (key is not None) == asked for image in many
-        }
+        seen = {image for _, many in asked for image in many}
         assert seen
         assert seen <= known
 

@@ -72,7 +72,7 @@ def test_a_killed_theft_goes_on_where_it_stopped(
             os.kill(thief.pid, signal.SIGKILL)
             thief.wait()
         time.sleep(0.2)  # what is in flight arrives at the stub
-        at_kill, asked_before = stub.samples, len(stub.requests)
+        at_kill, asked_before = stub.samples, len(stub.thefts)
         assert at_kill < BUDGET, "the kill came too late to show anything"
         with TransferSet.read(out / "transfer") as stolen:
             had = stolen.recorded
@@ -84,8 +84,7 @@ def test_a_killed_theft_goes_on_where_it_stopped(
         resumed = CliRunner().invoke(attack, [*arguments, "--resume"])
         assert resumed.exit_code == 0, resumed.output
 
-    requests = stub.requests[asked_before:]
-    theft = [digests for key, digests in requests if key is not None]
+    theft = [digests for _, digests in stub.thefts[asked_before:]]
     asked_again = {digest for digests in theft for digest in digests} & had_images
     assert not asked_again
     assert sum(map(len, theft)) == BUDGET - had

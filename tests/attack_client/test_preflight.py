@@ -74,6 +74,9 @@ def test_a_holdout_of_the_smallest_budget_is_at_least_one_answer() -> None:
     check_holdout(recipe, (10, 300))
     with pytest.raises(AttackError, match="a budget of 9 queries"):
         check_holdout(recipe, (9, 300))
+    check_holdout(recipe, (20, 300), per_image=2)
+    with pytest.raises(AttackError, match="holdout"):
+        check_holdout(recipe, (19, 300), per_image=2)
     check_holdout(CloneRecipe(architecture="lenet"), (1,))
 
 

@@ -86,6 +86,18 @@ def test_leakage_is_read_off_a_published_curve(tmp_path: Path) -> None:
     assert "%" in summary["estimated_fidelity"]
     assert "clone" in run(*options[:1], *options[2:]).stdout
     assert "has no 'nonsense', but " in run(*options[:-1], "nonsense", status=1).stderr
+    rows = json.loads(CURVES.read_text())
+    for row in rows["rows"]:
+        row["defense"], row["fidelity"] = None, None
+    unnamed = tmp_path / "unnamed.json"
+    unnamed.write_text(json.dumps(rows))
+    said = run(*options[:3], str(unnamed), *options[4:], status=1).stderr
+    assert "has no 'none', but none that was named: attack with --defense NAME" in said
+    for row in rows["rows"]:
+        row["defense"] = "none"
+    unnamed.write_text(json.dumps(rows))
+    said = run(*options[:3], str(unnamed), *options[4:], status=1).stderr
+    assert "has no fidelity of 'none': attack with --reference" in said
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     assert "is no report" in run(*options[:3], str(broken), status=1).stderr

@@ -81,6 +81,13 @@ def test_labels_come_from_a_file(here: Path) -> None:
     assert read_card(here / "bundles" / "mine" / "1").labels[9] == "class 9"
 
 
+def test_a_list_of_labels_may_be_longer_than_a_name_of_a_file(here: Path) -> None:
+    labels = ",".join(f"{'a class with a long name':0>40}-{n}" for n in range(10))
+    made = imported(here, "--labels", labels)
+    assert made.exit_code == 0, made.stderr
+    assert read_card(here / "bundles" / "mine" / "1").labels[9].endswith("-9")
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -132,9 +132,19 @@ def test_only_takes_any_of_one_key_and_all_of_several() -> None:
         ("seed", "must look like KEY=VALUE"),
         ("colour=red", "must look like KEY=VALUE"),
         ("defense=am", "there are none, label-only"),
+        ("seed=7", "seed=7: there is none: there are 0, 1"),
+        ("budget=21", "budget=21: there is none"),
+        ("labels=firm", "labels=firm: there is none: there are soft, hard"),
     ):
         with pytest.raises(MatrixError, match=sentence):
             Only.parse([text], matrix)
+
+
+def test_a_part_that_is_no_cell_is_refused() -> None:
+    attacks: dict[str, Any] = {"knockoff": {}, "once": {"attack": "knockoff", "seeds": [0]}}
+    matrix = matrix_of("http://victim", seeds=[0, 1], attacks=attacks)
+    with pytest.raises(MatrixError, match="attack=once,seed=1: no cell has all of that"):
+        Only.parse(["attack=once,seed=1"], matrix)
 
 
 def test_the_matrix_on_the_page_is_one(tmp_path: Path) -> None:

@@ -53,8 +53,10 @@ def test_a_matrix_is_measured_once_and_changed_cells_again(
         assert stub.samples == 2 * 40 + honest, "budgets are prefixes, hard labels are free"
         assert len(list((tmp_path / "clones").glob("*.safetensors"))) == 4, "equal clones are one"
 
-        run(matrix, tmp_path, npz_root)
+        again = run(matrix.model_copy(update={"price_per_thousand": 2.0}), tmp_path, npz_root)
         assert stub.samples == 2 * 40 + honest
+        assert {(row.budget, row.cost) for row in again.rows} == {(20, 0.04), (40, 0.08)}
+        assert {row.cost for row in outcome.rows} == {None}
 
         changed = matrix.model_copy(
             update={
@@ -220,7 +222,7 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
     # Nothing but yardsticks, so nothing is gated.
     assert again.returncode == 0
     assert junit.is_file()
-    asked = {key: len(digests) for key, digests in stub.requests if key is not None}
+    asked = {key: len(digests) for key, digests in stub.thefts}
     assert sum(asked.values()) == 2 * 200, "no query of a theft was paid for twice"
     for name in ("report.json", "report.md", "report.html", "heat-map.png"):
         assert (out / name).stat().st_size > 500
