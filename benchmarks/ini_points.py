@@ -6,6 +6,7 @@ JSON file of its own, so that a stopped run goes on where it was.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -172,11 +173,12 @@ def measure(
     point: Victim, seed: int, *, out: Path, data_root: Path | None, scale: Scale = SCALE
 ) -> Seen:
     """Train ``point``, or take the weights that lie under ``out``; steal it with both labels."""
-    place = out / f"seed-{seed}"
-    kept = place / f"{point.name}.json"
+    place, recipe = out / f"seed-{seed}", point.recipe(seed, scale)
+    trained = _digest(recipe.model_dump_json())
+    kept = place / f"{point.name}-{_digest(trained, repr(scale), repr(point.threshold))}.json"
     if kept.is_file():
         return Seen(**json.loads(kept.read_text(encoding="utf-8")))
-    recipe, models = point.recipe(seed, scale), place / "models"
+    models = place / "models" / trained
     path = models / point.bundle / "1"
     if not path.is_dir():
         train_recipe(recipe, out=models, data_root=data_root)
@@ -208,6 +210,11 @@ def measure(
     seen = Seen(*honest, *clones)
     kept.write_text(json.dumps(asdict(seen)) + "\n", encoding="utf-8")
     return seen
+
+
+def _digest(*parts: str) -> str:
+    """Eight hexadecimal digits: what was measured otherwise is not taken for this."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:8]
 
 
 @cache
