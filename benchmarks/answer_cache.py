@@ -89,7 +89,7 @@ def measured(count: int, scratch: Path) -> list[Row]:
                             }
                             for name, chain in CHAINS.items()
                         },
-                        "cache": {"backend": backend},
+                        "cache": {"backend": backend, "shared": True},
                         **({"redis": {"url": redis.url}} if backend == "redis" else {}),
                         "secret_file": str(scratch / "secret"),
                         "threads": 1,

@@ -126,7 +126,8 @@ class Defense(ABC):
     """Whether the work it does depends on its decision."""
 
     stateful: bool = False
-    """Whether an answer depends on what was asked before; if so, that is listed at start."""
+    """Whether an answer depends on what was asked before; if so, that is listed at start, and the
+    link sees no query but those of callers: none of the noise that a server warms up with."""
 
     @abstractmethod
     def apply(self, queries: Queries, answers: Answers) -> Answers:

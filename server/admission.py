@@ -43,7 +43,8 @@ class Allowance:
 
     Attributes:
         rate: samples a second, in the long run.
-        burst: samples at once; no window of ``burst / rate`` seconds holds more.
+        burst: samples at once. Windows of ``burst / rate`` seconds hold about as many; the worst
+            of them, between two bursts, holds almost twice as many.
         per_day: samples between one midnight UTC and the next.
         lifetime: samples ever.
     """
@@ -121,15 +122,17 @@ class Grant:
     Attributes:
         replayed: whether this request was charged before, under the same idempotency key.
         stored: what it was answered then, if that was kept: the answer, without asking again.
+        keeps: whether the answer is kept for a replay, if it is small enough.
         balance: samples by which this request has changed its caller's account, so far.
     """
 
     balance: int = 0
+    keeps: bool = False
     replayed: bool = False
     stored: bytes | None = None
 
-    async def answered(self, answer: bytes) -> None:
-        """The samples are paid for; ``answer`` is what a replay gets."""
+    async def answered(self, answer: bytes | None) -> None:
+        """The samples are paid for; ``answer`` is what a replay gets, None unless it ``keeps``."""
         del answer
 
     async def unanswered(self) -> None:

@@ -123,12 +123,12 @@ class AnswerCache:
         looked_up(served, hits=hits, misses=len(missing), ns=time.perf_counter_ns() - began)
         self._metrics.looked_up(hits=hits, misses=len(missing))
         if hits:
-            await self._recall(images, found)
+            await self._recall(served, images, found)
         if missing:
             # Without a hit the images go on as they came: no copy.
             asked = images[missing] if hits else images
             computed = await compute(asked)
-            sure = await self._sure(asked)
+            sure = await self._sure(served, asked)
             await self._store.put(
                 {
                     keys[row]: _packed(computed, place, sure[place])
@@ -172,14 +172,16 @@ class AnswerCache:
 
         return await _hashing(images, named)
 
-    async def _sure(self, images: NDArray[np.uint8]) -> Sequence[float | None]:
+    async def _sure(self, served: ServedModel, images: NDArray[np.uint8]) -> Sequence[float | None]:
         """How sure the victim was of each of ``images``, which it was just asked about."""
         if self._evidence is None:
             return [None] * len(images)
         evidence = self._evidence
-        return await _hashing(images, lambda: evidence.of(evidence.names(images)))
+        return await _hashing(images, lambda: evidence.of(served.weights, evidence.names(images)))
 
-    async def _recall(self, images: NDArray[np.uint8], found: Sequence[_Kept | None]) -> None:
+    async def _recall(
+        self, served: ServedModel, images: NDArray[np.uint8], found: Sequence[_Kept | None]
+    ) -> None:
         """Let the audit know of what was found how sure the victim was, as if it was asked now."""
         if self._evidence is None:
             return
@@ -191,7 +193,7 @@ class AnswerCache:
         }
         if known:
             again, sure = images[list(known)], np.array(list(known.values()), dtype=np.float32)
-            await _hashing(again, lambda: evidence.saw(again, sure))
+            await _hashing(again, lambda: evidence.saw(served.weights, again, sure))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from server.answer_cache import AnswerCache, AnswerStore
 from server.answer_cache_metrics import AnswerCacheMetrics
 from server.answer_memory import MemoryAnswers
+from server.errors import ConfigurationError
 from server.evidence import Evidence
 from server.settings import Settings
 
@@ -27,11 +28,18 @@ def build_answer_cache(
     """The cache that ``settings`` ask for, or None; what it gives away is logged.
 
     Raises:
-        ConfigurationError: it shall be in Redis, and there is no client library or password.
+        ConfigurationError: it shall be in Redis, and there is no client library or password; or
+            callers are not told apart, and nobody has said that they share answers.
     """
     wanted = settings.cache
     if wanted.backend == "off":
         return None
+    if settings.open_to_all and not wanted.shared:
+        raise ConfigurationError(
+            "cache.shared: without API keys all callers share what is kept, and how long an answer "
+            "takes tells each what others asked: set it to true if that is meant, or keep nothing "
+            "(cache.backend: off)"
+        )
     metrics = AnswerCacheMetrics(registry)
     store: AnswerStore
     if wanted.backend == "redis":

@@ -70,8 +70,8 @@ def create_app(
         # Shown for as long as the process lives; the model itself may be unloaded before.
         example = replace(example, answering=None)
     middleware = [
+        Middleware(RequestId),  # outermost: a refusal at the door has a name too
         Middleware(ShedAtTheDoor, crowd=plane, recorder=metrics),
-        Middleware(RequestId),
     ]
     if metrics is not None:
         middleware.append(Middleware(RequestMetrics, recorder=metrics))

@@ -45,6 +45,7 @@ class AuditEntry:
         key: id of the caller's key.
         model: as asked for.
         version: that answers; None if it never came to that.
+        weights: that answer, as evidence knows them; never written.
         samples: images; 0 if it never came to that.
         explain: whether maps were asked for.
         images: ``(n, C, H, W)`` uint8; hashed, never written.
@@ -58,6 +59,7 @@ class AuditEntry:
     key: str
     model: str
     version: str | None = None
+    weights: str = ""
     samples: int = 0
     explain: bool = False
     images: NDArray[np.uint8] | None = None
@@ -146,7 +148,7 @@ class AuditLog:
         confidences: Sequence[float | None] = ()
         if entry.images is not None:
             hashes = self.evidence.names(entry.images)
-            confidences = self.evidence.of(hashes)
+            confidences = self.evidence.of(entry.weights, hashes)
         self._write(
             {
                 "event": "query",

@@ -91,6 +91,10 @@ class DataPlane(Protocol):
         """Whether ``view`` has a stricter chain for callers under suspicion."""
         ...
 
+    def weights(self, view: ModelView) -> str:
+        """Which weights answer ``view``; for the audit alone, callers may not know."""
+        ...
+
     async def predict(
         self,
         view: ModelView,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from defenses.chain import Outcome
+from defenses.chain import Chain, Outcome
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
@@ -90,14 +90,18 @@ class Engine:
     def warm_up(self, served: ServedModel, max_batch_size: int) -> None:
         """Compute a batch of one and a full batch of noise, so that no caller pays for firsts.
 
+        Links that remember what was asked are left out: callers must not be answered from noise.
+
         Raises:
             ConfigurationError: the model or its chain fails even so.
         """
+        forgetful = Chain([link for link in served.chain.links if not link.stateful])
+        rehearsed = replace(served, chain=forgetful)
         noise = np.random.default_rng(0)
         for samples in sorted({1, max_batch_size}):
             images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
             explain = np.full(samples, served.explainer is not None)
-            _, outcome, _, _ = self._compute(served, [images], explain)
+            _, outcome, _, _ = self._compute(rehearsed, [images], explain)
             if outcome.failed.all():
                 raise ConfigurationError(
                     f"models.{served.name}: every answer to {samples} images of noise broke an "
@@ -142,7 +146,7 @@ class Engine:
         table, moved = np.split(table, [table.shape[1] - links], axis=1)
         failed = table[:, -3] > 0
         if self._evidence is not None:
-            self._evidence.saw(np.concatenate(parts), table[:, -4])
+            self._evidence.saw(served.weights, np.concatenate(parts), table[:, -4])
         self._metrics.computed(
             served.name,
             forward_s=forward_s,

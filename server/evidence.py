@@ -22,11 +22,11 @@ CONTEXT = "audit"
 """Keeps these hashes apart from the seeds of defenses, which must not be written anywhere."""
 
 MOST = 65_536
-"""Images that are remembered: those being answered, and some more."""
+"""Answers that are remembered: those being given, and some more."""
 
 
 class Evidence:
-    """The highest probability that a victim gave to each image of late. Thread-safe.
+    """The highest probability that each victim gave to each image of late. Thread-safe.
 
     Args:
         secret: the server's.
@@ -35,23 +35,32 @@ class Evidence:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._lock = threading.Lock()
-        self._seen: OrderedDict[str, float] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def names(self, images: NDArray[np.uint8]) -> list[str]:
         """A keyed hash of each of ``images`` ``(n, C, H, W)``: 63 bits of HMAC-SHA256, in hex."""
         return [f"{seed:016x}" for seed in query_seeds(self._secret, CONTEXT, images).tolist()]
 
-    def saw(self, images: NDArray[np.uint8], confidences: NDArray[np.float32]) -> None:
-        """Remember the ``confidences`` ``(n,)`` that a victim had in its first labels."""
+    def saw(
+        self, weights: str, images: NDArray[np.uint8], confidences: NDArray[np.float32]
+    ) -> None:
+        """Remember the ``confidences`` ``(n,)`` that a victim had in its first labels.
+
+        Args:
+            weights: ``NAME/VERSION`` of the bundle whose weights answered: another victim is as
+                sure of the same image as it may be.
+            images: ``(n, C, H, W)``.
+            confidences: ``(n,)``.
+        """
         names = self.names(images)
         with self._lock:
             for name, confidence in zip(names, confidences.tolist(), strict=True):
-                self._seen[name] = round(confidence, 3)
-                self._seen.move_to_end(name)
+                self._seen[weights, name] = round(confidence, 3)
+                self._seen.move_to_end((weights, name))
             while len(self._seen) > MOST:
                 self._seen.popitem(last=False)
 
-    def of(self, names: Sequence[str]) -> list[float | None]:
-        """The confidence in each of ``names``; None where no victim was asked of late."""
+    def of(self, weights: str, names: Sequence[str]) -> list[float | None]:
+        """How sure ``weights`` were of each of ``names``; None where not asked of late."""
         with self._lock:
-            return [self._seen.get(name) for name in names]
+            return [self._seen.get((weights, name)) for name in names]

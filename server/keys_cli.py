@@ -153,7 +153,10 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
         there = _there(before, key_id)
         if there.revoked is not None:
             raise click.ClickException(f"the key {key_id} is revoked")
-        made = rotated(there, grace_s=grace_s)
+        try:
+            made = rotated(there, grace_s=grace_s)
+        except ValueError as error:
+            raise click.UsageError(f"--{error}") from None
         return made.record
 
     record = _in_store(context, lambda store: store.change(key_id, changed))

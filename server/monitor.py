@@ -27,6 +27,10 @@ that meets nobody waiting is looked at however large it is: size is no way aroun
 AT_ONCE = 256
 """Samples that are compared at once."""
 
+_Followed = tuple[str, str, str, tuple[int, ...]]
+"""Caller, model, version and the shape of an image: the same version may be published again with
+another, and such pictures have no distance to those before."""
+
 
 class Witness(Protocol):
     """Whoever writes down what is found of callers."""
@@ -71,11 +75,13 @@ class QueryMonitor:
         self._witness = witness
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="intaglio-monitor")
         # Touched by the executor's thread only; least recently seen first.
-        self._records: OrderedDict[tuple[str, str, str], DistanceRecord] = OrderedDict()
+        self._records: OrderedDict[_Followed, DistanceRecord] = OrderedDict()
         self._lock = threading.Lock()
         # From here on: guarded by the lock.
         self._waiting = 0
         self._suspects: OrderedDict[tuple[str, str], float] = OrderedDict()
+        # Or where nobody asks, and no model has a stricter chain, suspicion would not end.
+        metrics.before_scrapes(self._pass_time)
 
     def tightens(self, caller: str, model: str, samples: int) -> bool:
         """Whether ``samples`` that ``caller`` asks of ``model`` go through its stricter chain.
@@ -115,6 +121,7 @@ class QueryMonitor:
         """
         samples = len(images)
         with self._lock:
+            self._acquit()
             if self._waiting and self._waiting + samples > BACKLOG:
                 self._metrics.missed(samples)
                 return None
@@ -130,7 +137,7 @@ class QueryMonitor:
         probabilities: NDArray[np.float32],
     ) -> None:
         try:
-            record = self._record((caller, model, version))
+            record = self._record((caller, model, version, images.shape[1:]))
             for start in range(0, len(images), AT_ONCE):
                 rows = slice(start, start + AT_ONCE)
                 test = record.add(reduced(images[rows]), probabilities[rows].argmax(axis=1))
@@ -154,7 +161,7 @@ class QueryMonitor:
             with self._lock:
                 self._waiting -= len(images)
 
-    def _record(self, key: tuple[str, str, str]) -> DistanceRecord:
+    def _record(self, key: _Followed) -> DistanceRecord:
         record = self._records.get(key)
         if record is None:
             record = DistanceRecord(images=self._settings.images, window=self._settings.window)
@@ -185,6 +192,10 @@ class QueryMonitor:
             "queries) and is answered through the stricter chain if there is one",
             *(caller, model, statistic, distances, self._settings.threshold, queries),
         )
+
+    def _pass_time(self) -> None:
+        with self._lock:
+            self._acquit()
 
     def _acquit(self) -> None:
         """Forget suspicions that have lasted long enough, also of callers that left for good."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable, Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.registry import Collector
 
 __all__ = ["MonitorMetrics"]
 
@@ -27,8 +30,10 @@ class MonitorMetrics:
             "intaglio_monitor_suspicious_callers",
             "Callers whose queries to a model look made, not found.",
             ["model"],
-            registry=registry,
+            registry=None,
         )
+        self._read = _UpToDate(self._suspicious)
+        registry.register(self._read)
         self._tests = Counter(
             "intaglio_monitor_tests",
             "Tests of callers' distances, by what came out.",
@@ -54,6 +59,10 @@ class MonitorMetrics:
             registry=registry,
         )
 
+    def before_scrapes(self, update: Callable[[], None]) -> None:
+        """Have ``update`` called whenever suspects are read, in the thread that reads them."""
+        self._read.update = update
+
     def followed(self, count: int) -> None:
         """Record how many pairs are followed now."""
         self._followed.set(count)
@@ -74,3 +83,28 @@ class MonitorMetrics:
     def missed(self, samples: int) -> None:
         """Count ``samples`` that were not looked at."""
         self._missed.inc(samples)
+
+
+class _UpToDate(Collector):
+    """A gauge that is brought up to date before it is read: what it counts ends by itself.
+
+    Attributes:
+        update: brings it up to date; None: it is up to date as it is.
+
+    Args:
+        gauge: not registered anywhere.
+    """
+
+    def __init__(self, gauge: Gauge) -> None:
+        self.update: Callable[[], None] | None = None
+        self._gauge = gauge
+
+    def describe(self) -> Iterable[Metric]:
+        """Names of what is read, so that nobody else registers them."""
+        return self._gauge.describe()
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the gauge."""
+        if self.update is not None:
+            self.update()
+        return self._gauge.collect()

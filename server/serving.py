@@ -218,6 +218,10 @@ class InferenceService:
 
     # -- queries -------------------------------------------------------------------------------
 
+    def weights(self, view: ModelView) -> str:
+        """See ``DataPlane``."""
+        return answering(view).served.weights
+
     async def predict(
         self,
         view: ModelView,

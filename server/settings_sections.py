@@ -164,7 +164,8 @@ class CacheSettings(Section):
     """How long an answer is kept."""
 
     shared: bool = False
-    """Keep one answer for all callers of a tier: faster, and it tells each what others asked."""
+    """Keep one answer for all callers of a tier: faster, and it tells each what others asked.
+    Required where there are no API keys: callers that are not told apart share it anyway."""
 
 
 class MonitorSettings(Section):

@@ -22,13 +22,14 @@ class PaidGrant(Grant):
         self, ledger: Ledger, charge: Charge, *, paid_by: str | None = None, paid: bool = False
     ) -> None:
         self.replayed = paid_by is not None
+        self.keeps = charge.once is not None
         self.balance = 0 if self.replayed else charge.samples
         self._ledger = ledger
         self._charge = charge
         self._paid_by = paid_by or charge.id
         self._paid = paid
 
-    async def answered(self, answer: bytes) -> None:
+    async def answered(self, answer: bytes | None) -> None:
         """See ``Grant``."""
         await self._ledger.settle(self._charge, self._paid_by, answer)
 

@@ -76,5 +76,9 @@ class RedisKeys:
     def _read(self, name: str, text: bytes) -> KeyRecord:
         try:
             return KeyRecord.model_validate_json(text)
-        except ValidationError:
-            raise KeyStoreError(f"{self._place} in Redis has no record of {name!r}") from None
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise KeyStoreError(
+                f"{self._place} in Redis has no record of {name!r}: {place} {first['msg']}"
+            ) from None

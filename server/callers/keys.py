@@ -11,10 +11,10 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from models.card import Name
 from server.admission import Allowance, Caller, key_digest
@@ -26,7 +26,7 @@ NOBODY = bytes(32)
 
 Samples = Annotated[int, Field(ge=1, le=2**53)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Moment = Annotated[datetime, Field(strict=False)]
+Moment = Annotated[AwareDatetime, Field(strict=False)]
 
 
 class KeyRecord(BaseModel):
@@ -140,9 +140,16 @@ def new_key(**fields: object) -> NewKey:
 
 
 def rotated(record: KeyRecord, *, grace_s: float) -> NewKey:
-    """A new secret for the same key; the old one lasts ``grace_s`` seconds more."""
+    """A new secret for the same key; the old one lasts ``grace_s`` seconds more.
+
+    Raises:
+        ValueError: it would last longer than there are dates.
+    """
     secret = _secret(record.id)
-    until = datetime.fromtimestamp(datetime.now(UTC).timestamp() + grace_s, UTC)
+    try:
+        until = datetime.now(UTC) + timedelta(seconds=grace_s)
+    except OverflowError:
+        raise ValueError("grace: that is too long") from None
     changed = {
         "digest": key_digest(secret).hex(),
         "replaced": record.digest if grace_s > 0 else None,

@@ -70,8 +70,8 @@ class FileLedger:
                     f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
                     "move the file away, which forgets what every caller has used"
                 ) from None
-        # Whoever answered these is gone; whether it did, nobody knows: they stay charged.
-        self._memory.open.clear()
+        # Not before the last line: what is still at work when it is forgotten can be given back.
+        self._memory.begin_anew()
         if not lines:
             return
         try:
@@ -205,6 +205,4 @@ class FileLedger:
 
     def _remember(self, place: str, charge: str, line: dict[str, Any]) -> None:
         request = Request(bytes.fromhex(line["print"]), charge, charge, line["at"])
-        # It may have been answered: what is computed again is not given back if it fails.
-        request.working, request.paid = False, True
         self._memory.remember(line["of"], place, request)

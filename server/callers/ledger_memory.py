@@ -204,8 +204,23 @@ class MemoryLedger:
         """Take a request in, in the place of the oldest one if there are too many."""
         requests = self.requests.setdefault(identity, OrderedDict())
         requests[place] = request
+        # A journal may hold a place again, which does not leave its old position by itself.
+        requests.move_to_end(place)
         while len(requests) > self._settings.max_requests:
             self._forget(identity, next(iter(requests)))
+
+    def begin_anew(self) -> None:
+        """Take everybody for gone who was at work: what was charged stays charged.
+
+        Requests may have been answered, and are not given back if they fail when they come again.
+        """
+        self.open.clear()
+        oldest = self._clock() - self._settings.window_s
+        for identity, requests in self.requests.items():
+            for place in [place for place, known in requests.items() if known.born <= oldest]:
+                self._forget(identity, place)
+            for known in requests.values():
+                known.working, known.paid = False, True
 
     def remembered(self) -> Iterator[tuple[str, str, Request]]:
         """Every request that is still remembered, with its identity and place."""

@@ -19,8 +19,9 @@ class Rates:
 
     The library's sliding window counter: two counters for each caller, whatever the rate, and one
     atomic step in Redis. It takes the samples of the window before for evenly spread, so a caller
-    that comes in bursts may be let in, or kept waiting, a little early. A refused request takes
-    nothing.
+    that comes in bursts may be let in early, or kept waiting longer: in the worst case, a burst at
+    the end of one window and one at the end of the next, almost twice ``burst`` in one window. An
+    exact one would remember every sample. A refused request takes nothing.
 
     Args:
         link: to the Redis that replicas share; None: in memory.

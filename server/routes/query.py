@@ -167,7 +167,7 @@ class QueryPath:
                 _check_scope(caller, codec.explain)
                 view = self.plane.view(name, version, tier=caller.tier)
                 deadline_s = min(self._deadline_s, view.deadline_s or math.inf)
-                entry.version = view.version
+                entry.version, entry.weights = view.version, self.plane.weights(view)
                 if codec.explain and view.maps is None:
                     raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:

@@ -21,7 +21,8 @@ __all__ = ["once_of", "paid", "unpacked"]
 HEADER = "idempotency-key"
 LONGEST = 255
 INLINE_BYTES = 256 * 1024
-"""Bodies that are hashed on the event loop; larger ones go to a thread."""
+"""Bodies that are hashed, and answers that are packed, on the event loop; larger ones go to a
+thread."""
 
 DECISIVE = ("content-type", "inference-header-content-length")
 """Headers that decide how a body is read."""
@@ -79,6 +80,7 @@ async def paid(
     try:
         answer = await work
         response = await encode(answer)
+        kept = await _kept(answer) if grant.keeps else None
     except asyncio.CancelledError:
         grant.left()
         raise
@@ -91,7 +93,7 @@ async def paid(
     except Exception:
         await grant.unanswered()
         raise
-    await grant.answered(_packed(answer))
+    await grant.answered(kept)
     return response
 
 
@@ -99,6 +101,13 @@ def unpacked(stored: bytes, view: ModelView) -> Answer:
     """An answer of ``view`` that was kept, with the same bits."""
     tensors = load(stored)
     return Answer(view, tensors["probabilities"], tensors.get("attributions"))
+
+
+async def _kept(answer: Answer) -> bytes:
+    size = answer.probabilities.nbytes
+    if answer.attributions is not None:
+        size += answer.attributions.nbytes
+    return _packed(answer) if size <= INLINE_BYTES else await asyncio.to_thread(_packed, answer)
 
 
 def _packed(answer: Answer) -> bytes:

@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             {
                 "models": {"digits": model},
                 "monitor": {"enabled": True},
-                "cache": {"backend": "memory"},
+                "cache": {"backend": "memory", "shared": True},
                 "secret_file": str(root / "secret"),
                 "threads": 1,
                 "device": "cpu",

@@ -138,7 +138,9 @@ async def test_images_are_keyed_hashes_and_no_seed_of_a_defense(tmp_path: Path) 
     pixels = picture(DIGITS)
     async with audited(settings, FakePlane(EXPLAINED), tmp_path) as (client, audit):
         confidence = np.array([0.4567], dtype=np.float32)
-        audit.evidence.saw(pixels[None], confidence)
+        audit.evidence.saw("digits/2", pixels[None], confidence)
+        audit.evidence.saw("another/1", pixels[None], np.array([0.9], dtype=np.float32))
+        audit.evidence.saw("another/1", picture(DIGITS, seed=9)[None], confidence)
         for content in (PNG, PNG, encoded(picture(DIGITS, seed=9))):
             await ask(client, "-", content=content)
     first, second, third = (line["images"][0] for line in lines(tmp_path))
@@ -223,5 +225,5 @@ def test_evidence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.evidence.MOST", 3)
     evidence = Evidence(SECRET)
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
-    evidence.saw(images, np.linspace(0, 1, 5, dtype=np.float32))
-    assert evidence.of(evidence.names(images)) == [None, None, 0.5, 0.75, 1.0]
+    evidence.saw("digits/2", images, np.linspace(0, 1, 5, dtype=np.float32))
+    assert evidence.of("digits/2", evidence.names(images)) == [None, None, 0.5, 0.75, 1.0]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import datetime
 
 import httpx
 import pytest
 
 from server.errors import DeadlinePassed, InternalFailure, QueueFull
+from server.routes import replays
+from server.routes.answer import Answer
 from server.settings import Settings
 from tests.server.callers.serving import PNG, ask, changed, infer, made, served, used
 from tests.server.http.fakes import DIGITS, EXPLAINED, FakePlane, encoded, error_of, picture
@@ -145,6 +148,53 @@ async def test_maps_are_answered_alike_too(stored: Settings) -> None:
         assert plane.explained == 1
         # The same body at another address is another request.
         assert (await ask(client, key, once="a")).status_code == 409
+
+
+async def test_only_answers_that_are_kept_are_packed_and_large_ones_off_the_loop(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, packed, threads = await made(stored), replays._packed, list[int]()
+
+    def watched(answer: Answer) -> bytes:
+        threads.append(threading.get_ident())
+        return packed(answer)
+
+    monkeypatch.setattr(replays, "_packed", watched)
+    here = threading.get_ident()
+    async with served(stored) as (client, _):
+        assert (await ask(client, key)).status_code == 200
+        assert threads == []
+        first = await ask(client, key, once="small")
+        assert threads == [here]
+        monkeypatch.setattr(replays, "INLINE_BYTES", 1)
+        assert (await ask(client, key, once="large")).status_code == 200
+        assert len(threads) == 2
+        assert threads[1] != here
+        assert (await ask(client, key, once="large")).json() == first.json()
+        assert len(threads) == 2
+
+
+async def test_who_hangs_up_while_its_answer_is_packed_may_come_back(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, packed = await made(stored), replays._packed
+    begun, may_end = threading.Event(), threading.Event()
+
+    def slow(answer: Answer) -> bytes:
+        begun.set()
+        may_end.wait(30)
+        return packed(answer)
+
+    monkeypatch.setattr(replays, "INLINE_BYTES", 1)
+    monkeypatch.setattr(replays, "_packed", slow)
+    async with served(stored) as (client, _):
+        asked = asyncio.create_task(ask(client, key, once="once"))
+        assert await asyncio.to_thread(begun.wait, 30)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        may_end.set()
+        assert (await ask(client, key, once="once")).status_code == 200
+        assert await used(client, key) == (1, 1)
 
 
 async def test_a_replay_waits_for_the_first_request(stored: Settings) -> None:

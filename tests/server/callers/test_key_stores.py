@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
 
@@ -106,6 +107,21 @@ async def test_a_record_in_redis_that_is_none_is_refused(redis_server: RedisServ
     async with open_key_store(in_redis(redis_server)) as store:
         with pytest.raises(KeyStoreError, match="has no record of '0123456789ab'"):
             await store.find("0123456789ab")
+
+
+async def test_a_date_without_a_time_zone_is_named(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
+    record = new_key().record
+    naive = {**record.model_dump(mode="json"), "expires": "2030-01-01T00:00:00"}
+    path = tmp_path / "keys.json"
+    path.write_text(json.dumps({"keys": [naive]}))
+    with pytest.raises(KeyStoreError, match=r"keys\.0\.expires .*timezone"):
+        await KeyFile(path).find(record.id)
+    redis_server.client().hset("intaglio:keys", record.id, json.dumps(naive))
+    async with open_key_store(in_redis(redis_server)) as store:
+        with pytest.raises(KeyStoreError, match=r"record of '.*': expires .*timezone"):
+            await store.find(record.id)
 
 
 async def test_a_command_without_its_store_says_so(redis_server: RedisServer) -> None:

@@ -84,6 +84,7 @@ def test_a_key_ends_when_it_was_to_end() -> None:
     [
         ({"scopes": ()}, "scopes: a key must be good for something"),
         ({"scopes": ("root",)}, "scopes"),
+        ({"expires": NOW.replace(tzinfo=None)}, r"expires\n.*timezone"),
         ({"rate": 5.0}, "burst: a rate needs a burst"),
         ({"burst": 5}, "burst: a rate needs a burst"),
         ({"rate": 3.0, "burst": 10}, "whole number of seconds"),

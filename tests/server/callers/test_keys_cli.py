@@ -91,6 +91,16 @@ def test_what_cannot_be_is_one_sentence(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("grace", ["999999w", "150000000w", "99999999999w"])
+def test_a_grace_that_outlasts_all_dates_changes_nothing(options: list[str], grace: str) -> None:
+    run(*options, "create")
+    before = listed(options)
+    result = run(*options, "rotate", before[0]["id"], "--grace", grace, status=2)
+    assert "--grace" in result.stderr
+    assert "too long" in result.stderr
+    assert listed(options) == before
+
+
 def test_a_key_that_is_not_there(options: list[str]) -> None:
     for command in ("revoke", "rotate"):
         assert "there is no key 'nobody'" in run(*options, command, "nobody", status=1).stderr

@@ -31,9 +31,11 @@ DAY = 86_400
 
 
 @asynccontextmanager
-async def opened(path: Path, **options: Any) -> AsyncIterator[FileLedger]:
+async def opened(
+    path: Path, *, idempotency: IdempotencySettings | None = None, **options: Any
+) -> AsyncIterator[FileLedger]:
     metrics = CallerMetrics(CollectorRegistry())
-    ledger = FileLedger(path, IdempotencySettings(), metrics, **options)
+    ledger = FileLedger(path, idempotency or IdempotencySettings(), metrics, **options)
     await ledger.start()
     yield ledger
     await ledger.close()
@@ -74,6 +76,53 @@ async def test_what_is_given_back_after_midnight_is_yesterdays(path: Path) -> No
         await ledger.give_back(late, late.id)
         found = await ledger.used("key-a")
         assert (found.today, found.lifetime) == (3, 3)
+
+
+async def test_what_was_given_back_stays_so_though_its_request_was_forgotten(path: Path) -> None:
+    few = IdempotencySettings(max_requests=2)
+
+    def named(name: str) -> Charge:
+        return Charge("key-a", 5, Allowance(), Once(name, b"p"))
+
+    async with opened(path, idempotency=few) as ledger:
+        slow = named("slow")
+        await ledger.charge(slow)
+        for name in ("a", "b", "c"):
+            quick = named(name)
+            await ledger.charge(quick)
+            await ledger.settle(quick, quick.id, None)
+        assert await ledger.give_back(slow, slow.id) == 5
+        assert (await ledger.used("key-a")).lifetime == 15
+    async with opened(path, idempotency=few) as ledger:
+        assert (await ledger.used("key-a")).lifetime == 15
+        again = await ledger.charge(named("c"))
+        assert isinstance(again, Again)
+        assert again.paid, "it may have been answered"
+
+
+async def test_keys_expire_over_restarts_too(path: Path) -> None:
+    now = [20_000.5 * DAY]
+    short: dict[str, Any] = {
+        "idempotency": IdempotencySettings(window_s=100),
+        "clock": lambda: now[0],
+    }
+
+    def named(name: str) -> Charge:
+        return Charge("key-a", 1, Allowance(), Once(name, b"p"))
+
+    async with opened(path, **short) as ledger:
+        for wait_s, name in ((0, "first"), (10, "second"), (95, "first")):
+            now[0] += wait_s
+            assert isinstance(await ledger.charge(named(name)), Charged)
+    async with opened(path, **short) as ledger:
+        now[0] += 10
+        assert isinstance(await ledger.charge(named("second")), Charged)
+        assert isinstance(await ledger.charge(named("first")), Again)
+    now[0] += 95
+    async with opened(path, **short) as ledger:
+        (left,) = ledger._memory.requests["key-a"].values()
+        assert left.born == now[0] - 95
+        assert isinstance(await ledger.charge(named("first")), Charged)
 
 
 async def test_compaction_changes_nothing_but_the_size(path: Path) -> None:

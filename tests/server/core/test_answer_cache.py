@@ -16,7 +16,7 @@ from server.answer_cache_metrics import AnswerCacheMetrics
 from server.answer_cache_setup import build_answer_cache
 from server.answer_memory import OVERHEAD, MemoryAnswers
 from server.engine import Engine
-from server.errors import InternalFailure
+from server.errors import ConfigurationError, InternalFailure
 from server.evidence import Evidence
 from server.metrics import Metrics
 from server.repository import load_models
@@ -87,7 +87,7 @@ class Counted:
 async def counted(
     request: pytest.FixtureRequest, settings: Build, metrics: Metrics
 ) -> AsyncIterator[Counted]:
-    given: dict[str, Any] = {"cache": {"backend": request.param}}
+    given: dict[str, Any] = {"cache": {"backend": request.param}, "api_keys": ["a", "b"]}
     if request.param == "redis":
         redis_server: RedisServer = request.getfixturevalue("redis_server")
         given["redis"] = {"url": redis_server.url, "timeout_ms": 5000}
@@ -109,19 +109,25 @@ async def test_a_hit_is_bitwise_the_miss_and_costs_no_computation(counted: Count
 
 async def test_the_audit_learns_of_a_hit_how_sure_the_victim_was(counted: Counted) -> None:
     who = {"tier": "internal"}
-    names = counted.evidence.names(NOISE[:5])
+    names, weights = counted.evidence.names(NOISE[:5]), "defended/1"
     await counted.ask(NOISE[:5], **who)
-    sure = counted.evidence.of(names)
+    sure = counted.evidence.of(weights, names)
     assert all(0 < (one or 0) <= 1 for one in sure)
     assert len(set(sure)) > 1
     # Long after, or in another process.
     counted.evidence._seen.clear()
-    assert counted.evidence.of(names) == [None] * 5
+    assert counted.evidence.of(weights, names) == [None] * 5
     await counted.ask(NOISE[[4, 7, 0, 2]], **who)
-    found = counted.evidence.of(names)
+    found = counted.evidence.of(weights, names)
     assert [found[row] for row in (0, 2, 4)] == [sure[row] for row in (0, 2, 4)]
     assert (found[1], found[3]) == (None, None)
-    assert counted.evidence.of(counted.evidence.names(NOISE[7:8])) != [None]
+    assert counted.evidence.of(weights, counted.evidence.names(NOISE[7:8])) != [None]
+    await counted.ask(NOISE[:5], "grows")
+    others = counted.evidence.of("digits/10", names)
+    assert None not in others
+    assert others != sure, "another victim"
+    again = counted.evidence.of(weights, names)
+    assert [again[row] for row in (0, 2, 4)] == [sure[row] for row in (0, 2, 4)]
 
 
 async def test_of_a_request_only_what_is_new_is_computed(counted: Counted) -> None:
@@ -187,8 +193,19 @@ async def test_callers_share_if_the_operator_says_so(
     await service.close()
 
 
+async def test_without_keys_it_must_be_said_that_strangers_share(settings: Build) -> None:
+    def start(**cache: Any) -> object:
+        given = settings(models=MODELS, cache=cache)
+        return build_answer_cache(given, secret=SECRET, registry=Metrics().registry)
+
+    with pytest.raises(ConfigurationError, match=r"^cache\.shared: without API keys all callers"):
+        start(backend="memory")
+    assert start(backend="memory", shared=True) is not None
+    assert start(backend="off") is None
+
+
 async def test_a_request_that_failed_leaves_nothing(settings: Build, metrics: Metrics) -> None:
-    given = settings(models=MODELS, cache={"backend": "memory"})
+    given = settings(models=MODELS, cache={"backend": "memory"}, api_keys=["a"])
     base = load_models(given, CPU)[0]
     broken = Chain([Temper(NOISE[1])])
     model = ServedModel("broken", "1", base.card, base.victim, broken, digest="one")
@@ -231,6 +248,7 @@ async def test_while_redis_is_away_everything_is_computed_and_nobody_waits(
     given = settings(
         models=MODELS,
         cache={"backend": "redis"},
+        api_keys=["a"],
         redis={"url": redis_server.url, "timeout_ms": 200},
     )
     service = Counted(given, metrics)
@@ -259,6 +277,7 @@ async def test_what_redis_holds_instead_of_an_answer_is_none(
     given = settings(
         models=MODELS,
         cache={"backend": "redis"},
+        api_keys=["a"],
         redis={"url": redis_server.url, "timeout_ms": 5000},
     )
     service = Counted(given, metrics)

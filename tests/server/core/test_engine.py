@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from defenses.chain import Chain
+from defenses.codebook_memory import MemoryCodebook
 from defenses.contract import Answers, Defense, Queries, Stage
+from defenses.modelguard_s import ModelGuardS
 from models.simplex import GRID
 from models.victim import SingleVictim
 from server.engine import Engine, choose_device
@@ -194,6 +196,20 @@ def test_warm_up_touches_no_metric_of_queries(
     engine.warm_up(load("digits/2"), 4)
     labels = {"model": "m"}
     assert metrics.registry.get_sample_value("intaglio_forward_seconds_count", labels) is None
+
+
+@pytest.mark.parametrize("tail", [(), ({"kind": "label-only"},)], ids=["alone", "first of two"])
+def test_warm_up_teaches_a_codebook_nothing(
+    engine: Engine, load: Callable[..., ServedModel], tail: tuple[dict[str, object], ...]
+) -> None:
+    served = load("digits/2", {"kind": "modelguard-s", "codebook": "memory", "epsilon": 0.5}, *tail)
+    (guard, *_) = served.chain.links
+    assert isinstance(guard, ModelGuardS)
+    assert isinstance(guard._codebook, MemoryCodebook)
+    engine.warm_up(served, 64)
+    assert len(guard._codebook) == 0
+    engine.run(served, [NOISE[:64]])
+    assert len(guard._codebook) > 0
 
 
 def test_metrics_of_a_batch(

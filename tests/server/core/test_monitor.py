@@ -90,6 +90,23 @@ def test_suspicion_passes(metrics: Metrics, caplog: pytest.LogCaptureFixture) ->
     assert "no longer suspected" in caplog.text
 
 
+@pytest.mark.parametrize("end", ["a scrape", "a query of another caller"])
+def test_suspicion_passes_though_nobody_asks_for_it(
+    metrics: Metrics, caplog: pytest.LogCaptureFixture, end: str
+) -> None:
+    """As where no model has a stricter chain: nobody ever asks who is suspected."""
+    caplog.set_level(logging.INFO)
+    monitor = watch(metrics, hold_s=1e-6)
+    look(monitor, "key-a", made(140), "shop")
+    assert "key-a asks shop as a thief does" in caplog.text
+    assert "no longer" not in caplog.text
+    if end == "a scrape":
+        assert value(metrics, "suspicious_callers", model="shop") == 0
+    else:
+        look(monitor, "key-b", made(1), "shop")
+    assert "key-a is no longer suspected of stealing shop" in caplog.text
+
+
 def test_suspicion_of_a_caller_that_left_passes_too(metrics: Metrics) -> None:
     monitor = watch(metrics, hold_s=1e-6)
     look(monitor, "key-a", made(140), "shop")
@@ -135,10 +152,21 @@ def test_a_failure_of_its_own_harms_nobody(
     metrics: Metrics, caplog: pytest.LogCaptureFixture
 ) -> None:
     monitor = watch(metrics)
-    look(monitor, "a", made(10, size=12), "shop")
-    look(monitor, "a", made(10, size=8), "shop")
+    looked = monitor.observe("a", "shop", "1", made(10), one_class(9))
+    assert looked is not None
+    looked.result(timeout=30)
     assert "could not be looked at" in caplog.text
     assert value(metrics, "missed_samples_total") == 10
+    look(monitor, "a", made(140), "shop")
+    assert monitor.suspects("a", "shop")
+
+
+def test_a_version_that_now_takes_other_images_is_looked_at(metrics: Metrics) -> None:
+    monitor = watch(metrics)
+    look(monitor, "a", made(10, size=12), "shop")
+    look(monitor, "a", made(140, size=14), "shop")
+    assert value(metrics, "missed_samples_total") == 0
+    assert monitor.suspects("a", "shop")
 
 
 @pytest.fixture

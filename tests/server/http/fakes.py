@@ -77,6 +77,9 @@ class FakePlane:
     def tightens(self, view: ModelView) -> bool:
         return True
 
+    def weights(self, view: ModelView) -> str:
+        return f"{view.name}/{view.version}"
+
     async def predict(
         self,
         view: ModelView,

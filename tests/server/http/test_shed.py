@@ -20,8 +20,10 @@ def test_a_full_server_refuses_queries_before_it_reads_them() -> None:
     plane, metrics = FakePlane(), Metrics()
     app = app_for(plane, metrics=metrics)
     plane.crowded = QueueFull(retry_after=2.5)
-    refused = call(app, "POST", "/v2/models/digits/infer", content=b"not even JSON")
+    headers = {"x-request-id": "find-me"}
+    refused = call(app, "POST", "/v2/models/digits/infer", content=b"not JSON", headers=headers)
     assert refused.status_code == 503
+    assert refused.headers["x-request-id"] == "find-me"
     assert refused.json() == {"error": "the server is full, try again later"}
     assert refused.headers["retry-after"] == "3"
     assert plane.asked == []
