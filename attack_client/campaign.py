@@ -205,7 +205,7 @@ def collect_rows(
     check_holdout(campaign.recipe, campaign.budgets, per_image=adaptations.per_image)
     check_epochs(campaign.recipe, campaign.budgets, adapted=bool(adaptations))
     study = study or Clones(cache)
-    check_adaptations(campaign, study, pool=len(source.train_images))
+    check_adaptations(campaign, study, plainly, pool=len(source.train_images))
     study.check(source, task)
     stolen, examination = asyncio.run(
         interrogate(
@@ -228,6 +228,12 @@ def collect_rows(
         images = plainly.published_queries(budget // per_image)
         return None if images is None else per_image * images
 
+    def told(row: Row) -> str:
+        """The row's attack, and what steered it where that is not what the clone learnt from."""
+        other = plainly.steered_by not in (None, row.labels)
+        return f"{row.attack} (steered by {plainly.steered_by} answers)" if other else row.attack
+
     return tuple(
-        row.model_copy(update={"published_queries": published(row.budget)}) for row in rows
+        row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
+        for row in rows
     )

@@ -179,6 +179,9 @@ class Attack(ABC):
     explains: ClassVar[bool] = False
     """Whether every answer is asked for with its attribution map, which the transfer set keeps."""
 
+    seeds_only: ClassVar[bool] = False
+    """Whether its pool is the victim's own data, of which an attacker has no more than it takes."""
+
     repeats: bool = False
     """Whether it asks for the same image again on purpose; otherwise that is answered from disk."""
 
@@ -194,6 +197,14 @@ class Attack(ABC):
             if name not in self.unstated
         )
         return f"{self.kind}({stored})"
+
+    @property
+    def steered_by(self) -> str | None:
+        """The labels, ``soft`` or ``hard``, by which it chooses what to ask next.
+
+        None: answers do not decide that, or not by their kind.
+        """
+        return None
 
     @property
     def architectures(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The network of D-DAE: from a defended posterior back to what the victim said.
 
 "D-DAE: Defense-Penetrating Model Extraction Attacks" (Chen et al., IEEE S&P 2023); the sizes and
-the training are those of ModelGuard's authors.
+the training are those of ModelGuard's authors, whose last layer is normalised and rectified too.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import Knowledge, Training
+from attack_client.contract import Attack
 from attack_client.errors import AdaptationError
 from attack_client.shown import as_pool
 from attack_client.transfer_set import TransferSet
@@ -28,12 +29,13 @@ def adaptation_seed(seed: int) -> int:
     return zlib.crc32(f"adaptation {seed}".encode())
 
 
-def check_adaptations(campaign: Campaign, study: Study, *, pool: int) -> None:
+def check_adaptations(campaign: Campaign, study: Study, attack: Attack, *, pool: int) -> None:
     """Refuse add-ons that this campaign cannot have, before it asks.
 
     Args:
         campaign: with its budgets known.
         study: what is learnt.
+        attack: that is made, without add-ons.
         pool: images in the surrogate pool.
 
     Raises:
@@ -50,6 +52,11 @@ def check_adaptations(campaign: Campaign, study: Study, *, pool: int) -> None:
     if not adaptations:
         return
     for add_on in adaptations.add_ons:
+        if isinstance(add_on, Training) and add_on.needs_unasked and attack.seeds_only:
+            raise AdaptationError(
+                f"{add_on.kind} learns from images of the pool that were not asked about, and of "
+                f"{campaign.attack}'s pool, the victim's own data, an attacker has but the seeds"
+            )
         if add_on.seam not in study.seams:
             raise AdaptationError(
                 f"{campaign.attack} learns in a way of its own, to which {add_on.kind} "

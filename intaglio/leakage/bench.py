@@ -141,6 +141,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
         batch=matrix.batch,
         concurrency=matrix.concurrency,
         seed=cell.seed,
+        split_seed=_split_seed(bench, kept),
         reference=None if plain is None else bundle_of(matrix, plain, cell.seed, kept),
         defense=cell.defense,
         shape=matrix.defenses[cell.defense].shape,
@@ -185,6 +186,30 @@ def _named(cell: Cell, row: Row, title: str) -> str:
     return cell.attack if row.attack == title else f"{cell.attack}: {row.attack}"
 
 
+def _split_seed(bench: Bench, kept: Kept) -> int:
+    """The seed of the split that no victim of the bench was trained on the test images of.
+
+    Raises:
+        LeakageError: the victim and the reference split the data that is tested on otherwise.
+    """
+    matrix, attacked = bench.matrix, bench.matrix.defenses[bench.defense].victim
+    found: dict[int, str] = {}
+    for name in dict.fromkeys((matrix.reference, attacked)):
+        if name is not None:
+            card = read_card(bundle_of(matrix, name, bench.seed, kept))
+            training = card.networks["victim"].training
+            if training is not None and training.data == matrix.test:
+                seed = choose_split_seed(None, test=matrix.test, reference=card)
+                found.setdefault(seed, name)
+    if len(found) > 1:
+        told = " and ".join(f"{name} by {seed}" for seed, name in found.items())
+        raise LeakageError(
+            f"{matrix.test} is split otherwise for two victims, {told}: one would be tested on "
+            "what it was trained on; give both the same data.split_seed"
+        )
+    return next(iter(found), 0)
+
+
 def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
     """What honest callers are served, measured once per defense and seed."""
     matrix = bench.matrix
@@ -199,7 +224,7 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
     card = None
     if matrix.reference is not None:
         card = read_card(bundle_of(matrix, matrix.reference, bench.seed, kept))
-    split = choose_split_seed(None, test=matrix.test, reference=card)
+    split = _split_seed(bench, kept)
     task = load_dataset(matrix.test, root=bench.data_root, split_seed=split)
 
     async def measure() -> Honest:

@@ -73,10 +73,18 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
         rows=tuple(rows),
         statuses=tuple(statuses),
         lines=lines,
-        verdicts=verdicts_of(lines, rows),
+        verdicts=verdicts_of(lines, rows, statuses, _ways(matrix)),
         command=tuple(command),
         environment=dict(describe_environment(device)),
     )
+
+
+def _ways(matrix: Matrix) -> dict[str, str]:
+    """What each attack of the matrix is: those that differ in budget alone are one."""
+    return {
+        name: f"{entry.attack or name} {entry.options} {entry.adapt} {entry.augment}"
+        for name, entry in matrix.attacks.items()
+    }
 
 
 def _priced(row: Row, price_per_thousand: float | None) -> Row:

@@ -106,11 +106,12 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
     """Of clones of one defense, those of the attack with the highest mean accuracy.
 
     A thief who may ask ``budget`` queries may also ask fewer. The maximum is over attacks and
-    labels, and each of them is a mean over seeds: the best seed of a weak attack does not win.
+    labels, and each of them is a mean over seeds: the best seed of a weak attack does not win. A
+    clone that asked nothing (distillation's student of true labels) is no attack on anybody.
     """
     groups: dict[tuple[str, Labels, int], list[Row]] = {}
     for row in rows:
-        if row.budget <= budget:
+        if row.budget <= budget and row.queries:
             groups.setdefault((row.attack, row.labels, row.budget), []).append(row)
     if not groups:
         return None

@@ -6,13 +6,13 @@ protects nothing that a one-line change would not. Ranges over seeds that overla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from attack_client.report.schema import Row
-from intaglio.leakage.strongest import Line, Strongest, strongest_of
+from intaglio.leakage.strongest import Line, Status, Strongest, strongest_of
 
 __all__ = ["YARDSTICKS", "Finding", "Verdict", "verdicts_of"]
 
@@ -48,18 +48,41 @@ class Verdict(BaseModel):
     sentence: str
 
 
-def verdicts_of(lines: Sequence[Line], rows: Sequence[Row]) -> tuple[Verdict, ...]:
+def verdicts_of(
+    lines: Sequence[Line],
+    rows: Sequence[Row],
+    statuses: Sequence[Status] = (),
+    ways: Mapping[str, str] | None = None,
+) -> tuple[Verdict, ...]:
     """One for every defense but the yardsticks, at the most queries that it was attacked with.
 
     Args:
         lines: of the table.
         rows: of all finished cells: label-only output is asked at the defense's own budget.
+        statuses: of all cells, by which it is known how label-only output is to be attacked.
+        ways: what an attack is by its name, where several names are one attack.
     """
+    known = ways or {}
+
+    def way(attack: str) -> str:
+        name = attack.partition(": ")[0]
+        return known.get(name, name)
+
     plain = [row for row in rows if row.defense == LABEL_ONLY]
-    return tuple(_verdict(line, plain) for line in lines if line.defense not in YARDSTICKS)
+    meant = {way(status.attack) for status in statuses if status.defense == LABEL_ONLY}
+    found = []
+    for line in lines:
+        if line.defense in YARDSTICKS:
+            continue
+        had = {way(row.attack) for row in plain if row.budget <= line.reach}
+        own = {way(row.attack): row.attack for row in rows if row.defense == line.defense}
+        lacking = sorted(own[one] for one in (own.keys() & meant) - had)
+        found.append(_verdict(line, plain, lacking))
+    return tuple(found)
 
 
-def _verdict(line: Line, plain: Sequence[Row]) -> Verdict:
+def _verdict(line: Line, plain: Sequence[Row], lacking: Sequence[str]) -> Verdict:
+    """``lacking`` are attacks that the defense had to bear and label-only output has not yet."""
     name, strongest = line.defense, line.largest
     if strongest is None:
         return Verdict(defense=name, finding="unknown", sentence=f"{name}: no cell is done.")
@@ -73,11 +96,17 @@ def _verdict(line: Line, plain: Sequence[Row]) -> Verdict:
             "budget to compare it with.",
         )
     finding = _finding(strongest, yardstick)
-    if finding == "beats label-only" and line.untried:
+    spared = bool(lacking) and finding != "beats label-only"
+    if spared or (finding == "beats label-only" and line.untried):
         finding = "unknown"
     said = f"leaves {_told(strongest)}; label-only output leaves {_told(yardstick)}."
     sentence = f"{name} {_WORDS[finding]}: it {said}"
-    if finding == "unknown":
+    if spared:
+        sentence += (
+            f" Label-only output was not attacked with {', '.join(lacking)} at that budget, which "
+            "may leave more of it too."
+        )
+    elif finding == "unknown":
         sentence += f" {line.untried} of its attacks were not tried, which may leave more."
     if line.done < line.cells:
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."

@@ -60,9 +60,10 @@ def test_an_attack_is_run_with_its_options_and_the_clone_that_it_is_for(
         result = run(kind, url, npz_root, out, "--labels", "soft,hard", *settings)
     assert result.exit_code == 0, result.output
     rows = read_json(out / "report.json").rows
+    steered = " (steered by soft answers)" if kind.startswith("jbda") else ""
     assert [(row.attack, row.labels, row.queries) for row in rows] == [
         (kind, "soft", 60),
-        (kind, "hard", 60),
+        (kind + steered, "hard", 60),
     ]
     assert stub.samples == 60 + rows[0].evaluation_queries
     with TransferSet.read(out / "transfer") as stolen:
@@ -129,6 +130,7 @@ def test_a_theft_with_maps_ends_in_a_row_per_lambda(
         ("composite", ("--set", "per_epoch=20", "--holdout", "0.1"), "goes without a holdout"),
         ("composite", ("--set", "per_epoch=20", "--adapt", "sharpen"), "leave out the add-ons"),
         ("jbda", ("--set", "clone=alexnet"), "alexnet"),
+        ("jbda", ("--set", "seeds=30", "--adapt", "semi-supervised"), "has but the seeds"),
         ("knockoff", ("--recipe", "inii"), "there is no clone recipe 'inii'"),
     ],
 )

@@ -30,7 +30,7 @@ def test_the_default_is_the_one_that_the_library_has() -> None:
             "grad2", 50, 128, "crop-flip",
             Sgd(lr=0.1, nesterov=True, weight_decay=5e-4), Cosine(),
         ),
-        ("modelguard", 30, 32, "none", Sgd(lr=0.01), Step(every=10, factor=0.5)),
+        ("modelguard", 30, 32, "none", Sgd(lr=0.01, momentum=0.5), Step(every=10, factor=0.5)),
     ],
 )  # fmt: skip
 def test_a_published_recipe_is_the_published_one(

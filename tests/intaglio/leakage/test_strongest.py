@@ -94,6 +94,32 @@ def test_a_defense_is_compared_at_the_budget_that_it_was_asked() -> None:
     assert "One seed" in verdict.sentence
 
 
+def test_label_only_output_must_have_borne_what_the_defense_did() -> None:
+    rows = (
+        row("label-only", 0.60, budget=100, attack="knockoff"),
+        row("label-only", 0.80, budget=1000, attack="jbda", labels="hard"),
+        row("slow", 0.70, budget=100, attack="jbda", labels="hard"),
+        row("slow", 0.50, budget=100, attack="recovered"),
+    )
+    lines = lines_of(rows, statuses(rows), [100, 1000])
+    (verdict,) = verdicts_of(lines, rows, statuses(rows))
+    assert verdict.finding == "unknown"
+    assert "was not attacked with jbda at that budget" in verdict.sentence
+    enough = (*rows, row("label-only", 0.65, budget=100, attack="jbda-100", labels="hard"))
+    ways = {"jbda-100": "jbda"}
+    (verdict,) = verdicts_of(lines, enough, statuses(enough), ways)
+    assert verdict.finding == "does not beat label-only"
+    assert "65.0 %" in verdict.sentence
+
+
+def test_a_clone_that_asked_nothing_is_no_attack() -> None:
+    rows = (row("am", 0.1, attack="distil"), row("am", 0.95, attack="distil: scratch", queries=0))
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert (found.attack, found.accuracy) == ("distil", 0.1)
+    assert strongest_of(rows[1:], 1000) is None
+
+
 def test_nothing_is_beaten_by_a_defense_that_was_not_attacked_in_every_way() -> None:
     rows = (row("label-only", 0.9), row("grad2", 0.5))
     untried = Status(
