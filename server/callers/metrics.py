@@ -13,6 +13,9 @@ FUNCTIONS = ("keys", "rates", "budgets", "usage", "settling", "audit", "cache", 
 it is told of its use, the end of a charge, the audit, earlier answers; and the look at an idle
 Redis."""
 
+BUDGETS = ("day", "lifetime")
+"""What a caller may use up."""
+
 SHARES = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0)
 
 
@@ -60,6 +63,8 @@ class CallerMetrics:
             buckets=SHARES,
             registry=registry,
         )
+        for budget in BUDGETS:  # there from the start, or the first charge would be no increase
+            self._used.labels(budget)
         self._unsettled = Gauge(
             "intaglio_unsettled_charges",
             "Charges whose end the store has not been told yet.",

@@ -105,6 +105,7 @@ def test_no_service_may_more_than_it_must(path: Path) -> None:
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["deploy"]["resources"]["limits"].keys() >= {"cpus", "memory"}, name
         assert not service.get("privileged"), name
+        assert service["logging"]["options"].keys() >= {"max-size", "max-file"}, name
         for port in service.get("ports", ()):
             assert ":-127.0.0.1:" in port, f"{name}: {port}"
         if "build" not in service:  # our own image says so itself
