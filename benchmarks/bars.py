@@ -31,7 +31,7 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str, logarithmic: bool =
     """Save horizontal bars, each with its figure at its end; a logarithmic axis marks 1."""
     names = list(dict.fromkeys(bar.name for bar in bars))
     series = list(dict.fromkeys(bar.series for bar in bars))
-    figure = Figure(figsize=(8.0, 0.8 + 0.42 * len(names)), layout="constrained")
+    figure = Figure(figsize=(8.0, 1.1 + 0.42 * len(names)), layout="constrained")
     axes = figure.add_subplot()
     thickness = 0.8 / len(series)
     for offset, one in enumerate(series):
@@ -47,5 +47,5 @@ def draw_bars(bars: Sequence[Bar], path: Path, *, axis: str, logarithmic: bool =
         axes.axvline(1.0, color="grey", linewidth=0.8)
     axes.set_xlim(right=(1.5 if logarithmic else 1.35) * longest)
     axes.set_xlabel(axis)
-    axes.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside lower center", ncols=len(series), fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
