@@ -125,7 +125,6 @@ def build_clone(
         seed: of the weights.
 
     Raises:
-        AttackError: a share is to be held out, and it is no answer at all.
         ModelsError: an unknown architecture, or one that does not fit the images.
     """
     channels, height, width = shape

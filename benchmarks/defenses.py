@@ -3,14 +3,13 @@
     python -m benchmarks.defenses [--device cpu|cuda] [--threads 1] [--rounds 15] [--out DIR]
 
 For LeNet and ResNet-18, batches of 1 and of 64, on every kind of device there is, a result for
-each. A link is timed
-alone, on answers that are there already, and its ratio is (forward + link) / forward; weights that
-were trained to resist and the ensemble are forward passes of their own, compared with the plain
-one. Rounds are interleaved; a figure is the median over rounds, its spread the quartiles; on one
-CPU thread the clock is that of the process, which stands still while others have the core. Peak
-memory is what a fresh process that serves batches of 64 that way, and nothing else, holds beyond
-its libraries. DeepDefense searches for every query, and is compared with the plain form of its own
-search.
+each. A link is timed alone, on answers that are there already, and its ratio is (forward + link) /
+forward; weights that were trained to resist and the ensemble are forward passes of their own,
+compared with the plain one. Rounds are interleaved; a figure is the median over rounds, its spread
+the quartiles; on one CPU thread the clock is that of the process, which stands still while others
+have the core. Peak memory is what a fresh process that serves batches of 64 that way, and nothing
+else, holds beyond its libraries. DeepDefense searches for every query, and is compared with the
+plain form of its own search.
 """
 
 from __future__ import annotations

@@ -79,10 +79,14 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
     )
 
 
+WAY = {"options", "pool", "augment", "adapt", "known_defense", "known_options", "shadow"}
+"""What makes two entries of a matrix two attacks; not budgets, labels, seeds and defenses."""
+
+
 def _ways(matrix: Matrix) -> dict[str, str]:
     """What each attack of the matrix is: those that differ in budget alone are one."""
     return {
-        name: f"{entry.attack or name} {entry.options} {entry.adapt} {entry.augment}"
+        name: f"{entry.attack or name} {entry.model_dump(include=WAY)}"
         for name, entry in matrix.attacks.items()
     }
 

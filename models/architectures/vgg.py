@@ -45,13 +45,14 @@ class Vgg16(nn.Module):
             head += [nn.Linear(width, units), nn.ReLU()]
             width = units
         self.classifier = nn.Sequential(*head, nn.Linear(width, outputs))
-        # With batch norm PyTorch's default serves, and is the sources'; without, a network as deep
-        # as this one does not begin to learn from it.
-        for module in () if bn else self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        if not bn:
+            # With batch norm PyTorch's default serves, and is the sources'; without, the signal
+            # fades over thirteen layers.
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                    if module.bias is not None:
+                        nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(B, K)`` of normalised images ``(B, C, H, W)``."""

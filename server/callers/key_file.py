@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from server.callers.key_store import Change, KeyStoreError
+from server.callers.key_store import Change, KeyStoreError, first_problem
 from server.callers.keys import KeyRecord
 
 __all__ = ["KeyFile"]
@@ -75,10 +75,8 @@ class KeyFile:
         except OSError as error:
             raise KeyStoreError(f"{self._path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
             raise KeyStoreError(
-                f"{self._path} is no file of keys: {place} {first['msg']}"
+                f"{self._path} is no file of keys: {first_problem(error)}"
             ) from None
         self._seen, self._records = seen, {record.id: record for record in document.keys}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.callers.key_store import Change, KeyStoreError
+from server.callers.key_store import Change, KeyStoreError, first_problem
 from server.callers.keys import KeyRecord
 from server.callers.redis_link import RedisLink
 from server.errors import StoreAway
@@ -77,8 +77,6 @@ class RedisKeys:
         try:
             return KeyRecord.model_validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
             raise KeyStoreError(
-                f"{self._place} in Redis has no record of {name!r}: {place} {first['msg']}"
+                f"{self._place} in Redis has no record of {name!r}: {first_problem(error)}"
             ) from None
