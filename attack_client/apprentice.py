@@ -95,6 +95,7 @@ class Apprentice:
             optimiser=optimiser,
             schedule=Constant() if constant else Cosine(),
             clip_norm=5.0,
+            channels_last=True,  # as for the clones that are scored
         )
         data = TrainingData(images=torch.tensor(images), targets=torch.tensor(targets))
         fit(Imitation(self.network), data, plan, device=self.device)

@@ -104,6 +104,7 @@ class CloneRecipe:
             augment=self.augment,
             clip_norm=self.clip_norm,
             selection="best-on-validation" if self.holdout else "last",
+            channels_last=True,  # a third less time for small networks on a CPU
         )
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +32,50 @@ PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
 SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
 
-HEADINGS = {
-    "demo": "The demo: digits stolen with letters",
-    "demo-all": "The longer demo: every defense, and some chains",
-    "demo-splits": "The demo on five splits of the digits",
-    "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
-    "attack-curves": "Every attack against a victim without a defense",
-    "composite-pools": "Composite images from a small pool, at equal budget",
-    "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
-    "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
-    "training": "Training: what a step of each objective costs",
-    "training-cuda": "Training on a GPU: what a step of each objective costs",
-    "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
-    "few-labels": "Teachers against students who have few labels",
-    "ini-forms": "InI: which of its forms matter",
-    "serving": "Serving: what batching buys",
-    "serving-cuda": "Serving on a GPU",
-    "overload": "Overload: ten times the queue in flight",
-    "reload-soak": "Hot reload: a hundred of them under load",
-    "defenses": "Defenses: what each costs the server",
-    "defenses-cuda": "Defenses on a GPU",
-    "defense-sweeps": "Defenses over their settings",
-    "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
-    "map-theft": "Theft with maps: what explanations give away behind each defense",
-    "map-theft-budgets": "Theft with maps by budget",
-    "client-throughput": "The attack client against wrk",
-    "other-server": "A theft from a server that is not ours: MLServer",
-    "leakage-mnist": "A leakage matrix: MNIST stolen with Fashion-MNIST",
-    "leakage-digits": "A leakage matrix: digits stolen with letters",
-    "clone-optimiser": "Which optimiser clones are trained with",
+GROUPS: dict[str, dict[str, str]] = {
+    "Demos": {
+        "demo": "The demo: digits stolen with letters",
+        "demo-all": "The longer demo: every defense, and some chains",
+        "demo-splits": "The demo on five splits of the digits",
+    },
+    "Defenses against attacks": {
+        "leakage-mnist": "A leakage matrix: MNIST stolen with Fashion-MNIST",
+        "leakage-digits": "A leakage matrix: digits stolen with letters",
+        "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
+        "defense-sweeps": "Defenses over their settings",
+        "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
+        "map-theft": "Theft with maps: what explanations give away behind each defense",
+        "map-theft-budgets": "Theft with maps by budget",
+    },
+    "Attacks": {
+        "attack-curves": "Every attack against a victim without a defense",
+        "composite-pools": "Composite images from a small pool, at equal budget",
+        "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
+        "clone-optimiser": "Which optimiser clones are trained with",
+        "client-throughput": "The attack client against wrk",
+        "other-server": "A theft from a server that is not ours: MLServer",
+    },
+    "Defended weights": {
+        "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
+        "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
+        "ini-forms": "InI: which of its forms matter",
+        "few-labels": "Teachers against students who have few labels",
+        "training": "Training: what a step of each objective costs",
+        "training-cuda": "Training on a GPU: what a step of each objective costs",
+    },
+    "Serving": {
+        "serving": "Serving: what batching buys",
+        "serving-cuda": "Serving on a GPU",
+        "overload": "Overload: ten times the queue in flight",
+        "defenses": "Defenses: what each costs the server",
+        "defenses-cuda": "Defenses on a GPU",
+    },
 }
+"""The page's order: results by what they are about."""
+
+HEADINGS = {name: title for group in GROUPS.values() for name, title in group.items()}
+LONGEST_SHOWN = 40
+"""Rows of the longest table of every measured figure that the page holds."""
 
 LEAKAGE = (
     ("defense", "defense"),
@@ -104,13 +118,20 @@ def leakage_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def leakage(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def every(title: str, content: str, rows: int, path: Path) -> str:
+    """All rows of the result ``path`` as a table, or where they are if there are very many."""
+    if rows <= LONGEST_SHOWN:
+        return folded(title, content, rows)
+    return f"{title} ({rows} rows): [{path.name}](../benchmarks/results/{path.name})."
+
+
+def leakage(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """A line per defense at the largest budget, then every clone."""
     lines = summarise(Row.model_validate(row) for row in rows)
     shown = [line.cells() for line in lines]
     return [
         folded("By defense, at the largest budget", table(COLUMNS, shown), len(shown)),
-        folded("Every clone", leakage_table(rows), len(rows)),
+        every("Every clone", leakage_table(rows), len(rows), path),
     ]
 
 
@@ -156,13 +177,13 @@ def ratio_table(rows: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def measured(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows of a result as tables."""
+def measured(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
+    """The rows of the result ``path`` as tables."""
     if "clone_accuracy" in rows[0]:
-        return leakage(rows)
+        return leakage(rows, path)
     if any(row["metric"] == "ratio" for row in rows):
         return [ratio_table(rows)]
-    return [folded("Every figure", speed_table(rows), len(rows))]
+    return [every("Every figure", speed_table(rows), len(rows), path)]
 
 
 def _shown(results: Path) -> list[Path]:
@@ -190,7 +211,7 @@ def section(path: Path) -> str:
             for extra in document.get("tables", [])
         ),
         *(leakage_parts(document) if "leakage" in document else ()),
-        *measured(rows),
+        *measured(rows, path),
     ]
     picture = IMAGES / f"{path.stem}.png"
     if picture.exists():
@@ -203,9 +224,18 @@ def listed(notes: Sequence[str]) -> str:
     return notes[0] if len(notes) == 1 else "\n".join(f"- {note}" for note in notes)
 
 
-def contents(titles: Sequence[str]) -> str:
-    """A link to every section."""
-    return "\n".join(f"- [{title}](#{anchor(title)})" for title in titles)
+def contents(shown: Collection[str], stages: bool) -> str:
+    """A link to the section of every result in ``shown``, by what they are about."""
+
+    def link(title: str) -> str:
+        return f"[{title}](#{anchor(title)})"
+
+    lines = []
+    for group, titles in GROUPS.items():
+        links = [link(titles[name]) for name in titles if name in shown]
+        lines += [f"- {group}", *(f"  - {each}" for each in links)] if links else []
+    lines += [f"- {link(name)}" for name in shown if name not in HEADINGS]
+    return "\n".join([*lines, *([f"- {link(GPU_TITLE)}"] if stages else [])])
 
 
 def anchor(title: str) -> str:
@@ -249,7 +279,6 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
     order = {name: index for index, name in enumerate(HEADINGS)}
     paths = sorted(_shown(RESULTS), key=lambda path: (order.get(path.stem, 99), path.stem))
     stages = sorted(RESULTS.glob("gpu-*.json"))
-    titles = [HEADINGS.get(path.stem, path.stem) for path in paths]
     text = "\n\n".join(
         [
             "# Results",
@@ -259,7 +288,7 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
             "*clone* the stolen model's accuracy, *relative* clone over victim, *fidelity* the "
             "clone's agreement with the plain model and *fidelity served* with what was served. "
             "Speeds are comparable within one table only.",
-            contents([*titles, *([GPU_TITLE] if stages else [])]),
+            contents([path.stem for path in paths], bool(stages)),
             *(section(path) for path in paths),
             *([gpu_section(stages)] if stages else []),
         ]
