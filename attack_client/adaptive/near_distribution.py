@@ -76,6 +76,10 @@ class NearDistribution(Asking):
                 f"too few for {budget - self.scouts} queries: raise keep or lower --budget"
             )
 
+    def leaves(self, budget: int) -> int:
+        """What the scouts do not use."""
+        return budget - self.scouts
+
     async def run(self, attack: Run, oracle: Oracle, pool: Pool) -> None:
         """Ask about the scouts, then let ``attack`` ask about what is near.
 
@@ -96,7 +100,7 @@ class NearDistribution(Asking):
 
     def gather(self, harvest: Harvest) -> Harvest:
         """Scouts and all; they have no position of the attack's."""
-        positions = np.maximum(np.arange(len(harvest.images)) - self.scouts, -1)
+        positions = np.maximum(harvest.positions - self.scouts, -1)
         return Harvest(harvest.images, harvest.answers, harvest.weights, positions)
 
     def _kept(self, rest: int) -> int:
