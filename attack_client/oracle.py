@@ -138,11 +138,9 @@ class BudgetedOracle:
             runs = [run for asked, _ in parts for run in asked]
             copies = [copy for _, known in parts for copy in known]
         requests = [
-            self._request(
-                run + first, _part(images, start, run + first, min(self._batch, n - first))
-            )
+            self._request(first, _part(images, start, first, size))
             for run, n in runs
-            for first in range(0, n, self._batch)
+            for first, size in self._batches(run, n)
         ]
         for outcome in await asyncio.gather(*requests, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -150,6 +148,28 @@ class BudgetedOracle:
         for position, first in copies:
             await self._copy(position, first, _part(images, start, position, 1))
         return self._transfer_set.answers(start, count)[1]
+
+    def _batches(self, start: int, count: int) -> Iterator[tuple[int, int]]:
+        """``(position, size)`` of the requests that ask about a run.
+
+        What was in flight at a kill is asked for as it was, whatever ``batch`` and ``budget`` are
+        now: under its own key it is not paid for again.
+        """
+        end = start + count
+        while start < end:
+            size = self._as_before(start, end)
+            if not size:
+                most = min(self._batch, end - start)
+                steps = range(1, most)
+                size = next((step for step in steps if self._as_before(start + step, end)), most)
+            yield start, size
+            start += size
+
+    def _as_before(self, start: int, end: int) -> int:
+        """Size of a request that was sent at ``start`` before and can be sent again; 0 if none."""
+        most = min(self._batch, end - start)
+        sizes = self._transfer_set.sent_earlier(start)
+        return next((size for size in sizes if size <= most), 0)
 
     async def _copy(self, position: int, first: int, images: NDArray[np.uint8]) -> None:
         """Record the answer at ``first`` at ``position``, too: the image is the same."""
@@ -229,8 +249,3 @@ class BudgetedOracle:
 def _part(images: NDArray[np.uint8], start: int, position: int, count: int) -> NDArray[np.uint8]:
     """Those of ``images``, whose first is at ``start``, from ``position`` on."""
     return images[position - start : position - start + count]
-
-
-def _batches(count: int, batch: int) -> Iterator[tuple[int, int]]:
-    """``(first, size)`` of pieces of at most ``batch``."""
-    return ((first, min(batch, count - first)) for first in range(0, count, batch))
