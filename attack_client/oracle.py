@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.allowance import Allowance
+from attack_client.allowance import Purse
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
 from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
 from attack_client.known_answers import KnownAnswers
@@ -62,7 +62,7 @@ class BudgetedOracle:
         batch: images per request at most.
         concurrency: requests in flight at most.
         repeats: ask again for an image that has an answer at another position.
-        allowance: what the key may still ask; no more is sent.
+        purse: what the key may still ask; no more is sent.
         watch: told about every request.
     """
 
@@ -75,7 +75,7 @@ class BudgetedOracle:
         batch: int = 64,
         concurrency: int = 4,
         repeats: bool = False,
-        allowance: Allowance | None = None,
+        purse: Purse | None = None,
         watch: Watch | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("batch", batch), ("concurrency", concurrency)):
@@ -90,7 +90,7 @@ class BudgetedOracle:
         self._failure: Exception | None = None
         self._replayed = self._copied = self._queries = self._resent = 0
         self._known = None if repeats else KnownAnswers(transfer_set)
-        self._allowance = allowance
+        self._purse = purse or Purse()
         self._began = time.monotonic()
 
     @property
@@ -196,16 +196,16 @@ class BudgetedOracle:
             self._resent += len(images)
 
         async with self._slots:
-            if self._failure is not None:
-                raise self._failure
-            if self._allowance is not None:
-                self._allowance.spend(len(images))
             try:
-                # The same images at the same position are the same request, before and after a
-                # kill; asking twice for one image at two positions is two.
-                key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
-                self._transfer_set.note_sent(start, len(images))
-                reply = await self._answer(images, str(key), resending)
+                self._stop_after_failure()
+                again = len(images) in self._transfer_set.sent_earlier(start)
+                async with self._purse.paying(len(images), again=again):
+                    self._stop_after_failure()  # it may have waited
+                    # The same images at the same position are the same request, before and after a
+                    # kill; asking twice for one image at two positions is two.
+                    key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
+                    self._transfer_set.note_sent(start, len(images))
+                    reply = await self._answer(images, str(key), resending)
                 while attempts < reply.sends:
                     resending()
                 maps = reply.attributions if isinstance(reply, ExplainedReply) else None
@@ -217,6 +217,10 @@ class BudgetedOracle:
                 raise
         self._queries += len(images)
         self._report()
+
+    def _stop_after_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def _answer(
         self, images: NDArray[np.uint8], key: str, resending: Callable[[], None]
