@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import Asking, Harvest, Run
+from attack_client.checked_numbers import whole_number
 from attack_client.contract import Oracle, Pool
 
 __all__ = ["Averaging"]
@@ -29,9 +30,7 @@ class Averaging(Asking):
     undoes: ClassVar[str] = "averaging"
 
     def __init__(self, *, n: int) -> None:
-        if not 2 <= n <= 1000:
-            raise ValueError(f"n must be between 2 and 1000, not {n}")
-        self.n = n
+        self.n = whole_number("n", n, least=2, most=1000)
 
     @property
     def per_image(self) -> int:
