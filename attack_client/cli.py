@@ -5,6 +5,7 @@ Importing this imports no torch, no httpx: ``--help`` answers at once.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,6 +40,19 @@ class Sentence(click.ClickException):
     """An error that a person can act on: one sentence, exit status 2."""
 
     exit_code = 2
+
+
+class FiniteRange(click.FloatRange):
+    """A range that holds no NaN, which is neither below nor above anything."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """``value`` as a number of the range."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 class AttackGroup(click.Group):
@@ -203,12 +217,15 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         type=click.Choice(["none", "shift", "crop-flip"]),
         help="Of the clones' images; default: the recipe's.",
     ),
-    click.option("--holdout", default=0.0, type=click.FloatRange(0, 0.5), help="Choose the epoch."),
+    click.option("--holdout", default=0.0, type=FiniteRange(0, 0.5), help="Choose the epoch."),
     click.option("--allow-factory", multiple=True, metavar="package.module:name"),
     click.option("--shape", callback=_shape, metavar="CxHxW", help="If the model leaves it open."),
     click.option("--latency-requests", default=200, show_default=True, type=click.IntRange(min=0)),
     click.option(
-        "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
+        "--price-per-thousand",
+        type=FiniteRange(0.0, 1e9),
+        metavar="PRICE",
+        help="Of queries, for the report.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
     click.option(
@@ -265,6 +282,11 @@ def _run(campaign: Campaign, study: Study | None) -> None:
         run_campaign(campaign, Console(), study)
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or campaign.out}: {error.strerror or error} "
+            "(what was answered is on disk: go on with --resume)"
+        ) from error
     except KeyboardInterrupt:
         click.echo("Interrupted: every answer is on disk, go on with --resume.", err=True)
         raise SystemExit(130) from None

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from attack_client.errors import ReportError
 from attack_client.report.schema import Report, Row
 from attack_client.report.summary import COLUMNS, summarise
+from models.training.atomic import write_atomically
 
 __all__ = ["read_json", "to_markdown", "write_json", "write_markdown"]
 
@@ -125,6 +126,4 @@ def _table(heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text.encode())

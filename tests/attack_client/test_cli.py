@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -286,6 +288,13 @@ def test_a_mistake_is_one_sentence(
         (("--budget", "300,9", "--holdout", "0.1"), "a budget of 9"),
         (("--operator-key", "wrong"), "401"),
         (("--operator-key", "two\nlines"), "printable ASCII"),
+        (("--url", "http://xn--a"), "is not a URL: Codepoint U+0080"),
+        (("--url", "http://a\x01b"), "no spaces and no control characters"),
+        (("--model", "a\udcffb"), "the model's name"),
+        (("--price-per-thousand", "inf"), "'--price-per-thousand': inf is not in the range"),
+        (("--price-per-thousand", "nan"), "'--price-per-thousand': 'nan' is not a number"),
+        (("--holdout", "nan"), "'--holdout': 'nan' is not a number"),
+        (("--adapt", "recover:samples=100000.0"), "samples must be a whole number"),
     ],
 )
 def test_a_mistake_is_found_before_the_first_query(
@@ -308,6 +317,40 @@ def test_a_mistake_is_found_before_the_first_query(
     assert expected in sentence(result)
     assert not stub.requests
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["transfer/meta.json", "honest/*.npz", "report.json", "curves.png", "report.html"]
+)
+def test_a_full_disk_is_one_sentence(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    out = tmp_path / "run"
+    write = Path.open
+
+    def opened(path: Path, *how: Any, **more: Any) -> Any:
+        whole = path.with_name(path.name.removeprefix(".").rsplit(".", 2)[0])
+        full = path.suffix == ".tmp" and whole.relative_to(out).match(name)
+        return write(Path("/dev/full") if full else path, *how, **more)
+
+    with serve(Stub(model)) as url:
+        arguments = knockoff(url, npz_root, out, "--budget", "40")
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", opened)
+            result = run(arguments)
+        assert result.exit_code == 1, result.output
+        written = " ".join(result.output.split())
+        assert re.search(
+            rf"Error: \S+/{name.replace('*', '[0-9a-f]+')}: No space left on device .*--resume",
+            written,
+        ), written
+        result = run([*arguments, "--resume"])
+        assert result.exit_code == 0, result.output
 
 
 def test_a_key_that_cannot_be_sent_is_not_printed(
