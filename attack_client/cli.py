@@ -5,7 +5,6 @@ Importing this imports no torch, no httpx: ``--help`` answers at once.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import click
 
 from attack_client.adaptive.options import OPTIONS as ADAPTIVE
 from attack_client.adaptive.options import taken
+from attack_client.finite_range import FiniteRange
 
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
@@ -40,19 +40,6 @@ class Sentence(click.ClickException):
     """An error that a person can act on: one sentence, exit status 2."""
 
     exit_code = 2
-
-
-class FiniteRange(click.FloatRange):
-    """A range that holds no NaN, which is neither below nor above anything."""
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """``value`` as a number of the range."""
-        number: float = super().convert(value, param, ctx)
-        if math.isnan(number):
-            self.fail(f"{value!r} is not a number.", param, ctx)
-        return number
 
 
 class AttackGroup(click.Group):
@@ -197,6 +184,23 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     ),
     click.option("--batch", default=64, show_default=True, type=click.IntRange(1, 65536)),
     click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 256)),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        default=60.0,
+        show_default=True,
+        type=FiniteRange(0.0, 86400.0, min_open=True),
+        metavar="SECONDS",
+        help="For connecting, and for every read and write.",
+    ),
+    click.option(
+        "--patience",
+        "patience_s",
+        type=FiniteRange(0.0, 31_536_000.0),
+        metavar="SECONDS",
+        help="Waits between the attempts of one request, all together; 0 tries once. "
+        "Default: 300, and 8 attempts at most.",
+    ),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0)),
     click.option(
         "--split-seed",

@@ -19,7 +19,7 @@ from attack_client.errors import TransferSetError
 __all__ = ["PAUSE_S", "Journal"]
 
 PAUSE_S = 300.0
-"""Longer than any request waits between its attempts: a longer gap is a pause between runs."""
+"""A longer gap is a pause between runs, or the wait of one that was told to be patient."""
 
 COPIED = "="
 

@@ -22,7 +22,7 @@ from models.card import InputSpec, Normalisation, TrainingCard
 from models.datasets import load as load_dataset
 from models.preprocessing import fit_arrays
 from tests.attack_client.conftest import Serve
-from tests.attack_client.stub import SHAPE, LinearModel, Stub
+from tests.attack_client.stub import SHAPE, Fault, LinearModel, Stub
 
 
 def knockoff(url: str, root: Path, out: Path, *more: str) -> list[str]:
@@ -317,6 +317,35 @@ def test_a_mistake_is_found_before_the_first_query(
     assert expected in sentence(result)
     assert not stub.requests
     assert not (tmp_path / "run").exists()
+
+
+def test_a_request_is_tried_again_for_as_long_as_one_says(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(status=503, headers=(("retry-after", "0"),))
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        stub.faults.extend([busy] * 11)
+        assert "503" in sentence(run([*arguments, "--patience", "0"]))
+        assert len(stub.requests) == 1
+        result = run([*arguments, "--resume", "--patience", "60"])
+    assert result.exit_code == 0, result.output
+    assert len(stub.thefts) == 12
+
+
+def test_an_answer_is_waited_for_as_long_as_one_says(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, delay_s=2.0)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        result = run([*arguments, "--timeout", "0.5", "--patience", "0"])
+        assert re.search(r"does not answer \(\w+Timeout\)", sentence(result))
+        for flag in ("--timeout", "--patience"):
+            assert f"Invalid value for '{flag}'" in sentence(run([*arguments, flag, "nan"]))
+        refused = sentence(run([*arguments, "--timeout", "0"]))
+    assert "0.0 is not in the range 0.0<x<=86400.0" in refused
 
 
 @pytest.mark.parametrize(
