@@ -24,14 +24,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attack_client.adaptive.adaptations import Adaptations
+    from attack_client.adaptive.contract import Answering, Asking, Harvest, Knowledge, Training
+    from attack_client.adaptive.known import KnownDefense
+    from attack_client.adaptive.shadow import ShadowService
+    from attack_client.adaptive.shared_victim import SharedVictim
     from attack_client.attacks.attribution import Attribution
     from attack_client.attacks.attribution_clone import train_attribution_clone
     from attack_client.attacks.attribution_objective import Mirror
     from attack_client.attacks.composite import Composite
+    from attack_client.attacks.distil import Distil
+    from attack_client.attacks.distil_objective import Lesson
+    from attack_client.attacks.distil_study import DistilStudy
+    from attack_client.attacks.distil_sweep import distil_and_score
+    from attack_client.attacks.distil_verdict import Verdict
     from attack_client.attacks.jbda import Jbda
     from attack_client.attacks.jbda_targeted import JbdaTargeted
     from attack_client.attacks.knockoff import Knockoff
     from attack_client.callable_victim import CallableVictim
+    from attack_client.campaign import Campaign, run_campaign
     from attack_client.clone import CloneRecipe, train_clone
     from attack_client.clone_cache import CloneCache, CloneShelf
     from attack_client.clone_recipes import clone_recipe
@@ -50,42 +61,60 @@ if TYPE_CHECKING:
     from attack_client.http_victim import HttpVictim
     from attack_client.reference import Reference
     from attack_client.report import Report, Row
+    from attack_client.retry import RetryPolicy
     from attack_client.scoring import Examination, train_and_score
     from attack_client.shown import TestSet, as_pool
     from attack_client.theft import steal
     from attack_client.transfer_set import TransferSet
 
 __all__ = [
+    "Adaptations",
+    "Answering",
+    "Asking",
     "Attack",
     "AttackError",
     "Attribution",
     "BlackBox",
     "CallableVictim",
+    "Campaign",
     "CloneCache",
     "CloneRecipe",
     "CloneShelf",
     "Composite",
+    "Distil",
+    "DistilStudy",
     "Examination",
     "ExplainedReply",
     "Explaining",
+    "Harvest",
     "Honest",
     "HttpVictim",
     "Jbda",
     "JbdaTargeted",
     "Knockoff",
+    "Knowledge",
+    "KnownDefense",
+    "Lesson",
     "Mirror",
     "Oracle",
     "Pool",
     "Reference",
     "Reply",
     "Report",
+    "RetryPolicy",
     "Row",
+    "ShadowService",
+    "SharedVictim",
     "TestSet",
+    "Training",
     "TransferSet",
+    "Verdict",
     "VictimFacts",
     "as_pool",
     "clone_recipe",
+    "distil_and_score",
     "measure_honest",
+    "run_campaign",
     "steal",
     "train_and_score",
     "train_attribution_clone",
@@ -93,14 +122,25 @@ __all__ = [
 ]
 
 HOMES: Mapping[str, tuple[str, ...]] = {
+    "adaptive.adaptations": ("Adaptations",),
+    "adaptive.contract": ("Answering", "Asking", "Harvest", "Knowledge", "Training"),
+    "adaptive.known": ("KnownDefense",),
+    "adaptive.shadow": ("ShadowService",),
+    "adaptive.shared_victim": ("SharedVictim",),
     "attacks.attribution": ("Attribution",),
     "attacks.attribution_clone": ("train_attribution_clone",),
     "attacks.attribution_objective": ("Mirror",),
     "attacks.composite": ("Composite",),
+    "attacks.distil": ("Distil",),
+    "attacks.distil_objective": ("Lesson",),
+    "attacks.distil_study": ("DistilStudy",),
+    "attacks.distil_sweep": ("distil_and_score",),
+    "attacks.distil_verdict": ("Verdict",),
     "attacks.jbda": ("Jbda",),
     "attacks.jbda_targeted": ("JbdaTargeted",),
     "attacks.knockoff": ("Knockoff",),
     "callable_victim": ("CallableVictim",),
+    "campaign": ("Campaign", "run_campaign"),
     "clone": ("CloneRecipe", "train_clone"),
     "clone_cache": ("CloneCache", "CloneShelf"),
     "clone_recipes": ("clone_recipe",),
@@ -119,6 +159,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "http_victim": ("HttpVictim",),
     "reference": ("Reference",),
     "report": ("Report", "Row"),
+    "retry": ("RetryPolicy",),
     "scoring": ("Examination", "train_and_score"),
     "shown": ("TestSet", "as_pool"),
     "theft": ("steal",),

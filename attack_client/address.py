@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit, urlunsplit
 
+import httpx
+
 from attack_client.errors import AttackError
 
 __all__ = ["LOOPBACK", "clean_url", "sendable"]
@@ -27,8 +29,11 @@ def clean_url(url: str) -> tuple[str, str]:
     """The URL without query and trailing slash, and its host.
 
     Raises:
-        AttackError: it is not one of http or https, or holds credentials.
+        AttackError: it is not one of http or https, holds credentials, or names a host that there
+            cannot be.
     """
+    if not url.isprintable() or " " in url:
+        raise AttackError("the URL must hold no spaces and no control characters")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -40,4 +45,10 @@ def clean_url(url: str) -> tuple[str, str]:
         raise AttackError("the URL must hold no user name or password: give a key with --api-key")
     bracketed = f"[{host}]" if ":" in host else host
     where = bracketed if port is None else f"{bracketed}:{port}"
-    return urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", "")), host
+    clean = urlunsplit((parts.scheme, where, parts.path.rstrip("/"), "", ""))
+    try:
+        # Of an international name: encoded, and decoded again when it is asked.
+        _ = httpx.URL(clean).host
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise AttackError(f"{url!r} is not a URL: {error}") from error
+    return clean, host

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from attack_client.errors import OverBudget
 
-__all__ = ["Allowance"]
+__all__ = ["Allowance", "Purse"]
 
 
 class Allowance:
@@ -49,6 +51,75 @@ class Allowance:
                 status=429,
             )
         self.left -= samples
+
+
+class Purse:
+    """An allowance that several requests spend at once, and that is read again when it runs out.
+
+    A budget may begin anew while a theft goes on. It is read while nothing is in flight, because
+    only then it is known what was charged.
+
+    Args:
+        allowance: at the beginning; None where there is no limit.
+        read: what the server says now; None leaves it at ``allowance``.
+    """
+
+    def __init__(
+        self,
+        allowance: Allowance | None = None,
+        read: Callable[[], Awaitable[Allowance | None]] | None = None,
+    ) -> None:
+        self._allowance = allowance
+        self._read = read
+        self._stale = False
+        self._in_flight = 0
+        self._spent: OverBudget | None = None
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def paying(self, samples: int, *, again: bool = False) -> AsyncIterator[None]:
+        """While a request of ``samples`` is in flight.
+
+        Args:
+            samples: what it costs.
+            again: it was sent before. A server that charged it knows it again and charges nothing;
+                whether it did is read afterwards.
+
+        Raises:
+            OverBudget: there are not so many left, and no more were found.
+            VictimError: the server does not say what is left.
+        """
+        async with self._changed:
+            if again:
+                self._stale = True
+            else:
+                await self._take(samples)
+            self._in_flight += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
+    async def _take(self, samples: int) -> None:
+        fresh = False
+        while self._spent is None and self._allowance is not None:
+            if fresh or (samples <= self._allowance.left and not self._stale):
+                try:
+                    self._allowance.spend(samples)
+                except OverBudget as error:
+                    self._spent = error
+                break
+            if self._in_flight:
+                await self._changed.wait()
+                continue
+            if self._read is not None:
+                self._allowance = await self._read()
+            self._stale, fresh = False, True
+            self._changed.notify_all()
+        if self._spent is not None:
+            raise self._spent
 
 
 def _left(part: object) -> int | None:

@@ -150,4 +150,4 @@ class CallableVictim:
         within = (matrix >= -TOLERANCE) & (matrix <= 1 + TOLERANCE)
         if not within.all():
             raise ProtocolError(f"{self!r} returned values outside [0, 1]: logits, perhaps")
-        return matrix
+        return matrix.clip(min=0.0)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["as_caller", "as_thief"]
 
+RETRY = RetryPolicy()
+
 
 @asynccontextmanager
 async def as_thief(campaign: Campaign) -> AsyncIterator[BlackBox]:
@@ -25,19 +27,22 @@ async def as_thief(campaign: Campaign) -> AsyncIterator[BlackBox]:
         async with as_caller(campaign, campaign.api_key) as victim:
             yield victim
         return
-    async with accounts.open(lambda key: as_caller(campaign, key, retry=PASSING_ON)) as shared:
+
+    def caller(key: str) -> HttpVictim:
+        return as_caller(campaign, key, retry=PASSING_ON)
+
+    async with accounts.open(caller, patience_s=campaign.patience_s) as shared:
         yield shared
 
 
-def as_caller(
-    campaign: Campaign, key: str | None, *, retry: RetryPolicy | None = None
-) -> HttpVictim:
-    """The victim of ``campaign`` under ``key``, not yet entered."""
+def as_caller(campaign: Campaign, key: str | None, *, retry: RetryPolicy = RETRY) -> HttpVictim:
+    """The victim of ``campaign`` under ``key``, not yet entered; as patient as the campaign is."""
     return HttpVictim(
         campaign.url,
         campaign.model,
         api_key=key,
         shape=campaign.shape,
         seed=campaign.seed,
-        retry=retry,
+        timeout_s=campaign.timeout_s,
+        retry=retry.for_as_long_as(campaign.patience_s),
     )

@@ -71,6 +71,9 @@ class Campaign:
         data_root: where datasets lie.
         batch: images per request.
         concurrency: requests in flight.
+        timeout_s: for connecting, and for every read and write.
+        patience_s: waits between the attempts of one request, however many those are; None is what
+            ``RetryPolicy`` has, which limits the attempts, too.
         seed: of the attack and the clones.
         split_seed: of datasets that come without a split; None is the reference's, or 0.
         reference: bundle of the plain model, where it is at hand.
@@ -102,6 +105,8 @@ class Campaign:
     data_root: Path | None = None
     batch: int = 64
     concurrency: int = 4
+    timeout_s: float = 60.0
+    patience_s: float | None = None
     seed: int = 0
     split_seed: int | None = None
     reference: Path | None = None

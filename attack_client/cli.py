@@ -14,6 +14,7 @@ import click
 
 from attack_client.adaptive.options import OPTIONS as ADAPTIVE
 from attack_client.adaptive.options import taken
+from attack_client.finite_range import FiniteRange
 
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
@@ -183,6 +184,23 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
     ),
     click.option("--batch", default=64, show_default=True, type=click.IntRange(1, 65536)),
     click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 256)),
+    click.option(
+        "--timeout",
+        "timeout_s",
+        default=60.0,
+        show_default=True,
+        type=FiniteRange(0.0, 86400.0, min_open=True),
+        metavar="SECONDS",
+        help="For connecting, and for every read and write.",
+    ),
+    click.option(
+        "--patience",
+        "patience_s",
+        type=FiniteRange(0.0, 31_536_000.0),
+        metavar="SECONDS",
+        help="Waits between the attempts of one request, all together; 0 tries once. "
+        "Default: 300, and 8 attempts at most.",
+    ),
     click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0)),
     click.option(
         "--split-seed",
@@ -203,12 +221,15 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         type=click.Choice(["none", "shift", "crop-flip"]),
         help="Of the clones' images; default: the recipe's.",
     ),
-    click.option("--holdout", default=0.0, type=click.FloatRange(0, 0.5), help="Choose the epoch."),
+    click.option("--holdout", default=0.0, type=FiniteRange(0, 0.5), help="Choose the epoch."),
     click.option("--allow-factory", multiple=True, metavar="package.module:name"),
     click.option("--shape", callback=_shape, metavar="CxHxW", help="If the model leaves it open."),
     click.option("--latency-requests", default=200, show_default=True, type=click.IntRange(min=0)),
     click.option(
-        "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
+        "--price-per-thousand",
+        type=FiniteRange(0.0, 1e9),
+        metavar="PRICE",
+        help="Of queries, for the report.",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N."),
     click.option(
@@ -265,6 +286,11 @@ def _run(campaign: Campaign, study: Study | None) -> None:
         run_campaign(campaign, Console(), study)
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(
+            f"{error.filename or campaign.out}: {error.strerror or error} "
+            "(what was answered is on disk: go on with --resume)"
+        ) from error
     except KeyboardInterrupt:
         click.echo("Interrupted: every answer is on disk, go on with --resume.", err=True)
         raise SystemExit(130) from None

@@ -56,7 +56,8 @@ class HttpVictim:
         sleep: in place of ``asyncio.sleep``.
 
     Raises:
-        AttackError: the URL is not one of http or https, or the key cannot be a header.
+        AttackError: the URL is not one of http or https, the model's name is none, or the key
+            cannot be a header.
     """
 
     def __init__(
@@ -73,6 +74,8 @@ class HttpVictim:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._url, self._host = clean_url(url)
+        if not model.isprintable():
+            raise AttackError(f"the model's name {model!r} must hold no control characters")
         self._model, _, version = model.partition("/")
         self._path = v2.model_path(self._model, version or None)
         self._name = model

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from attack_client.errors import TransferSetError
 __all__ = ["PAUSE_S", "Journal"]
 
 PAUSE_S = 300.0
-"""Longer than any request waits between its attempts: a longer gap is a pause between runs."""
+"""A longer gap is a pause between runs, or the wait of one that was told to be patient."""
 
 COPIED = "="
 
@@ -55,6 +56,10 @@ class Journal:
         self.size = data.rfind(b"\n") + 1
         """Bytes of whole lines."""
         self._lines = [_line(line, path) for line in data[: self.size].splitlines()]
+        self._earlier: dict[int, list[int]] = {}
+        for line in self._lines:
+            if not line.copied:
+                self._earlier.setdefault(line.start, []).append(line.count)
 
     def add(self, descriptor: int, start: int, count: int, *, copied: bool = False) -> None:
         """Write that positions ``start .. start + count`` are about to be sent, or are copied.
@@ -74,6 +79,10 @@ class Journal:
         except OSError as error:
             raise TransferSetError(f"cannot write {self._path}: {error.strerror}") from error
         self._lines.append(line)
+
+    def earlier(self, start: int) -> Sequence[int]:
+        """Samples of each request at ``start`` that was sent before this was read, in order."""
+        return self._earlier.get(start, ())
 
     def samples(self, end: int) -> int:
         """Samples sent at positions below ``end``, each as often as it was sent."""

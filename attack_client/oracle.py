@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.allowance import Allowance
+from attack_client.allowance import Purse
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
 from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
 from attack_client.known_answers import KnownAnswers
@@ -62,7 +62,7 @@ class BudgetedOracle:
         batch: images per request at most.
         concurrency: requests in flight at most.
         repeats: ask again for an image that has an answer at another position.
-        allowance: what the key may still ask; no more is sent.
+        purse: what the key may still ask; no more is sent.
         watch: told about every request.
     """
 
@@ -75,7 +75,7 @@ class BudgetedOracle:
         batch: int = 64,
         concurrency: int = 4,
         repeats: bool = False,
-        allowance: Allowance | None = None,
+        purse: Purse | None = None,
         watch: Watch | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("batch", batch), ("concurrency", concurrency)):
@@ -90,7 +90,7 @@ class BudgetedOracle:
         self._failure: Exception | None = None
         self._replayed = self._copied = self._queries = self._resent = 0
         self._known = None if repeats else KnownAnswers(transfer_set)
-        self._allowance = allowance
+        self._purse = purse or Purse()
         self._began = time.monotonic()
 
     @property
@@ -138,11 +138,9 @@ class BudgetedOracle:
             runs = [run for asked, _ in parts for run in asked]
             copies = [copy for _, known in parts for copy in known]
         requests = [
-            self._request(
-                run + first, _part(images, start, run + first, min(self._batch, n - first))
-            )
+            self._request(first, _part(images, start, first, size))
             for run, n in runs
-            for first in range(0, n, self._batch)
+            for first, size in self._batches(run, n)
         ]
         for outcome in await asyncio.gather(*requests, return_exceptions=True):
             if isinstance(outcome, BaseException):
@@ -150,6 +148,28 @@ class BudgetedOracle:
         for position, first in copies:
             await self._copy(position, first, _part(images, start, position, 1))
         return self._transfer_set.answers(start, count)[1]
+
+    def _batches(self, start: int, count: int) -> Iterator[tuple[int, int]]:
+        """``(position, size)`` of the requests that ask about a run.
+
+        What was in flight at a kill is asked for as it was, whatever ``batch`` and ``budget`` are
+        now: under its own key it is not paid for again.
+        """
+        end = start + count
+        while start < end:
+            size = self._as_before(start, end)
+            if not size:
+                most = min(self._batch, end - start)
+                steps = range(1, most)
+                size = next((step for step in steps if self._as_before(start + step, end)), most)
+            yield start, size
+            start += size
+
+    def _as_before(self, start: int, end: int) -> int:
+        """Size of a request that was sent at ``start`` before and can be sent again; 0 if none."""
+        most = min(self._batch, end - start)
+        sizes = self._transfer_set.sent_earlier(start)
+        return next((size for size in sizes if size <= most), 0)
 
     async def _copy(self, position: int, first: int, images: NDArray[np.uint8]) -> None:
         """Record the answer at ``first`` at ``position``, too: the image is the same."""
@@ -176,16 +196,16 @@ class BudgetedOracle:
             self._resent += len(images)
 
         async with self._slots:
-            if self._failure is not None:
-                raise self._failure
-            if self._allowance is not None:
-                self._allowance.spend(len(images))
             try:
-                # The same images at the same position are the same request, before and after a
-                # kill; asking twice for one image at two positions is two.
-                key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
-                self._transfer_set.note_sent(start, len(images))
-                reply = await self._answer(images, str(key), resending)
+                self._stop_after_failure()
+                again = len(images) in self._transfer_set.sent_earlier(start)
+                async with self._purse.paying(len(images), again=again):
+                    self._stop_after_failure()  # it may have waited
+                    # The same images at the same position are the same request, before and after a
+                    # kill; asking twice for one image at two positions is two.
+                    key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
+                    self._transfer_set.note_sent(start, len(images))
+                    reply = await self._answer(images, str(key), resending)
                 while attempts < reply.sends:
                     resending()
                 maps = reply.attributions if isinstance(reply, ExplainedReply) else None
@@ -197,6 +217,10 @@ class BudgetedOracle:
                 raise
         self._queries += len(images)
         self._report()
+
+    def _stop_after_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def _answer(
         self, images: NDArray[np.uint8], key: str, resending: Callable[[], None]
@@ -229,8 +253,3 @@ class BudgetedOracle:
 def _part(images: NDArray[np.uint8], start: int, position: int, count: int) -> NDArray[np.uint8]:
     """Those of ``images``, whose first is at ``start``, from ``position`` on."""
     return images[position - start : position - start + count]
-
-
-def _batches(count: int, batch: int) -> Iterator[tuple[int, int]]:
-    """``(first, size)`` of pieces of at most ``batch``."""
-    return ((first, min(batch, count - first)) for first in range(0, count, batch))

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from attack_client.contract import Attack, Pool, VictimFacts
 from attack_client.errors import ProtocolError, TransferSetError
+from models.training.atomic import write_atomically
 
 __all__ = ["Provenance"]
 
@@ -93,13 +94,8 @@ class Provenance(BaseModel):
 
     def write(self, path: Path) -> None:
         """To ``path``, whole or not at all."""
-        temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            # A set without maps is written as it was before there were any.
-            file.write(self.model_dump_json(indent=2, exclude_none=True) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        # A set without maps is written as it was before there were any.
+        write_atomically(path, (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -65,6 +66,15 @@ class RetryPolicy:
             raise ValueError("attempts and garbled_attempts must be at least 1")
         if not 0 <= self.base_s <= self.cap_s or self.patience_s < 0:
             raise ValueError("0 <= base_s <= cap_s and 0 <= patience_s are needed")
+
+    def for_as_long_as(self, patience_s: float | None) -> RetryPolicy:
+        """The same with waits of ``patience_s`` together, in however many attempts; None: itself.
+
+        Answers that cannot be read are no matter of patience: they stay at ``garbled_attempts``.
+        """
+        if patience_s is None:
+            return self
+        return replace(self, attempts=sys.maxsize, patience_s=patience_s)
 
     def delay_s(
         self, failure: Failure, *, attempt: int, waited_s: float, draw: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from attack_client.allowance import Purse
 from attack_client.contract import Attack, BlackBox, Pool
 from attack_client.errors import PoolError
 from attack_client.http_victim import HttpVictim
@@ -62,6 +63,9 @@ async def steal(
         provenance = provenance.model_copy(update={"url": begun.url})
     begin = TransferSet.resume if resuming else TransferSet.create
     with begin(out, provenance) as transfer_set:
+        purse = None
+        if isinstance(victim, HttpVictim):
+            purse = Purse(await victim.allowance(), victim.allowance)
         oracle = BudgetedOracle(
             victim,
             transfer_set,
@@ -69,7 +73,7 @@ async def steal(
             batch=batch,
             concurrency=concurrency,
             repeats=attack.repeats,
-            allowance=await victim.allowance() if isinstance(victim, HttpVictim) else None,
+            purse=purse,
             watch=watch,
         )
         try:

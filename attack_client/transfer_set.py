@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -221,6 +221,10 @@ class TransferSet:
         """
         with self._journal_lock:
             self._sent.add(self._journal, start, count, copied=True)
+
+    def sent_earlier(self, start: int) -> Sequence[int]:
+        """Samples of each request at ``start`` that an earlier run sent, answered or not."""
+        return self._sent.earlier(start)
 
     def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
         """The runs ``(start, count)`` within a range that have no answer yet, in order."""

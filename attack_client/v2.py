@@ -150,9 +150,9 @@ def encode_query(
 def decode_answer(
     signature: ModelSignature, headers: Mapping[str, str], body: bytes, *, count: int
 ) -> NDArray[np.float32]:
-    """Probabilities ``(count, K)`` float32 from a 200 answer.
+    """Probabilities ``(count, K)`` float32, none below 0, from a 200 answer.
 
-    Rows need not sum to one: a truncating server's do not.
+    Rows need not sum to one: a truncating server's do not. A server's float noise below 0 is 0.
 
     Args:
         signature: whom was asked.
@@ -170,7 +170,7 @@ def decode_answer(
             f"output {signature.output!r} holds values outside [0, 1]: it is not a vector of "
             "probabilities"
         )
-    return matrix
+    return matrix.clip(min=0.0)
 
 
 def decode_maps(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, get_args
 
 from attack_client.adaptive.contract import Asking, Harvest, Run
-from attack_client.adaptive.shared_victim import SharedVictim, Split
+from attack_client.adaptive.shared_victim import PATIENCE_S, SharedVictim, Split
 from attack_client.contract import Oracle, Pool
 from attack_client.errors import AdaptationError
 from attack_client.http_victim import HttpVictim
@@ -64,11 +64,14 @@ class Accounts(Asking):
         self.keys()
 
     @asynccontextmanager
-    async def open(self, victim: Callable[[str], HttpVictim]) -> AsyncIterator[SharedVictim]:
+    async def open(
+        self, victim: Callable[[str], HttpVictim], *, patience_s: float | None = None
+    ) -> AsyncIterator[SharedVictim]:
         """All accounts at once.
 
         Args:
             victim: the victim under a key, not yet entered.
+            patience_s: of ``SharedVictim``; None is ``PATIENCE_S``.
 
         Raises:
             AttackError: a key is refused; says which by its number in the file.
@@ -82,7 +85,8 @@ class Accounts(Asking):
                 except Exception as error:
                     error.args = (f"account {number} of {len(keys)}: {error}",)
                     raise
-            yield SharedVictim(opened, split=self.split)
+            patience = PATIENCE_S if patience_s is None else patience_s
+            yield SharedVictim(opened, split=self.split, patience_s=patience)
 
     async def run(self, attack: Run, oracle: Oracle, pool: Pool) -> None:
         """Let the attack ask: who asks is the victim's side of the matter."""

@@ -135,23 +135,26 @@ class Adaptations:
             raise AdaptationError("--known-defense is given, but no add-on makes use of it")
         if shadow and not self.takes_shadow:
             raise AdaptationError("--shadow-url is given, but no add-on makes use of it")
-        if min(budgets) < self.per_image:
-            raise AdaptationError(
-                f"every image costs {self.per_image} queries under these add-ons, more than "
-                f"the budget of {min(budgets)}"
-            )
         for budget in budgets:
-            if budget % self.per_image:
-                raise AdaptationError(
-                    f"every image costs {self.per_image} queries under these add-ons, and a "
-                    f"budget of {budget} is no multiple of that: choose another --budget"
-                )
-        # Each add-on has what those between it and the victim leave of the budget.
-        left = 1
+            self._check_budget(budget, pool)
+
+    def _check_budget(self, budget: int, pool: int) -> None:
+        """Each add-on has what those between it and the victim leave of the budget."""
+        left = budget
         for add_on in reversed(self._asking):
-            for budget in budgets:
-                add_on.check(budget // left, pool)
-            left *= add_on.per_image
+            cost = add_on.per_image
+            have = f"the budget of {budget}" if left == budget else f"{left} of the budget {budget}"
+            if left < cost:
+                raise AdaptationError(
+                    f"every image costs {cost} queries under {add_on.kind}, more than {have}"
+                )
+            if left % cost:
+                raise AdaptationError(
+                    f"every image costs {cost} queries under {add_on.kind}, and {have} is no "
+                    "multiple of that: choose another --budget"
+                )
+            add_on.check(left, pool)
+            left = add_on.leaves(left)
 
     def adapt(self, attack: Attack) -> Attack:
         """``attack`` asking through the asking add-ons; itself where there are none."""

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from attack_client.adaptive.averaging import Averaging
 from attack_client.adaptive.views import Style, view
+from attack_client.checked_numbers import whole_number
 
 __all__ = ["AugmentationAveraging"]
 
@@ -32,10 +33,8 @@ class AugmentationAveraging(Averaging):
         super().__init__(n=n)
         if style not in get_args(Style):
             raise ValueError(f"style must be one of {', '.join(get_args(Style))}, not {style!r}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, not {seed}")
         self.style: Style = style
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
 
     def version(self, number: int, start: int, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """View ``number`` of each image, drawn from the seed and the image's position."""

@@ -1,7 +1,8 @@
 """What averaging add-ons share: each image is asked about n times, and its answers are averaged.
 
 All n answers lie in the transfer set, at positions ``n i .. n i + n`` for the image that the attack
-calls ``i``: what was paid for is counted, and a kill in the middle loses none of it.
+calls ``i``, behind what add-ons nearer to the victim asked for themselves: what was paid for is
+counted, and a kill in the middle loses none of it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import Asking, Harvest, Run
+from attack_client.checked_numbers import whole_number
 from attack_client.contract import Oracle, Pool
 
 __all__ = ["Averaging"]
@@ -28,9 +30,7 @@ class Averaging(Asking):
     undoes: ClassVar[str] = "averaging"
 
     def __init__(self, *, n: int) -> None:
-        if not 2 <= n <= 1000:
-            raise ValueError(f"n must be between 2 and 1000, not {n}")
-        self.n = n
+        self.n = whole_number("n", n, least=2, most=1000)
 
     @property
     def per_image(self) -> int:
@@ -55,14 +55,23 @@ class Averaging(Asking):
         await attack(_Averaged(self, oracle), pool)
 
     def gather(self, harvest: Harvest) -> Harvest:
-        """The images themselves, each with the mean of the answers to its n versions."""
-        count = len(harvest.images) // self.n
-        used = harvest.only(np.arange(count * self.n))
+        """The images themselves, each with the mean of the answers to its n versions.
+
+        Images that another add-on asked for on its own account were asked about once, and stay.
+        """
+        foreign = np.flatnonzero(harvest.positions < 0)
+        own = np.flatnonzero(harvest.positions >= 0)
+        own = own[np.argsort(harvest.positions[own], kind="stable")]
+        images, counts = np.unique(harvest.positions[own] // self.n, return_counts=True)
+        complete = np.repeat(counts == self.n, counts)
+        told = harvest.only(own[complete])
+        means = _means(told.answers, self.n)
+        alone = harvest.only(foreign)
         return Harvest(
-            used.images[:: self.n],
-            _means(used.answers, self.n),
-            np.ones(count, dtype=np.float32),
-            np.arange(count),
+            np.concatenate([alone.images, told.images[:: self.n]]),
+            np.concatenate([alone.answers, means]),
+            np.ones(len(foreign) + len(means), dtype=np.float32),
+            np.concatenate([alone.positions, images[counts == self.n]]),
         )
 
 

@@ -190,6 +190,10 @@ class Asking(AddOn):
         """Queries that one image of the attack costs."""
         return 1
 
+    def leaves(self, budget: int) -> int:
+        """Images that the attack may ask about, of ``budget`` queries that this may ask."""
+        return budget // self.per_image
+
     def check(self, budget: int, pool: int) -> None:
         """Refuse what cannot be asked.
 

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from attack_client.adaptive.contract import Answering, Harvest, Knowledge
+from attack_client.checked_numbers import finite_number
 from attack_client.errors import AdaptationError
 
 __all__ = ["FilterConfidence"]
@@ -40,9 +41,9 @@ class FilterConfidence(Answering):
             raise ValueError(f"mode must be drop or weigh, not {mode!r}")
         if (least is not None) + (keep is not None) > (mode == "drop"):
             raise ValueError("give one of least and keep, and neither with mode=weigh")
-        if least is not None and not 0.0 < least < 1.0:
+        if least is not None and not 0.0 < finite_number("least", least) < 1.0:
             raise ValueError(f"least must be above 0 and below 1, not {least}")
-        if keep is not None and not 0.0 < keep <= 1.0:
+        if keep is not None and not 0.0 < finite_number("keep", keep) <= 1.0:
             raise ValueError(f"keep must be above 0 and at most 1, not {keep}")
         self.least = least
         self.keep = 0.5 if mode == "drop" and least is None and keep is None else keep

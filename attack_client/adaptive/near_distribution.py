@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import Asking, Harvest, Run
+from attack_client.checked_numbers import finite_number, whole_number
 from attack_client.contract import Oracle, Pool
 from attack_client.errors import AdaptationError
 
@@ -47,16 +48,14 @@ class NearDistribution(Asking):
     def __init__(
         self, *, scouts: int = 1000, keep: float = 0.3, neighbours: int = 10, seed: int = 0
     ) -> None:
-        if not 0.0 < keep <= 1.0:
+        if not 0.0 < finite_number("keep", keep) <= 1.0:
             raise ValueError(f"keep must be above 0 and at most 1, not {keep}")
-        if not 1 <= neighbours <= scouts:
-            raise ValueError(f"neighbours must be between 1 and scouts, not {neighbours}")
-        if seed < 0:
-            raise ValueError(f"seed must not be negative, not {seed}")
-        self.scouts = scouts
+        self.scouts = whole_number("scouts", scouts, least=1)
         self.keep = keep
+        if whole_number("neighbours", neighbours, least=1) > scouts:
+            raise ValueError(f"neighbours must be between 1 and scouts, not {neighbours}")
         self.neighbours = neighbours
-        self.seed = seed
+        self.seed = whole_number("seed", seed, least=0)
 
     def check(self, budget: int, pool: int) -> None:
         """Refuse a budget that scouts use up, and a choice too narrow for what is left.
@@ -75,6 +74,10 @@ class NearDistribution(Asking):
                 f"{self.kind} would keep {self._kept(max(rest, 0))} images of a pool of {pool}, "
                 f"too few for {budget - self.scouts} queries: raise keep or lower --budget"
             )
+
+    def leaves(self, budget: int) -> int:
+        """What the scouts do not use."""
+        return budget - self.scouts
 
     async def run(self, attack: Run, oracle: Oracle, pool: Pool) -> None:
         """Ask about the scouts, then let ``attack`` ask about what is near.
@@ -96,7 +99,7 @@ class NearDistribution(Asking):
 
     def gather(self, harvest: Harvest) -> Harvest:
         """Scouts and all; they have no position of the attack's."""
-        positions = np.maximum(np.arange(len(harvest.images)) - self.scouts, -1)
+        positions = np.maximum(harvest.positions - self.scouts, -1)
         return Harvest(harvest.images, harvest.answers, harvest.weights, positions)
 
     def _kept(self, rest: int) -> int:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attack_client.adaptive.contract import Answering, Harvest, Knowledge
-from attack_client.adaptive.posteriors import around, nearby
+from attack_client.adaptive.posteriors import around, check_around, nearby
 from attack_client.adaptive.recover import known_pairs
+from attack_client.checked_numbers import finite_number, whole_number
 
 __all__ = ["PartialBayes", "expected_given"]
 
@@ -52,19 +53,14 @@ class PartialBayes(Answering):
         reach: float = 5.0,
         rounds: int = 2,
     ) -> None:
-        if samples < 100:
-            raise ValueError(f"samples must be at least 100, not {samples}")
-        if not 0.0 < tolerance <= 2.0:
+        if not 0.0 < finite_number("tolerance", tolerance) <= 2.0:
             raise ValueError(f"tolerance must be above 0 and at most 2, not {tolerance}")
-        if not concentration > 0.0 or not 0.0 <= reach <= 6.0:
-            raise ValueError("concentration must be above 0 and reach between 0 and 6")
-        if not 0 <= rounds <= 20:
-            raise ValueError(f"rounds must be between 0 and 20, not {rounds}")
-        self.samples = samples
+        check_around(concentration=concentration, reach=reach)
+        self.samples = whole_number("samples", samples, least=100, most=100_000_000)
         self.tolerance = tolerance
         self.concentration = concentration
         self.reach = reach
-        self.rounds = rounds
+        self.rounds = whole_number("rounds", rounds, least=0, most=20)
 
     def apply(self, harvest: Harvest, knowledge: Knowledge) -> Harvest:
         """The same images with what the victim probably said of them."""

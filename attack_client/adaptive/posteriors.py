@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["anywhere", "around", "nearby"]
+from attack_client.checked_numbers import finite_number
+
+__all__ = ["anywhere", "around", "check_around", "nearby"]
 
 LEAST = 1e-2
 """Added to every parameter of a Dirichlet: a class that was served as zero may have been likely."""
@@ -18,6 +20,18 @@ def anywhere(count: int, classes: int, generator: np.random.Generator) -> NDArra
     """
     shape = 10.0 ** generator.uniform(-3.0, 1.0, size=(count, 1))
     return _dirichlet(np.broadcast_to(shape, (count, classes)), generator)
+
+
+def check_around(*, concentration: float, reach: float) -> None:
+    """Refuse what ``around`` cannot draw with.
+
+    Raises:
+        ValueError: names the option and its limits.
+    """
+    if not finite_number("concentration", concentration) > 0.0:
+        raise ValueError(f"concentration must be above 0, not {concentration}")
+    if not 0.0 <= finite_number("reach", reach) <= 6.0:
+        raise ValueError(f"reach must be between 0 and 6, not {reach}")
 
 
 def around(

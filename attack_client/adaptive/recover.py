@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import Answering, Harvest, Knowledge
-from attack_client.adaptive.posteriors import anywhere, around
+from attack_client.adaptive.posteriors import anywhere, around, check_around
 from attack_client.adaptive.recovery_network import Schedule, fit_recovery
+from attack_client.checked_numbers import whole_number
 from attack_client.errors import AdaptationError
 
 __all__ = ["DirichletRecover", "Recover", "known_pairs"]
@@ -47,10 +48,8 @@ class Recover(Answering):
     takes_shadow: ClassVar[bool] = True
 
     def __init__(self, *, samples: int = 100_000, epochs: int = 20, lr: float = 0.1) -> None:
-        if samples < 100:
-            raise ValueError(f"samples must be at least 100, not {samples}")
         Schedule(epochs=epochs, lr=lr)
-        self.samples = samples
+        self.samples = whole_number("samples", samples, least=100, most=100_000_000)
         self.epochs = epochs
         self.lr = lr
 
@@ -105,8 +104,7 @@ class DirichletRecover(Recover):
         reach: float = 5.0,
     ) -> None:
         super().__init__(samples=samples, epochs=epochs, lr=lr)
-        if not concentration > 0.0 or not 0.0 <= reach <= 6.0:
-            raise ValueError("concentration must be above 0 and reach between 0 and 6")
+        check_around(concentration=concentration, reach=reach)
         self.concentration = concentration
         self.reach = reach
 

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attack_client.checked_numbers import finite_number, whole_number
+
 __all__ = ["RecoveryNetwork", "Schedule", "fit_recovery"]
 
 SIZES = ((10, (128, 64)), (100, (1024, 512)))
@@ -73,8 +75,10 @@ class Schedule:
     lr: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or self.batch < 2 or not self.lr > 0.0:
-            raise ValueError("epochs must be at least 1, batch at least 2 and lr above 0")
+        whole_number("epochs", self.epochs, least=1)
+        whole_number("batch", self.batch, least=2)
+        if not finite_number("lr", self.lr) > 0.0:
+            raise ValueError(f"lr must be above 0, not {self.lr}")
 
 
 def fit_recovery(

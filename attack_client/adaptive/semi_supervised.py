@@ -8,6 +8,7 @@ from torch import nn
 
 from attack_client.adaptive.contract import Knowledge, Training, Tuition
 from attack_client.adaptive.semi_supervised_objective import PseudoLabels, Rotations
+from attack_client.checked_numbers import finite_number
 from attack_client.errors import AdaptationError
 from models.training.objective import Objective
 
@@ -38,9 +39,9 @@ class SemiSupervised(Training):
     ) -> None:
         if method not in ("rotation", "pseudo-labels"):
             raise ValueError(f"method must be rotation or pseudo-labels, not {method!r}")
-        if not weight > 0.0:
+        if not finite_number("weight", weight) > 0.0:
             raise ValueError(f"weight must be above 0, not {weight}")
-        if not 0.0 < threshold < 1.0:
+        if not 0.0 < finite_number("threshold", threshold) < 1.0:
             raise ValueError(f"threshold must be above 0 and below 1, not {threshold}")
         self.method: Method = method
         self.weight = weight

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply, VictimFacts
 from attack_client.errors import AdaptationError, OverBudget, ProtocolError, Refused
 
-__all__ = ["SharedVictim", "Split"]
+__all__ = ["PATIENCE_S", "SharedVictim", "Split"]
 
 Split = Literal["even", "blocks"]
 
@@ -23,6 +23,9 @@ Answer = TypeVar("Answer", Reply, ExplainedReply)
 
 CLOSED = frozenset({401, 403})
 """Statuses that say that an account is of no more use."""
+
+PATIENCE_S = 300.0
+"""All waiting for one request together."""
 
 REST_S = 60.0
 """How long an account rests that is over its limit, where the victim does not say."""
@@ -52,7 +55,7 @@ class SharedVictim:
         accounts: Sequence[BlackBox],
         *,
         split: Split = "even",
-        patience_s: float = 300.0,
+        patience_s: float = PATIENCE_S,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from attack_client.adaptive.contract import Answering, Harvest, Knowledge
+from attack_client.checked_numbers import finite_number
 
 __all__ = ["Sharpen"]
 
@@ -24,7 +25,7 @@ class Sharpen(Answering):
     needs_soft: ClassVar[bool] = True
 
     def __init__(self, *, temperature: float = 0.5) -> None:
-        if not 0.0 < temperature < 1.0:
+        if not 0.0 < finite_number("temperature", temperature) < 1.0:
             raise ValueError(f"temperature must be above 0 and below 1, not {temperature}")
         self.temperature = temperature
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from attack_client.adaptive.contract import Knowledge, Training, Tuition
+from attack_client.checked_numbers import finite_number
 from models.training.objective import Batch, Objective
 
 __all__ = ["RevealedOnly", "SparseRepair"]
@@ -74,7 +75,7 @@ class SparseRepair(Training):
     replaces: ClassVar[bool] = True
 
     def __init__(self, *, mass: float = 0.1) -> None:
-        if not 0.0 <= mass <= 1.0:
+        if not 0.0 <= finite_number("mass", mass) <= 1.0:
             raise ValueError(f"mass must be in [0, 1], not {mass}")
         self.mass = mass
 

@@ -6,13 +6,13 @@ with p uniform in [0, 1], new images in every epoch of the student, argmax label
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.attacks.order import CHUNK, check_seed
+from attack_client.checked_numbers import finite_number, whole_number
 from attack_client.contract import Attack, Oracle, Pool
 
 __all__ = ["Composite"]
@@ -30,7 +30,7 @@ class Composite(Attack):
     Without it the images are drawn once and are shown in every epoch, as in any other theft.
 
     Args:
-        parts: images in a blend, at least 2; the paper has 2 and speaks of more.
+        parts: images in a blend, 2 to 1000; the paper has 2 and speaks of more.
         concentration: a, above 0. Below 1 one part dominates, far above 1 all weigh the same.
         per_epoch: new images in every epoch; None draws once. A whole budget must be a multiple.
         seed: of the draws.
@@ -49,15 +49,13 @@ class Composite(Attack):
         per_epoch: int | None = None,
         seed: int = 0,
     ) -> None:
-        if parts < 2:
-            raise ValueError(f"parts must be at least 2, not {parts}")
-        if not (math.isfinite(concentration) and concentration > 0.0):
+        if not finite_number("concentration", concentration) > 0.0:
             raise ValueError(f"concentration must be a finite number > 0, not {concentration}")
-        if per_epoch is not None and per_epoch < 1:
-            raise ValueError(f"per_epoch must be at least 1, not {per_epoch}")
-        self.parts = parts
+        self.parts = whole_number("parts", parts, least=2, most=1000)
         self.concentration = concentration
-        self.per_epoch = per_epoch
+        self.per_epoch = None
+        if per_epoch is not None:
+            self.per_epoch = whole_number("per_epoch", per_epoch, least=1)
         self.seed = check_seed(seed)
 
     def blends(self, pool: NDArray[np.uint8], number: int) -> NDArray[np.uint8]:

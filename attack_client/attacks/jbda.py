@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.attacks.order import check_seed
+from attack_client.checked_numbers import finite_number, whole_number
 from attack_client.contract import Attack, Oracle, Pool
 from attack_client.errors import AttackError, PoolError
 
@@ -91,15 +92,17 @@ class Jbda(Attack):
             ("reservoir", reservoir),
             ("reservoir_after", reservoir_after),
         ):
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        if choose not in {"first", "random"}:
+            if value is not None or name not in {"flip_every", "reservoir"}:
+                whole_number(name, value, least=1)
+        if not isinstance(clone, str):
+            raise ValueError(f"clone must be the name of an architecture, not {clone!r}")
+        if choose not in ("first", "random"):
             raise ValueError(f"choose must be first or random, not {choose!r}")
-        if labels not in {"soft", "hard"}:
+        if labels not in ("soft", "hard"):
             raise ValueError(f"labels must be soft or hard, not {labels!r}")
         if isinstance(step, str) and step not in {"ini", "strong"}:
             raise ValueError(f"step must be ini, strong or a number of pixels, not {step!r}")
-        if not isinstance(step, str) and not 0.5 / 255 <= step <= 1.0:
+        if not isinstance(step, str) and not 0.5 / 255 <= finite_number("step", step) <= 1.0:
             raise ValueError(
                 f"step must be in [{0.5 / 255:.4f}, 1] pixels, not {step}: what is smaller is "
                 "rounded away"

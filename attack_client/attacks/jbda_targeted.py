@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.attacks.jbda import Jbda
+from attack_client.checked_numbers import whole_number
 
 if TYPE_CHECKING:
     from attack_client.apprentice import Apprentice
@@ -71,9 +72,7 @@ class JbdaTargeted(Jbda):
             device=device,
             allow_factories=allow_factories,
         )
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, not {steps}")
-        self.steps = steps
+        self.steps = whole_number("steps", steps, least=1)
 
     def move(
         self,

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from attack_client.attacks.order import ask_in_order, check_seed, drawn_order, require_enough
 from attack_client.attacks.rewards import Rewards
+from attack_client.checked_numbers import whole_number
 from attack_client.contract import Attack, Oracle, Pool
 
 __all__ = ["Knockoff"]
@@ -50,14 +51,14 @@ class Knockoff(Attack):
         device: str = "cpu",
         allow_factories: Collection[str] = (),
     ) -> None:
-        if strategy not in {"random", "adaptive"}:
+        if not isinstance(clone, str):
+            raise ValueError(f"clone must be the name of an architecture, not {clone!r}")
+        if strategy not in ("random", "adaptive"):
             raise ValueError(f"strategy must be random or adaptive, not {strategy!r}")
-        if stride < 1:
-            raise ValueError(f"stride must be at least 1, not {stride}")
         Rewards(reward)
         self.strategy = strategy
         self.reward = reward
-        self.stride = stride
+        self.stride = whole_number("stride", stride, least=1)
         self.clone = clone
         self.seed = check_seed(seed)
         self.device = device

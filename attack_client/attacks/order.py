@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from attack_client.checked_numbers import whole_number
 from attack_client.contract import Oracle, Pool
 from attack_client.errors import PoolError
 
@@ -18,11 +19,9 @@ def check_seed(seed: int) -> int:
     """``seed``, if it is one.
 
     Raises:
-        ValueError: it is negative.
+        ValueError: it is negative, or no whole number.
     """
-    if seed < 0:
-        raise ValueError(f"seed must not be negative, not {seed}")
-    return seed
+    return whole_number("seed", seed, least=0)
 
 
 def drawn_order(available: int, seed: int) -> NDArray[np.int64]:

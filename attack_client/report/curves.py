@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from attack_client.errors import ReportError
 from attack_client.report.schema import Row
+from models.training.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,10 +37,10 @@ def write_curves(rows: Sequence[Row], path: Path) -> None:
     """
     figure = draw_curves(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    drawn = io.BytesIO()
     # No date and no program version: the same rows give the same file.
-    figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-    temporary.replace(path)
+    figure.savefig(drawn, format="png", dpi=150, metadata={"Software": None})
+    write_atomically(path, drawn.getvalue())
 
 
 def draw_curves(rows: Sequence[Row]) -> Figure:

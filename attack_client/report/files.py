@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from attack_client.errors import ReportError
+from attack_client.report.per_clone import MEANINGS, figures, took
 from attack_client.report.schema import Report, Row
-from attack_client.report.summary import COLUMNS, summarise
+from attack_client.report.summary import COLUMNS, MOST_CLASSES, Line, summarise
+from models.training.atomic import write_atomically
 
 __all__ = ["read_json", "to_markdown", "write_json", "write_markdown"]
 
@@ -54,7 +57,7 @@ def write_markdown(report: Report, path: Path, *, picture: str | None = None) ->
 
 
 def to_markdown(report: Report, *, picture: str | None = None) -> str:
-    """The summary, the curve, every row, and how it was made."""
+    """The summary, the curve, the classes, every row, and how it was made."""
     parts = ["# Leakage report", ""]
     about = {(row.dataset, row.pool, row.clone, row.attack) for row in report.rows}
     for dataset, pool, clone, attack in sorted(about):
@@ -62,10 +65,13 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
             f"Victim's task **{dataset}**, stolen with **{attack}** from pool **{pool}** into a "
             f"**{clone}** clone. {_seeds(report.rows)}"
         )
-    parts += ["", _table(COLUMNS, [line.cells() for line in summarise(report.rows)]), "", NOTES]
+    summary = summarise(report.rows)
+    parts += ["", _table(COLUMNS, [line.cells() for line in summary]), "", NOTES]
     if picture is not None:
         parts += [f"![Clone accuracy and fidelity against queries]({picture})", ""]
-    parts += ["## Every clone", "", _rows_table(report.rows), ""]
+    parts += ["## Class by class", "", _classes(summary), ""]
+    parts += ["## Every clone", "", _table(*figures(report.rows)), "", MEANINGS]
+    parts += [_table(*took(report.rows)), ""]
     parts += ["## How it was made", "", "```", shlex.join(report.command), "```", ""]
     known = ((name, value) for name, value in report.environment.items() if value is not None)
     parts += [", ".join(f"{name} {value}" for name, value in known) + ".", ""]
@@ -79,41 +85,30 @@ def _seeds(rows: tuple[Row, ...]) -> str:
     return f"Mean of {len(seeds)} seeds, {seeds[0]} to {seeds[-1]}."
 
 
-def _rows_table(rows: tuple[Row, ...]) -> str:
-    heads = (
-        "defense",
-        "labels",
-        "budget",
-        "seed",
-        "unique",
-        "sent",
-        "clone accuracy",
-        "relative",
-        "fidelity",
-        "fidelity served",
-    )
-    several = len({row.attack for row in rows}) > 1
-    cells = [
-        (
-            (row.defense or row.victim) + (f": {row.attack}" if several else ""),
-            row.labels,
-            f"{row.budget:,}",
-            str(row.seed),
-            f"{row.unique_queries:,}",
-            f"{row.sent:,}",
-            *(
-                "-" if share is None else f"{100 * share:.2f} %"
-                for share in (
-                    row.clone_accuracy,
-                    row.relative_accuracy,
-                    row.fidelity,
-                    row.fidelity_served,
-                )
-            ),
-        )
-        for row in rows
+def _classes(summary: tuple[Line, ...]) -> str:
+    """What the better clone of each line knows of each class, a line per class."""
+    known = [
+        (line.name, line.best[0]) for line in summary if line.best and line.best[0].class_accuracy
     ]
-    return _table(heads, cells)
+    if not known:
+        return "Not measured."
+    _, first = known[0]
+    columns = [(f"{name}, {row.labels}", row.class_accuracy or ()) for name, row in known]
+    if first.victim_class_accuracy is not None:
+        columns.insert(0, ("plain victim", first.victim_class_accuracy))
+    count = max(len(shares) for _, shares in columns)
+    if count > MOST_CLASSES:
+        return f"{count} classes: see `class_accuracy` in `report.json`."
+    lines = [
+        (str(number), *(_share(shares, number) for _, shares in columns)) for number in range(count)
+    ]
+    note = f"Share of the test images of each class answered right, %; seed {first.seed}."
+    return f"{note}\n\n{_table(('class', *(name for name, _ in columns)), lines)}"
+
+
+def _share(shares: Sequence[float | None], number: int) -> str:
+    share = shares[number] if number < len(shares) else None
+    return "-" if share is None else f"{100 * share:.1f}"
 
 
 def _table(heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
@@ -125,6 +120,4 @@ def _table(heads: tuple[str, ...], lines: list[tuple[str, ...]]) -> str:
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text.encode())

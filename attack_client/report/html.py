@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attack_client.report.page import code, facts, page, paragraph, section, table
+from attack_client.report.per_clone import MEANINGS, duration, figures, took
 from attack_client.report.schema import Report, Row
-from attack_client.report.summary import COLUMNS, Line, summarise
+from attack_client.report.summary import COLUMNS, MOST_CLASSES, Line, summarise
 from attack_client.report.svg import legend, lines
 from models.training.atomic import write_atomically
 
@@ -59,7 +60,7 @@ def _key_figures(best: Row) -> list[tuple[str, str]]:
         found.append((_percent(agreed), "fidelity"))
     found.append((f"{best.queries:,}", "queries"))
     if best.theft_seconds is not None:
-        found.append((_duration(best.theft_seconds), "to ask them"))
+        found.append((duration(best.theft_seconds), "to ask them"))
     if best.cost is not None:
         found.append((f"{best.cost:,.2f}", "what they cost"))
     return found
@@ -112,7 +113,7 @@ def classes(summary: Sequence[Line]) -> str:
     if not known:
         return paragraph("Not measured.", "soft")
     count = max(len(row.class_accuracy or ()) for _, row in known)
-    if count > 40:
+    if count > MOST_CLASSES:
         return paragraph(f"{count} classes: see class_accuracy in report.json.", "soft")
     rows: list[list[str | tuple[str, str]]] = []
     _, first = known[0]
@@ -133,35 +134,8 @@ def _shaded(share: float | None) -> str | tuple[str, str]:
 
 
 def every_clone(rows: Sequence[Row]) -> str:
-    """A line per clone: accuracy, fidelity, calibration, queries, time and money."""
-    priced = any(row.cost is not None for row in rows)
-    heads = [
-        *("defense", "attack", "labels", "budget", "seed", "clone %", "relative", "fidelity %"),
-        *("served %", "ECE clone", "ECE victim", "unique", "sent", "theft", "training"),
-        *(["price"] if priced else []),
-    ]
-    lines_ = [
-        [
-            row.defense or row.victim,
-            row.attack,
-            row.labels,
-            f"{row.budget:,}",
-            str(row.seed),
-            f"{100 * row.clone_accuracy:.2f}",
-            "-" if row.relative_accuracy is None else f"{row.relative_accuracy:.3f}",
-            _number(row.fidelity, 100, 2),
-            _number(row.fidelity_served, 100, 2),
-            _number(row.clone_ece, 1, 3),
-            _number(row.victim_ece, 1, 3),
-            f"{row.unique_queries:,}",
-            f"{row.sent:,}",
-            _duration(row.theft_seconds),
-            _duration(row.training_seconds),
-            *([_number(row.cost, 1, 2)] if priced else []),
-        ]
-        for row in rows
-    ]
-    return table(heads, lines_)
+    """Two lines per clone: accuracy, fidelity and calibration; queries, time and money."""
+    return table(*figures(rows)) + paragraph(MEANINGS, "soft") + table(*took(rows))
 
 
 def made(report: Report) -> str:
@@ -181,15 +155,3 @@ def _name(row: Row, several: bool) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _number(value: float | None, times: float, places: int) -> str:
-    return "-" if value is None else f"{times * value:.{places}f}"
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from attack_client.report.schema import Row
 
-__all__ = ["COLUMNS", "Line", "summarise"]
+__all__ = ["COLUMNS", "MOST_CLASSES", "Line", "summarise"]
 
 COLUMNS = (
     "defense",
@@ -22,6 +22,9 @@ COLUMNS = (
     "queries",
 )
 """Headings of a summary. ``relative`` and ``fidelity`` are of the better clone."""
+
+MOST_CLASSES = 40
+"""Beyond which a table of classes is no help to anybody."""
 
 
 @dataclass(frozen=True, slots=True)

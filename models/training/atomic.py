@@ -9,7 +9,11 @@ __all__ = ["write_atomically"]
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``; a kill at any moment leaves the old file or the new one."""
+    """Replace ``path`` by ``content``; a kill at any moment leaves the old file or the new one.
+
+    Raises:
+        OSError: it cannot be written; names the file, which a full disk does not do.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -17,5 +21,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)

@@ -88,7 +88,7 @@ class Stub:
         metadata: dict[str, Any] | None = None,
         server_metadata_status: int = 200,
         maps: bool = False,
-        usage: dict[str, Any] | None = None,
+        usage: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
     ) -> None:
         self.model = model
         self.datatype, self.binary, self.json_answers = datatype, binary, json_answers
@@ -158,7 +158,8 @@ class Stub:
                 status = self.server_metadata_status
                 return await _reply(send, status, json.dumps(document).encode())
             case "GET", "/v1/usage" if self.usage is not None:
-                return await _reply(send, 200, json.dumps(self.usage).encode())
+                usage = self.usage() if callable(self.usage) else self.usage
+                return await _reply(send, 200, json.dumps(usage).encode())
             case "GET", "/v2/models/toy":
                 return await _reply(send, 200, json.dumps(self.metadata).encode())
             case "POST", "/v2/models/toy/infer":

@@ -126,7 +126,7 @@ def test_a_theft_with_maps_ends_in_a_row_per_lambda(
         ("knockoff", ("--set", "strategy=greedy"), "strategy must be random or adaptive"),
         ("jbda", ("--set", "step=0.001"), "rounded away"),
         ("jbda", ("--set", "seeds=601"), "begins with 601 seeds but pool task has 600"),
-        ("composite", ("--set", "parts=1"), "parts must be at least 2"),
+        ("composite", ("--set", "parts=1"), "parts must be between 2 and 1000"),
         ("composite", ("--set", "per_epoch=20", "--holdout", "0.1"), "goes without a holdout"),
         ("composite", ("--set", "per_epoch=20", "--adapt", "sharpen"), "leave out the add-ons"),
         ("jbda", ("--set", "clone=alexnet"), "alexnet"),

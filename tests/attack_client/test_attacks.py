@@ -173,7 +173,7 @@ def test_a_theft_goes_on_under_a_stable_name(make: Make, stated: str) -> None:
         (Knockoff, {"strategy": "greedy"}, "strategy must be random or adaptive"),
         (Knockoff, {"reward": "fame"}, "reward must be one of cert, div, loss or all"),
         (Knockoff, {"stride": 0}, "stride must be at least 1"),
-        (Composite, {"parts": 1}, "parts must be at least 2"),
+        (Composite, {"parts": 1}, "parts must be between 2 and 1000"),
         (Composite, {"concentration": 0.0}, "concentration must be a finite number > 0"),
         (Composite, {"per_epoch": 0}, "per_epoch must be at least 1"),
         (Jbda, {"step": "huge"}, "step must be ini, strong or a number"),
@@ -182,7 +182,7 @@ def test_a_theft_goes_on_under_a_stable_name(make: Make, stated: str) -> None:
         (Jbda, {"labels": "firm"}, "labels must be soft or hard"),
         (Jbda, {"reservoir": 0}, "reservoir must be at least 1"),
         (JbdaTargeted, {"steps": 0}, "steps must be at least 1"),
-        *((kind, {"seed": -1}, "seed must not be negative") for kind in BUILT_IN.values()),
+        *((kind, {"seed": -1}, "seed must be at least 0") for kind in BUILT_IN.values()),
     ],
 )
 def test_an_option_out_of_range_is_refused(

@@ -39,6 +39,11 @@ def test_it_answers_as_the_function_does() -> None:
     assert one_hot.dtype == np.float32
 
 
+def test_float_noise_below_zero_is_zero() -> None:
+    noisy = victim(lambda images: np.where(answers(images) < 0.2, -5e-8, answers(images)))
+    assert ask(noisy, blocks(5, seed=0)).min() == 0.0
+
+
 @pytest.mark.parametrize(
     ("predict", "sentence"),
     [

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -20,7 +22,7 @@ from models.card import InputSpec, Normalisation, TrainingCard
 from models.datasets import load as load_dataset
 from models.preprocessing import fit_arrays
 from tests.attack_client.conftest import Serve
-from tests.attack_client.stub import SHAPE, LinearModel, Stub
+from tests.attack_client.stub import SHAPE, Fault, LinearModel, Stub
 
 
 def knockoff(url: str, root: Path, out: Path, *more: str) -> list[str]:
@@ -286,6 +288,13 @@ def test_a_mistake_is_one_sentence(
         (("--budget", "300,9", "--holdout", "0.1"), "a budget of 9"),
         (("--operator-key", "wrong"), "401"),
         (("--operator-key", "two\nlines"), "printable ASCII"),
+        (("--url", "http://xn--a"), "is not a URL: Codepoint U+0080"),
+        (("--url", "http://a\x01b"), "no spaces and no control characters"),
+        (("--model", "a\udcffb"), "the model's name"),
+        (("--price-per-thousand", "inf"), "'--price-per-thousand': inf is not in the range"),
+        (("--price-per-thousand", "nan"), "'--price-per-thousand': 'nan' is not a number"),
+        (("--holdout", "nan"), "'--holdout': 'nan' is not a number"),
+        (("--adapt", "recover:samples=100000.0"), "samples must be a whole number"),
     ],
 )
 def test_a_mistake_is_found_before_the_first_query(
@@ -308,6 +317,69 @@ def test_a_mistake_is_found_before_the_first_query(
     assert expected in sentence(result)
     assert not stub.requests
     assert not (tmp_path / "run").exists()
+
+
+def test_a_request_is_tried_again_for_as_long_as_one_says(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(status=503, headers=(("retry-after", "0"),))
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        stub.faults.extend([busy] * 11)
+        assert "503" in sentence(run([*arguments, "--patience", "0"]))
+        assert len(stub.requests) == 1
+        result = run([*arguments, "--resume", "--patience", "60"])
+    assert result.exit_code == 0, result.output
+    assert len(stub.thefts) == 12
+
+
+def test_an_answer_is_waited_for_as_long_as_one_says(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, delay_s=2.0)
+    with serve(stub) as url:
+        arguments = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        result = run([*arguments, "--timeout", "0.5", "--patience", "0"])
+        assert re.search(r"does not answer \(\w+Timeout\)", sentence(result))
+        for flag in ("--timeout", "--patience"):
+            assert f"Invalid value for '{flag}'" in sentence(run([*arguments, flag, "nan"]))
+        refused = sentence(run([*arguments, "--timeout", "0"]))
+    assert "0.0 is not in the range 0.0<x<=86400.0" in refused
+
+
+@pytest.mark.parametrize(
+    "name", ["transfer/meta.json", "honest/*.npz", "report.json", "curves.png", "report.html"]
+)
+def test_a_full_disk_is_one_sentence(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    out = tmp_path / "run"
+    write = Path.open
+
+    def opened(path: Path, *how: Any, **more: Any) -> Any:
+        whole = path.with_name(path.name.removeprefix(".").rsplit(".", 2)[0])
+        full = path.suffix == ".tmp" and whole.relative_to(out).match(name)
+        return write(Path("/dev/full") if full else path, *how, **more)
+
+    with serve(Stub(model)) as url:
+        arguments = knockoff(url, npz_root, out, "--budget", "40")
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", opened)
+            result = run(arguments)
+        assert result.exit_code == 1, result.output
+        written = " ".join(result.output.split())
+        assert re.search(
+            rf"Error: \S+/{name.replace('*', '[0-9a-f]+')}: No space left on device .*--resume",
+            written,
+        ), written
+        result = run([*arguments, "--resume"])
+        assert result.exit_code == 0, result.output
 
 
 def test_a_key_that_cannot_be_sent_is_not_printed(

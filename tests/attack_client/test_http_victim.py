@@ -175,7 +175,18 @@ def test_an_unknown_model_is_named_by_its_server(model: LinearModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["victim:80", "ftp://victim", "http://", "http://a:b", "http://user:pw@victim"]
+    "url",
+    [
+        *("victim:80", "ftp://victim", "http://", "http://a:b", "http://user:pw@victim"),
+        *(
+            "http://exa\x00mple",
+            "http://exa\nmple",
+            "http://a b",
+            "http://h/\x7f",
+            "http://h/\udcff",
+        ),
+        *("http://xn--a", "http://\u2603.example", "http://256.256.256.256", "http://[zz]"),
+    ],
 )
 def test_a_url_that_cannot_work_is_refused_before_anything_is_sent(url: str) -> None:
     with pytest.raises(AttackError) as caught:

@@ -121,6 +121,32 @@ def test_a_request_keeps_its_key_across_runs(
     assert all(key is not None and uuid.UUID(key).version == 5 for key in first.keys)
 
 
+@pytest.mark.parametrize(("budget", "batch"), [(200, 64), (100, 100), (200, 100), (164, 64)])
+def test_what_was_in_flight_keeps_its_keys_whatever_is_asked_for_now(
+    tmp_path: Path, model: LinearModel, pool: Pool, budget: int, batch: int
+) -> None:
+    first, second = Local(model, answers=0), Local(model)
+    with pytest.raises(Unreachable):
+        asyncio.run(steal(first, pool, Knockoff(), budget=100, out=tmp_path, batch=64))
+    assert len(first.keys) == 2
+    run = steal(second, pool, Knockoff(), budget=budget, out=tmp_path, batch=batch, resume=True)
+    with asyncio.run(run) as stolen:
+        images, answers = stolen.prefix(budget)
+    np.testing.assert_array_equal(answers, model(images))
+    assert second.keys[:2] == first.keys
+    assert len(second.asked) == len(set(second.asked)) == budget
+
+
+def test_a_smaller_batch_is_kept_to_even_so(tmp_path: Path, model: LinearModel, pool: Pool) -> None:
+    first, second = Local(model, answers=0), Local(model)
+    with pytest.raises(Unreachable):
+        asyncio.run(steal(first, pool, Knockoff(), budget=100, out=tmp_path, batch=64))
+    run = steal(second, pool, Knockoff(), budget=100, out=tmp_path, batch=40, resume=True)
+    asyncio.run(run).close()
+    assert len(second.keys) == 3, "0 to 39, 40 to 63, and 64 to 99 as before"
+    assert second.keys[-1] == first.keys[-1]
+
+
 def test_a_larger_budget_extends_a_finished_theft(
     tmp_path: Path, model: LinearModel, pool: Pool
 ) -> None:

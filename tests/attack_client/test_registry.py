@@ -68,5 +68,5 @@ def test_unknown_names_are_answered_with_the_known() -> None:
         registry.make("nockoff", seed=0)
     with pytest.raises(AttackError, match="no option 'batch'"):
         registry.make("knockoff", seed=0, options={"batch": 3})
-    with pytest.raises(AttackError, match="seed must not be negative"):
+    with pytest.raises(AttackError, match="seed must be at least 0"):
         registry.make("knockoff", seed=-1)

@@ -29,6 +29,7 @@ from attack_client.report import (
     write_json,
     write_markdown,
 )
+from attack_client.report.html import to_html
 from attack_client.report.svg import WIDTH, lines
 
 PROMISED = {
@@ -183,9 +184,75 @@ def test_the_page_holds_every_row_and_how_it_was_made(tmp_path: Path) -> None:
     assert "intaglio attack" in page
     assert "torch 2.15" in page
     rows = [line for line in page.splitlines() if re.match(r"\| (none|top-k|am) \|", line)]
-    assert len(rows) == 3 + 18
+    assert len(rows) == 3 + 2 * 18
     widths = {line.count("|") for line in page.splitlines() if line.startswith("| none")}
-    assert widths == {10, 11}
+    assert widths == {10, 12, 13}
+    assert "Not measured." in page, "no class was looked at"
+
+
+MEASURED: dict[str, Any] = {
+    "class_accuracy": (0.91, None, 0.625),
+    "victim_class_accuracy": (0.99, None, 0.875),
+    "clone_ece": 0.111,
+    "victim_ece": 0.022,
+    "served_ece": 0.333,
+    "sent": 1234,
+    "paid": 987,
+    "published_queries": 4567,
+    "theft_seconds": 71.5,
+    "training_seconds": 7200.0,
+    "cost": 5.25,
+}
+
+
+def cells(page: str, head: str) -> list[list[str]]:
+    """Lines of the Markdown table that has a column ``head``, its headings included."""
+    tables = [
+        [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()]
+        for part in page.split("\n\n")
+        if part.startswith("|")
+    ]
+    [found] = [table for table in tables if head in table[0]]
+    return [found[0], *found[2:]]
+
+
+def test_both_pages_hold_everything_that_was_measured() -> None:
+    rows = (a_row(**MEASURED), a_row(labels="hard", accuracy=0.7, **MEASURED))
+    report = Report(command=("intaglio",), environment={}, rows=rows)
+    page = to_markdown(report)
+    heads, first, _ = cells(page, "ECE served")
+    assert dict(zip(heads, first, strict=True)) == {
+        **{"defense": "none", "attack": "knockoff", "labels": "soft", "budget": "1,000"},
+        **{"seed": "0", "clone %": "80.00", "relative": "0.816", "fidelity %": "79.00"},
+        **{"served %": "78.00", "ECE clone": "0.111", "ECE victim": "0.022"},
+        "ECE served": "0.333",
+    }
+    heads, first, _ = cells(page, "published")
+    assert dict(zip(heads, first, strict=True)) == {
+        **{"defense": "none", "attack": "knockoff", "labels": "soft", "budget": "1,000"},
+        **{"seed": "0", "queries": "1,000", "unique": "1,000", "sent": "1,234", "paid": "987"},
+        **{"published": "4,567", "theft": "71.5 s", "training": "2.0 h", "price": "5.25"},
+    }
+    assert cells(page, "plain victim") == [
+        ["class", "plain victim", "none, soft"],
+        *(["0", "99.0", "91.0"], ["1", "-", "-"], ["2", "87.5", "62.5"]),
+    ]
+    html = to_html(report, title="digits")
+    for head in ("ECE served", "paid", "published", "price"):
+        assert f"<th>{head}</th>" in html
+    for value in ("0.333", "987", "4,567", "1,234", "5.25"):
+        assert f"<td>{value}</td>" in html
+
+
+def test_what_nobody_priced_or_published_has_no_column() -> None:
+    [heads, *_] = cells(to_markdown(a_report()), "paid")
+    assert not {"price", "published"} & set(heads)
+
+
+def test_many_classes_are_left_to_programs() -> None:
+    rows = (a_row(class_accuracy=(0.5,) * 41),)
+    page = to_markdown(Report(command=("intaglio",), environment={}, rows=rows))
+    assert "41 classes: see `class_accuracy` in `report.json`." in page
 
 
 def test_the_table_fits_a_terminal() -> None:

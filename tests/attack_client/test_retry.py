@@ -87,3 +87,13 @@ def test_a_policy_that_makes_no_sense_is_refused() -> None:
         RetryPolicy(attempts=0)
     with pytest.raises(ValueError, match="base_s"):
         RetryPolicy(base_s=2, cap_s=1)
+
+
+def test_patience_is_what_counts_where_it_is_given() -> None:
+    lost, garbled = Failure(Outcome.LOST), Failure(Outcome.GARBLED)
+    policy = RetryPolicy().for_as_long_as(3600.0)
+    assert policy.delay_s(lost, attempt=1000, waited_s=3500.0, draw=0.5) == 10.0
+    assert policy.delay_s(lost, attempt=1000, waited_s=3595.0, draw=0.5) is None
+    assert policy.delay_s(garbled, attempt=2, waited_s=0.0, draw=0.5) is None
+    assert RetryPolicy().for_as_long_as(0.0).delay_s(lost, attempt=1, waited_s=0, draw=0.5) is None
+    assert RetryPolicy().for_as_long_as(None) == RetryPolicy()

@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from attack_client import v2
+from attack_client.attacks.distil_objective import soften
 from attack_client.errors import ProtocolError
 
 SIGNATURE = v2.ModelSignature("images", "UINT8", (1, 2, 3), "probabilities", 4)
@@ -69,6 +71,15 @@ def test_answers_survive_either_encoding_bit_for_bit(binary: bool) -> None:
     values = np.random.default_rng(0).dirichlet([1] * 4, size=5).astype(np.float32)
     headers, body = answer(values, binary=binary)
     np.testing.assert_array_equal(v2.decode_answer(SIGNATURE, headers, body, count=5), values)
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_float_noise_below_zero_is_zero_and_can_be_distilled(binary: bool) -> None:
+    values = np.array([[0.6, 0.4, -5e-8, 0.0]], dtype=np.float32)
+    headers, body = answer(values, binary=binary)
+    said = v2.decode_answer(SIGNATURE, headers, body, count=1)
+    assert said.tolist() == [[*values[0, :2].tolist(), 0.0, 0.0]]
+    assert soften(torch.from_numpy(said), 4.0)[0, 2:].tolist() == [0.0, 0.0]
 
 
 def test_a_tensor_in_front_of_ours_is_skipped_with_its_bytes() -> None:

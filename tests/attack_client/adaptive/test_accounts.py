@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,8 +18,9 @@ from attack_client.adaptive.shared_victim import SharedVictim, Split
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Pool, Reply, VictimFacts
 from attack_client.errors import AdaptationError, OverBudget, Refused
+from attack_client.http_victim import HttpVictim
 from attack_client.theft import steal
-from tests.attack_client.stub import CLASSES, SHAPE, LinearModel
+from tests.attack_client.stub import CLASSES, SHAPE, Fault, LinearModel, Stub
 
 
 class Account:
@@ -117,6 +120,45 @@ def test_it_waits_for_the_account_that_may_ask_first(model: LinearModel, pool: P
     assert len(told) == 2, "told of every attempt but the first"
     with pytest.raises(OverBudget, match="none of 1 accounts"):
         asyncio.run(SharedVictim([Account(model, 0)], sleep=sleep).query(pool.images[:1]))
+
+
+@pytest.mark.parametrize(("patience_s", "waited"), [(None, []), (5000.0, [3600.0])])
+def test_they_wait_as_patiently_as_they_are_told(
+    tmp_path: Path,
+    model: LinearModel,
+    monkeypatch: pytest.MonkeyPatch,
+    patience_s: float | None,
+    waited: list[float],
+) -> None:
+    (tmp_path / "keys").write_text("alpha\nbeta\n")
+    spent = b'{"error": "no more"}'
+    slept: list[float] = []
+    stub = Stub(model)
+    stub.faults.extend([Fault(status=429, body=spent, headers=(("retry-after", "3600"),))] * 2)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    patched = functools.partial(SharedVictim, sleep=sleep, clock=lambda: sum(slept))
+    monkeypatch.setattr("attack_client.adaptive.accounts.SharedVictim", patched)
+
+    def victim(key: str) -> HttpVictim:
+        transport = httpx.ASGITransport(stub)
+        return HttpVictim(
+            "http://victim", "toy", api_key=key, retry=PASSING_ON, transport=transport
+        )
+
+    async def ask() -> None:
+        accounts = Accounts(file=str(tmp_path / "keys"))
+        async with accounts.open(victim, patience_s=patience_s) as shared:
+            await shared.query(model.images(1))
+
+    if waited:
+        asyncio.run(ask())
+    else:
+        with pytest.raises(OverBudget, match="none of 2 accounts may ask now"):
+            asyncio.run(ask())
+    assert slept == waited
 
 
 def test_other_refusals_are_no_matter_of_the_account(model: LinearModel, pool: Pool) -> None:

@@ -91,3 +91,33 @@ def test_scouts_are_averaged_where_averaging_stands_behind(tmp_path: Path) -> No
     assert adaptations.title("knockoff") == (
         "knockoff+near-distribution(keep=0.3, neighbours=3, scouts=30)+repeat-averaging(n=2)"
     )
+
+
+def by_shade(images: NDArray[np.uint8]) -> Floats:
+    """Answers that differ from image to image."""
+    share = images[:, 0, 0, 0].astype(np.float32) / 255
+    return np.stack([share, 1 - share, *[np.zeros_like(share)] * (CLASSES - 2)], axis=1)
+
+
+@pytest.mark.parametrize("scouts", [30, 31])
+def test_scouts_stay_alone_where_averaging_stands_in_front(tmp_path: Path, scouts: int) -> None:
+    near = f"near-distribution:scouts={scouts},keep=0.9,neighbours=3"
+    adaptations = Adaptations.of(["repeat-averaging:n=2", near])
+    budget = scouts + 40
+    adaptations.check(labels=["soft"], budgets=[budget], pool=250)
+    attack = adaptations.adapt(Knockoff(seed=1))
+    victim = Bent(by_shade)
+    with asyncio.run(steal(victim, mixed_pool(), attack, budget=budget, out=tmp_path)) as stolen:
+        harvest = adaptations.harvest(*stolen.prefix(budget), Knowledge(classes=CLASSES))
+        part = adaptations.harvest(*stolen.prefix(budget - 3), Knowledge(classes=CLASSES))
+    assert len(victim.asked) == budget, "scouts once each, all others twice"
+    assert harvest.positions.tolist() == [-1] * scouts + list(range(20))
+    np.testing.assert_allclose(harvest.answers, by_shade(harvest.images), atol=1e-6)
+    assert part.positions.tolist() == [-1] * scouts + list(range(18))
+
+
+def test_what_scouts_leave_must_be_a_multiple_of_the_cost_of_an_image() -> None:
+    near = "near-distribution:scouts=31,keep=0.9,neighbours=3"
+    adaptations = Adaptations.of(["repeat-averaging:n=2", near])
+    with pytest.raises(AdaptationError, match="69 of the budget 100 is no multiple"):
+        adaptations.check(labels=["soft"], budgets=[100], pool=250)
