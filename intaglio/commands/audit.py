@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from intaglio.commands.finite_range import FiniteRange
+from attack_client.finite_range import FiniteRange
 
 if TYPE_CHECKING:
     from intaglio.audit_summary import CallerSummary, Curve

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from attack_client.finite_range import FiniteRange
 from intaglio.commands import shared_options
-from intaglio.commands.finite_range import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from attack_client.finite_range import FiniteRange
 from intaglio.commands import shared_options
-from intaglio.commands.finite_range import FiniteRange
 
 __all__ = ["measure"]
 

@@ -292,8 +292,8 @@ def test_a_mistake_is_one_sentence(
         (("--url", "http://a\x01b"), "no spaces and no control characters"),
         (("--model", "a\udcffb"), "the model's name"),
         (("--price-per-thousand", "inf"), "'--price-per-thousand': inf is not in the range"),
-        (("--price-per-thousand", "nan"), "'--price-per-thousand': 'nan' is not a number"),
-        (("--holdout", "nan"), "'--holdout': 'nan' is not a number"),
+        (("--price-per-thousand", "nan"), "'--price-per-thousand': 'nan' is not a finite number"),
+        (("--holdout", "nan"), "'--holdout': 'nan' is not a finite number"),
         (("--adapt", "recover:samples=100000.0"), "samples must be a whole number"),
     ],
 )
