@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from attack_client.attacks.attribution_clone import train_attribution_clone
+from attack_client.attacks.distil import Distil
+from attack_client.attacks.distil_objective import Distillation
 from attack_client.attacks.knockoff import Knockoff
-from attack_client.clone import CloneRecipe
-from attack_client.contract import BlackBox
+from attack_client.clone import CloneRecipe, train_clone
+from attack_client.contract import BlackBox, Pool
 from attack_client.http_victim import HttpVictim
 from attack_client.report import Row
 from attack_client.report.schema import Labels
-from attack_client.scoring import Examination, score, train_and_score
+from attack_client.scoring import Examination, clone_seed, score, train_and_score
 from attack_client.shown import as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
-from benchmarks.attack_steps import MOST, Step
+from benchmarks.attack_steps import MOST, SCRATCH, Step
 from benchmarks.attack_victim import SHAPE
 from intaglio.processes import serving
 from models.datasets import load
@@ -34,13 +39,14 @@ def stolen_rows(
 ) -> list[Row]:
     """Steal, train, measure."""
     pool = as_pool(load(step.pool), SHAPE)
-    attack = step.attack(seed)
+    attack = step.attack(seed=seed)
     run = steal(victim, pool, attack, budget=step.budget, out=out, resume=True, batch=256)
     rows = []
     with asyncio.run(run) as stolen:
         for labels, budgets in step.clones:
             for budget in budgets:
-                row = _row(step, stolen, examination, budget=budget, labels=labels, seed=seed)
+                make = _row if step.lesson is None else partial(_student, pool)
+                row = make(step, stolen, examination, budget=budget, labels=labels, seed=seed)
                 changes = {"published_queries": attack.published_queries(budget)}
                 rows.append(row.model_copy(update=changes))
                 sys.stdout.write(f"{step.name} {seed} {labels} {budget} {row.clone_accuracy}\n")
@@ -61,7 +67,8 @@ def _row(
     recipe = CloneRecipe(
         architecture="lenet",
         presentations=PRESENTATIONS,
-        per_epoch=step.attack(seed).per_epoch,
+        augment=step.augment,
+        per_epoch=step.attack(seed=seed).per_epoch,
     )
     if step.mirror is None:
         return train_and_score(
@@ -86,6 +93,44 @@ def _row(
         seed=seed,
         attack=step.name,
     )
+
+
+def _student(
+    pool: Pool,
+    step: Step,
+    stolen: TransferSet,
+    examination: Examination,
+    *,
+    budget: int,
+    labels: Labels,
+    seed: int,
+) -> Row:
+    """One student, of the teacher and of labels that are the pool's own."""
+    assert step.lesson is not None, "a step of students"
+    recipe = CloneRecipe(architecture="lenet", presentations=PRESENTATIONS)
+    images, answers = stolen.prefix(budget)
+    truth = pool.labels[Distil(seed=seed).order(len(pool.images))[:budget]]
+    targets = Distillation.targets(torch.from_numpy(answers), torch.from_numpy(truth), step.lesson)
+    student = train_clone(
+        images,
+        targets.numpy(),
+        classes=answers.shape[1],
+        recipe=recipe,
+        seed=clone_seed(seed),
+        objective=partial(Distillation, lesson=step.lesson),
+    )
+    row = score(
+        student,
+        stolen,
+        images,
+        labels=labels,
+        recipe=recipe,
+        examination=examination,
+        seed=seed,
+        attack=step.name,
+    )
+    # Who learns from labels alone asks nobody.
+    return row.model_copy(update={"queries": 0}) if step.lesson == SCRATCH else row
 
 
 def over_http(models: Path, out: Path, here: Path, examination: Examination) -> dict[str, Any]:

@@ -129,7 +129,9 @@ def write_result(rows: list[Row], http: dict[str, Any], *, epochs: int, seeds: i
             "Fashion-MNIST, but for `jbda` and `jbda-tr`, which begin with the first 150 training "
             "images of MNIST itself and take steps of 0.1 pixel. Clones of images that are new in "
             "every epoch have 10 epochs of 1,000 images: at this budget that is a fifth of what "
-            "the others are shown. The rows below the tables are of the first seed.",
+            "the others are shown. A student of `distil` owns images of MNIST with their labels: "
+            "that attack is worth the better of its two rows. The rows below the tables are of the "
+            "first seed.",
             f"Thefts are made in process; `knockoff` was made over HTTP, too: {same}, "
             f"probabilities that differ by {http['largest_difference']:.1g} at most, and a soft "
             f"clone of {http['clone_accuracy']:.2%} at {MOST:,} queries.",

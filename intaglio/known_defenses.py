@@ -22,6 +22,7 @@ from models.simplex import GRID, round_to_grid
 __all__ = [
     "chain",
     "check_links",
+    "check_options",
     "grad2",
     "label_only",
     "mad",
@@ -57,6 +58,21 @@ def check_links(links: Sequence[Mapping[str, Any]]) -> None:
             )
     if needed := sorted(required_roles(links)):
         raise ValueError(f"this chain needs the service's own {', '.join(needed)}")
+
+
+def check_options(*, classes: int, links: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse options of links that need no network, before there is anything to serve.
+
+    A chain with a codebook that lies in a bundle or in Redis is left to who has them.
+
+    Raises:
+        DefenseError: the chain cannot be built for ``classes`` probabilities.
+    """
+    elsewhere = {"modelguard-s": "frozen"}
+    if all(
+        link.get("codebook", elsewhere.get(link["kind"], "memory")) == "memory" for link in links
+    ):
+        build_chain(links, Material(card=_card(classes), networks={}))
 
 
 def chain(*, classes: int, links: Sequence[Mapping[str, Any]]) -> Function:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from intaglio.commands.finite_range import FiniteRange
+
 if TYPE_CHECKING:
     from intaglio.audit_summary import CallerSummary, Curve
 
@@ -18,10 +20,10 @@ __all__ = ["audit"]
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="The latest only.")
+@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="The latest only.")
 @click.option(
     "--unsure-below",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=FiniteRange(0, 1, min_open=True),
     default=0.7,
     show_default=True,
     help="Confidence of the victim below which a sample counts as out of distribution.",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from intaglio.commands import shared_options
+from intaglio.commands.finite_range import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,14 +49,12 @@ class _Sentence(click.ClickException):
 @click.option("--dry-run", is_flag=True, help="Print the cells and what they would cost.")
 @click.option(
     "--fail-above",
-    type=click.FloatRange(0.0, 2.0),
+    type=FiniteRange(0.0, 2.0),
     metavar="X",
     help="Exit with 1 if a defense's strongest clone has more than X of the victim's accuracy.",
 )
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the gate as JUnit XML.")
-@click.option(
-    "--price-per-thousand", type=click.FloatRange(0.0), help="Of queries, for the report."
-)
+@click.option("--price-per-thousand", type=FiniteRange(0.0), help="Of queries, for the report.")
 @click.option(
     "--data-root",
     type=click.Path(path_type=Path, file_okay=False),
@@ -93,6 +92,7 @@ def leakage(
     from intaglio.leakage.kept import Kept
     from intaglio.leakage.matrix import load_matrix, shipped_matrices
     from intaglio.leakage.only import Only
+    from intaglio.leakage.preflight import preflight
     from models.errors import ModelsError
 
     console = Console(soft_wrap=True)
@@ -110,6 +110,7 @@ def leakage(
         if price_per_thousand is not None:
             changes["price_per_thousand"] = price_per_thousand
         loaded = loaded.model_copy(update=changes)
+        preflight(loaded, data_root=data_root)
         wanted = Only.parse(only, loaded)
         kept = Kept((out or Path("runs/leakage") / loaded.name).absolute())
         if dry_run:
@@ -204,14 +205,18 @@ def _report(
     began: float,
 ) -> bool:
     """Write and print what there is; whether the release may go out and nothing failed."""
-    from intaglio.leakage.cells import cells_of
+    from intaglio.leakage.cells import cells_of, digest
     from intaglio.leakage.gate import judge, write_junit
     from intaglio.leakage.measure import gather
+    from intaglio.leakage.only import Only
     from intaglio.leakage.tables import render
     from intaglio.leakage.written import write_outcome
     from models.training.device import choose_device
 
-    command = ["intaglio", "leakage", source, *_flags(matrix, only)]
+    # What earlier runs had is in the report, too: a part is named only if there is nothing else.
+    had = [cell for cell in cells_of(matrix) if kept.has(cell, digest(matrix, cell))]
+    flags = _flags(matrix, only if all(cell in only for cell in had) else Only())
+    command = ["intaglio", "leakage", source, *flags]
     outcome = gather(matrix, kept, command=command, device=str(choose_device(device)))
     write_outcome(outcome, kept.out)
     console.print(render(outcome.lines, title=f"{matrix.name}: the strongest attack, clone %"))
@@ -279,7 +284,10 @@ def _rehearse(
         highlight=False,
     )
     if cost.hours is None:
-        console.print("What training costs is not known: an architecture is foreign.")
+        console.print(
+            "What training costs is not known: an architecture or an objective is foreign, or a "
+            "running server's images are not known."
+        )
     else:
         console.print(
             f"Training is at most {cost.hours:.1f} hours of one core at {FLOPS_PER_S / 1e9:.0f} "

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from intaglio.commands import shared_options
+from intaglio.commands.finite_range import FiniteRange
 
 __all__ = ["measure"]
 
@@ -23,7 +24,7 @@ __all__ = ["measure"]
 @click.option("--data", required=True, help="Dataset whose test images are shown.")
 @click.option(
     "--temperature",
-    type=click.FloatRange(min=0.0, min_open=True),
+    type=FiniteRange(min=0.0, min_open=True),
     default=1.0,
     show_default=True,
     help="By which logits are divided; a student would take 4 or 20.",

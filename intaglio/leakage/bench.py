@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,7 @@ from rich.console import Console
 
 from attack_client.adaptive.known import KnownDefense
 from attack_client.adaptive.spec import Spec
-from attack_client.attacks.attribution_objective import Mirror
-from attack_client.attacks.attribution_study import AttributionStudy
-from attack_client.attacks.distil_objective import Lesson
-from attack_client.attacks.distil_study import DistilStudy
-from attack_client.campaign import Campaign, Study, collect_rows
+from attack_client.campaign import Campaign, collect_rows
 from attack_client.clone_cache import CloneShelf
 from attack_client.errors import AttackError
 from attack_client.honest import Honest, measure_honest
@@ -34,6 +31,7 @@ from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, vi
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
+from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.target import Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
@@ -110,8 +108,13 @@ def _have(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
     kept.tell(str(bench), f"{cell.attack}, {cell.labels}, {cell.budget:,}")
     try:
         rows = _rows(bench, cell, target, honest, kept)
-    except (AttackError, ModelsError, OSError, ValueError) as error:
+    except (AttackError, LeakageError, ModelsError, OSError, ValueError) as error:
         kept.keep_reason(cell, key, str(error) or type(error).__name__)
+        return False
+    except Exception as error:  # of one cell: the others of its server can be had all the same
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}:{place.lineno}"
+        kept.keep_reason(cell, key, f"{type(error).__name__} at {where}: {error}")
         return False
     kept.keep(cell, key, Result(cell=str(cell), rows=rows, seconds=time.monotonic() - began))
     return True
@@ -153,7 +156,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
     )
     title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
-    study = _study(kind, matrix.defenses[cell.defense])
+    study = study_of(cell.attack, entry, matrix.defenses[cell.defense])
     rows = collect_rows(campaign, silent, study, honest=honest, cache=CloneShelf(kept.clones))
     return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
 
@@ -166,19 +169,6 @@ def _known(attack: AttackEntry, defense: DefenseEntry) -> KnownDefense | None:
     if attack.known_defense is None:
         return None
     return KnownDefense(attack.known_defense, attack.known_options)
-
-
-def _study(kind: str, defense: DefenseEntry) -> Study | None:
-    """How clones learn, where an attack learns in a way of its own; at its published setting.
-
-    One setting each: with several, the best of them would have to be chosen.
-    """
-    if kind == "distil":
-        return DistilStudy([Lesson()])
-    if kind == "attribution":
-        interpreter = (defense.explanations or {}).get("interpreter", Mirror().interpreter)
-        return AttributionStudy([Mirror(interpreter=str(interpreter))])
-    return None
 
 
 def _named(cell: Cell, row: Row, title: str) -> str:

@@ -74,7 +74,7 @@ def _combinations(matrix: Matrix) -> Iterator[Cell]:
             for asked in sorted(entry.budgets or matrix.budgets):
                 budget = asked if limit is None else min(asked, limit)
                 for labels in entry.labels:
-                    for seed in entry.seeds or matrix.seeds:
+                    for seed in (*(entry.seeds or matrix.seeds), *entry.more_seeds.get(name, ())):
                         yield Cell(seed, name, budget, attack, labels)
 
 
@@ -100,8 +100,10 @@ def digest(matrix: Matrix, cell: Cell) -> str:
 
 
 def _knowledge(matrix: Matrix, entry: AttackEntry, seed: int) -> dict[str, Any]:
-    """What else an attacker has; nothing, most of the time, which leaves a digest as it was."""
+    """What else an attacker has and does; most of the time nothing, and a digest is as it was."""
     found: dict[str, Any] = {}
+    if entry.learn:
+        found["learn"] = entry.learn
     if entry.known_options:
         found["known_options"] = entry.known_options
     if entry.shadow is not None:

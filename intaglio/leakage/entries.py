@@ -162,8 +162,13 @@ class AttackEntry(Section):
         labels: what clones learn from.
         budgets: where they are others than the matrix's.
         seeds: where they are others than the matrix's.
+        more_seeds: by defense, besides ``seeds``: of an attack that is tried once on all, on those
+            that it turned out strongest on.
         defenses: where it is not run on all.
         augment: of the clones, where it is another than the matrix's.
+        learn: how clones learn, of the two attacks in which they learn otherwise: ``alpha``,
+            ``temperature`` and ``floor`` of ``distil``, ``weight``, ``interpreter`` and ``layer``
+            of ``attribution``.
     """
 
     attack: str | None = None
@@ -176,8 +181,10 @@ class AttackEntry(Section):
     labels: Annotated[tuple[Labels, ...], Field(min_length=1)] = ("soft", "hard")
     budgets: Annotated[tuple[PositiveInt, ...], Field(min_length=1)] | None = None
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] | None = None
+    more_seeds: dict[str, tuple[Seed, ...]] = Field(default_factory=dict)
     defenses: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
     augment: Augment | None = None
+    learn: dict[str, JsonValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _options_of_something(self) -> AttackEntry:

@@ -10,10 +10,9 @@ from intaglio.costs import flops_forward
 from intaglio.leakage.cells import Cell, digest, recipe_of, theft_digest
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
-from intaglio.leakage.victims import bundle_of, needed_victims
+from intaglio.leakage.victims import bundle_of, input_of, needed_victims
 from intaglio.outlook import outlook_of
 from intaglio.recipe import Architecture, Data, Recipe
-from models.bundle import read_card
 
 __all__ = ["FLOPS_PER_S", "Estimate", "estimate_of"]
 
@@ -34,8 +33,8 @@ class Estimate:
         queries: of all thefts, what is on disk not subtracted.
         honest: times that honest callers ask about the whole test set.
         training: floating-point operations of victims and clones; None where an architecture or
-            an objective is foreign. Clones that come out equal are counted as often as there are
-            cells.
+            an objective is foreign, or a running server's images are not known. Clones that come
+            out equal are counted as often as there are cells.
     """
 
     cells: int
@@ -78,7 +77,7 @@ def estimate_of(
     }
     # A seed changes nothing about a cost.
     victims = {name: _victim(matrix, name, data_root) for name in {name for name, _ in absent}}
-    inputs = {name: _input(matrix, name, data_root) for name in _served_by(matrix, left)}
+    inputs = {name: input_of(matrix, name, data_root) for name in _served_by(matrix, left)}
     costs = [victims[name] for name, _ in absent]
     costs += [_clone(matrix, cell, inputs) for cell in left]
     known = [cost for cost in costs if cost is not None]
@@ -101,16 +100,6 @@ def _victim(matrix: Matrix, name: str, data_root: Path | None) -> float | None:
 def _served_by(matrix: Matrix, cells: Sequence[Cell]) -> set[str]:
     known = {matrix.defenses[cell.defense].victim or matrix.reference for cell in cells}
     return {name for name in known if name is not None}
-
-
-def _input(matrix: Matrix, name: str, data_root: Path | None) -> tuple[tuple[int, int, int], int]:
-    """Shape of the images that a victim is shown, and its classes."""
-    entry = matrix.victims[name]
-    if entry.bundle is not None:
-        card = read_card(entry.bundle)
-        return card.input.shape, card.classes
-    outlook = outlook_of(recipe_of(matrix, name, matrix.seeds[0]), data_root=data_root)
-    return outlook.shape, outlook.classes
 
 
 def _clone(

@@ -9,9 +9,11 @@ from attack_client.report.html import charts, every_clone, made
 from attack_client.report.page import Cell, facts, page, paragraph, section, table
 from attack_client.report.schema import Report
 from attack_client.report.svg import dots
-from intaglio.leakage.pictures import accuracy_of, colour_of, pareto
+from intaglio.leakage.fields import columns_of, field_of
+from intaglio.leakage.pictures import colour_of
 from intaglio.leakage.strongest import Line, Status
 from intaglio.leakage.tables import HEADS, cells_of_line
+from intaglio.leakage.trade_off import panels_of
 from intaglio.leakage.verdict import YARDSTICKS, Verdict
 
 if TYPE_CHECKING:
@@ -91,50 +93,43 @@ def _marked(line: Line) -> list[Cell]:
 
 
 def _heat_map(outcome: Outcome) -> str:
-    statuses = outcome.statuses
-    columns = list(dict.fromkeys((status.attack, status.labels) for status in statuses))
-    asked = {(status.defense, status.attack, status.labels) for status in statuses}
+    columns = columns_of(outcome.rows, outcome.statuses)
     rows: list[list[Cell]] = []
     for line in outcome.lines:
         cells: list[Cell] = [line.defense]
-        for attack, labels in columns:
-            if (line.defense, attack, labels) not in asked:
+        for column in columns:
+            field = field_of(outcome.rows, line.defense, column)
+            if line.defense not in column.asked:
                 cells.append("")
-                continue
-            accuracy = accuracy_of(outcome.rows, line.defense, attack, labels)
-            if accuracy is None:
+            elif field is None:
                 cells.append(("missing", "soft"))
-                continue
-            background, ink = colour_of(accuracy)
-            style = f"background:{background};color:{ink}"
-            cells.append((f"{100 * accuracy:.1f}", style))
+            else:
+                background, ink = colour_of(field.accuracy)
+                cells.append((field.text, f"background:{background};color:{ink}"))
         rows.append(cells)
-    note = "Mean clone accuracy, %, at the largest budget of each attack that is done."
-    heads = ["", *(f"{attack}, {labels}" for attack, labels in columns)]
-    return paragraph(note, "soft") + table(heads, rows)
+    note = (
+        "Mean clone accuracy, %, each attack at the budget in its head; an asterisk marks what was "
+        "measured with another number of queries."
+    )
+    return paragraph(note, "soft") + table(["", *(column.title for column in columns)], rows)
 
 
 def _trade_off(lines: Sequence[Line]) -> str:
-    known = [(line, line.largest) for line in lines]
-    cost = [
-        (line.defense, 100 * line.benign_cost, 100 * strongest.accuracy)
-        for line, strongest in known
-        if strongest is not None and line.benign_cost is not None
-    ]
-    time = [
-        (line.defense, line.latency_p50_ms, 100 * strongest.accuracy)
-        for line, strongest in known
-        if strongest is not None and line.latency_p50_ms is not None
-    ]
+    panels = panels_of(lines)
     drawn = [
-        dots(points, full=pareto(points), title=f"strongest clone against {what}", across=across)
-        for points, what, across in (
-            (cost, "benign cost", "points of accuracy that honest callers lose"),
-            (time, "latency", "median latency of an honest caller, ms"),
+        dots(
+            panel.points,
+            full=panel.front,
+            title=f"strongest clone against {panel.what}, {panel.budget:,} queries at most",
+            across=panel.across,
         )
-        if points
+        for panel in panels
     ]
-    note = "Full dots: no other defense is as good in both and better in one. Lower left is better."
+    note = (
+        "Full dots: no other defense is as good in both and better in one. Lower left is better. "
+        "An asterisk marks defenses that were not attacked in every way; one that was asked less "
+        "than the others is compared with none."
+    )
     return f'<div class="charts">{"".join(drawn)}</div>{paragraph(note, "soft")}'
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated
 import yaml
 from pydantic import Field, JsonValue, PositiveInt, ValidationError
 
+from defenses.errors import DefenseError
 from intaglio.known_defenses import check_links
 from intaglio.leakage.entries import (
     KNOWN_CHAIN,
@@ -97,6 +98,9 @@ class Matrix(Section):
                 )
             for defended in attack.defenses or ():
                 self._known(f"attacks.{name}.defenses", defended, self.defenses)
+            for defended in attack.more_seeds:
+                key = f"attacks.{name}.more_seeds"
+                self._known(key, defended, attack.defenses or tuple(self.defenses))
             self._check_knowledge(name, attack)
         for name in self.gate.defenses:
             self._known("gate.defenses", name, self.defenses)
@@ -122,13 +126,13 @@ class Matrix(Section):
             if attack.known_defense == KNOWN_CHAIN:
                 try:
                     check_links(entry.chain)
-                except ValueError as error:
+                except (DefenseError, ValueError) as error:
                     raise MatrixError(
                         f"attacks.{name}.known_defense: {defended}: {error}"
                     ) from error
 
     @staticmethod
-    def _known(key: str, name: str | None, names: Mapping[str, object]) -> None:
+    def _known(key: str, name: str | None, names: Collection[str]) -> None:
         if name is not None and name not in names:
             there = ", ".join(names) or "none"
             raise MatrixError(f"{key}: there is no {name!r}: there are {there}")

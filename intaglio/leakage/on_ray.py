@@ -6,19 +6,25 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from intaglio.leakage.bench import Bench, run_bench
 from intaglio.leakage.errors import LeakageError
+from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.runner import Crew
 
 __all__ = ["ray_crew"]
+
+REACH_S = 10.0
+"""Seconds that a cluster's head may take to accept a connection."""
 
 
 @contextmanager
@@ -29,10 +35,10 @@ def ray_crew(out: Path, *, threads: int) -> Iterator[Crew]:
 
     Args:
         out: the directory of the matrix.
-        threads: CPUs that a task asks for.
+        threads: CPUs that a task asks for; with a bench on CUDA it asks for a GPU as well.
 
     Raises:
-        LeakageError: ray is not installed.
+        LeakageError: ray is not installed, or no cluster answers.
     """
     try:
         import ray
@@ -40,9 +46,14 @@ def ray_crew(out: Path, *, threads: int) -> Iterator[Crew]:
         raise LeakageError("--ray needs ray: pip install 'intaglio[ray]'") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     out.mkdir(parents=True, exist_ok=True)
+    address = os.environ.get("RAY_ADDRESS", "")
+    _require_answer(address)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise LeakageError(f"--ray: no cluster at {address or 'this machine'}: {error}") from error
     witness = out / f".shared-{uuid.uuid4().hex}"
     witness.touch()
-    ray.init(include_dashboard=False, log_to_driver=False)
     try:
         yield _Cluster(ray, witness, threads)
     finally:
@@ -50,17 +61,40 @@ def ray_crew(out: Path, *, threads: int) -> Iterator[Crew]:
         witness.unlink(missing_ok=True)
 
 
+def _require_answer(address: str) -> None:
+    """Refuse a cluster that is not there: Ray itself would look for it for minutes.
+
+    Args:
+        address: ``HOST:PORT`` or ``ray://HOST:PORT``; anything else is left to Ray.
+
+    Raises:
+        LeakageError: nothing listens there.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), timeout=REACH_S).close()
+        except (OSError, OverflowError) as error:
+            raise LeakageError(f"--ray: no cluster answers at {address}: {error}") from error
+
+
 class _Cluster:
     def __init__(self, ray: Any, witness: Path, threads: int) -> None:
         # A bench goes on where it was: a node that is lost costs the cell that it was at.
         self._task = ray.remote(num_cpus=threads, max_retries=3)(_work)
+        self._on_gpu = ray.remote(num_cpus=threads, num_gpus=1, max_retries=3)(_work)
         self._ray = ray
         self._witness = witness
 
     def submit(self, bench: Bench) -> Future[int]:
         future: Future[int] = Future()
         future.set_running_or_notify_cancel()
-        reference = self._task.remote(bench, str(self._witness))
+        bench = replace(bench, matrix=_settled(bench.matrix))
+        task = self._task
+        if bench.device.startswith("cuda"):
+            # Ray shows a task the GPU that it is given and no other.
+            task, bench = self._on_gpu, replace(bench, device="cuda:0")
+        reference = task.remote(bench, str(self._witness))
         threading.Thread(target=self._await, args=(reference, future), daemon=True).start()
         return future
 
@@ -70,6 +104,22 @@ class _Cluster:
         except Exception as error:
             cause = getattr(error, "cause", None)
             future.set_exception(cause if isinstance(cause, Exception) else error)
+
+
+def _settled(matrix: Matrix) -> Matrix:
+    """``matrix`` with the paths of files as other directories see them."""
+    victims = {
+        name: entry.model_copy(
+            update={
+                "bundle": None if entry.bundle is None else entry.bundle.absolute(),
+                "recipe": str(Path(entry.recipe).absolute())
+                if entry.recipe is not None and Path(entry.recipe).is_file()
+                else entry.recipe,
+            }
+        )
+        for name, entry in matrix.victims.items()
+    }
+    return matrix.model_copy(update={"victims": victims})
 
 
 def _work(bench: Bench, witness: str) -> int:

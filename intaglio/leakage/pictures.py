@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from attack_client.report.schema import Row
+from intaglio.leakage.fields import columns_of, field_of
 from intaglio.leakage.strongest import Line, Status
+from intaglio.leakage.trade_off import Panel, Point, panels_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,18 +18,13 @@ if TYPE_CHECKING:
 __all__ = [
     "HEAT_MAP",
     "TRADE_OFF",
-    "accuracy_of",
     "colour_of",
     "draw_heat_map",
     "draw_trade_off",
-    "pareto",
     "write_picture",
 ]
 
 HEAT_MAP, TRADE_OFF = "heat-map.png", "trade-off.png"
-
-Point = tuple[str, float, float]
-"""A name, and two figures of which less is better."""
 
 
 def write_picture(figure: Figure, path: Path) -> None:
@@ -41,104 +37,76 @@ def write_picture(figure: Figure, path: Path) -> None:
 def draw_heat_map(rows: Sequence[Row], statuses: Sequence[Status]) -> Figure:
     """Mean clone accuracy of every defense under every attack and kind of labels.
 
-    Each field is at the largest budget of its attack that is done. One that has no result is
-    hatched: it was not measured, which is not the same as leaking nothing.
+    Each attack is at one budget, that at which most defenses were measured; a field at another is
+    marked. One that has no result is hatched: it was not measured, which is not the same as
+    leaking nothing.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     defenses = list(dict.fromkeys(status.defense for status in statuses))
-    columns = list(dict.fromkeys((status.attack, status.labels) for status in statuses))
-    asked = {(status.defense, status.attack, status.labels) for status in statuses}
+    columns = columns_of(rows, statuses)
     size = (2.2 + 0.78 * len(columns), 1.9 + 0.4 * len(defenses))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for y, defense in enumerate(defenses):
-        for x, (attack, labels) in enumerate(columns):
-            if (defense, attack, labels) not in asked:
+        for x, column in enumerate(columns):
+            if defense not in column.asked:
                 continue
-            accuracy = accuracy_of(rows, defense, attack, labels)
-            if accuracy is None:
+            field = field_of(rows, defense, column)
+            if field is None:
                 patch = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, hatch="///", ec="0.75")
                 axes.add_patch(patch)
                 continue
-            colour, ink = colour_of(accuracy)
+            colour, ink = colour_of(field.accuracy)
             axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, fc=colour, ec="white"))
-            shown = f"{100 * accuracy:.1f}"
-            axes.text(x, y, shown, ha="center", va="center", fontsize=8, color=ink)
+            axes.text(x, y, field.text, ha="center", va="center", fontsize=8, color=ink)
     axes.set_xlim(-0.5, len(columns) - 0.5)
     axes.set_ylim(len(defenses) - 0.5, -0.5)
-    names = [f"{attack}, {labels}" for attack, labels in columns]
+    names = [column.title for column in columns]
     axes.set_xticks(range(len(columns)), names, rotation=40, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(defenses)), defenses)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.set_title("clone accuracy, %  (hatched: not measured)", fontsize=10)
+    axes.set_title(
+        "clone accuracy, %  (hatched: not measured; *: with another number of queries)", fontsize=10
+    )
     return figure
 
 
 def draw_trade_off(lines: Sequence[Line]) -> Figure | None:
     """What a thief gets against what an honest caller pays: in accuracy, and in time.
 
-    A full dot is on the Pareto front: no other defense is better in one and as good in the other.
-    None where no defense has both figures.
+    A full dot is on the Pareto front, see ``panels_of``. None where no defense has both figures.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    thefts = {line.defense: line.largest.accuracy for line in lines if line.largest is not None}
-    cost = [
-        (line.defense, 100 * line.benign_cost, 100 * thefts[line.defense])
-        for line in lines
-        if line.defense in thefts and line.benign_cost is not None
-    ]
-    time = [
-        (line.defense, line.latency_p50_ms, 100 * thefts[line.defense])
-        for line in lines
-        if line.defense in thefts and line.latency_p50_ms is not None
-    ]
-    panels = [
-        (points, label)
-        for points, label in (
-            (cost, "benign cost, points of accuracy"),
-            (time, "median latency of an honest caller, ms"),
-        )
-        if points
-    ]
+    panels = panels_of(lines)
     if not panels:
         return None
     figure = Figure(figsize=(5.2 * len(panels), 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-    for axes, (points, label) in zip(grid[0], panels, strict=True):
-        _scatter(axes, points)
-        axes.set_xlabel(label)
-    grid[0][0].set_ylabel("strongest clone's accuracy, %")
+    for axes, panel in zip(grid[0], panels, strict=True):
+        _scatter(axes, panel)
+        axes.set_xlabel(panel.across)
+    grid[0][0].set_ylabel(f"strongest clone's accuracy, %, {panels[0].budget:,} queries at most")
     return figure
 
 
-def pareto(points: Sequence[Point]) -> frozenset[str]:
-    """Names of those that no other is as good as in both figures and better in one."""
-    return frozenset(
-        name
-        for name, x, y in points
-        if not any(a <= x and b <= y and (a < x or b < y) for _, a, b in points)
-    )
-
-
-def _scatter(axes: Axes, points: Sequence[Point]) -> None:
-    front = pareto(points)
+def _scatter(axes: Axes, panel: Panel) -> None:
+    points, front = panel.points, panel.front
     axes.grid(alpha=0.25)
     for name, x, y in points:
         full = name in front
         axes.plot(x, y, "o", color="#0072B2", markerfacecolor="#0072B2" if full else "white")
     edge = sorted((x, y) for name, x, y in points if name in front)
-    axes.plot(
-        *zip(*edge, strict=True), color="#0072B2", alpha=0.35, linewidth=1, drawstyle="steps-post"
-    )
+    xs, ys = [x for x, _ in edge], [y for _, y in edge]
+    axes.plot(xs, ys, color="#0072B2", alpha=0.35, linewidth=1, drawstyle="steps-post")
     _name(axes, points)
     axes.margins(x=0.18, y=0.1)
 
@@ -160,23 +128,6 @@ def _name(axes: Axes, points: Sequence[Point]) -> None:
             name, (x, y), (x + 0.02 * reach, height), fontsize=7, va="center",
             arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.5},
         )  # fmt: skip
-
-
-def accuracy_of(rows: Sequence[Row], defense: str, attack: str, labels: str) -> float | None:
-    """Mean over seeds at the largest budget that is done; of several clones, the best."""
-    found = [
-        row
-        for row in rows
-        if row.defense == defense
-        and (row.attack == attack or row.attack.startswith(f"{attack}: "))
-        and row.labels == labels
-    ]
-    largest = max((row.budget for row in found), default=0)
-    best: dict[int, float] = {}
-    for row in found:
-        if row.budget == largest:
-            best[row.seed] = max(best.get(row.seed, 0.0), row.clone_accuracy)
-    return statistics.fmean(best.values()) if best else None
 
 
 def colour_of(share: float) -> tuple[str, str]:

@@ -8,7 +8,13 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,19 +79,16 @@ def benches_of(
 
 @contextmanager
 def local_crew(jobs: int) -> Iterator[Crew]:
-    """Processes of this machine, ``jobs`` at a time."""
-    # Fresh ones: a fork of a process that has used torch may hang in it.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_end_with, initargs=(os.getpid(),)) as pool:
-        try:
-            yield _Pool(pool)
-        except BaseException:
-            # What is in flight is lost, and only that: everything before it is on disk.
-            crew = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in crew:
-                process.terminate()
-            raise
+    """Processes of this machine, ``jobs`` at a time; one that is killed costs its bench only."""
+    crew = _Local(jobs)
+    try:
+        yield crew
+    except BaseException:
+        # What is in flight is lost, and only that: everything before it is on disk.
+        crew.stop()
+        raise
+    finally:
+        crew.close()
 
 
 def _end_with(parent: int) -> None:
@@ -103,12 +106,46 @@ def _end_with(parent: int) -> None:
     threading.Thread(target=look, daemon=True).start()
 
 
-class _Pool:
-    def __init__(self, pool: ProcessPoolExecutor) -> None:
-        self._pool = pool
+class _Local:
+    """A process beside each of ``jobs`` threads, and another where that one was killed."""
+
+    def __init__(self, jobs: int) -> None:
+        self._threads = ThreadPoolExecutor(jobs)
+        self._own = threading.local()
+        self._pools: list[ProcessPoolExecutor] = []
 
     def submit(self, bench: Bench) -> Future[int]:
-        return self._pool.submit(_run, bench)
+        return self._threads.submit(self._work, bench)
+
+    def _work(self, bench: Bench) -> int:
+        pool: ProcessPoolExecutor | None = getattr(self._own, "pool", None)
+        if pool is None:
+            # Fresh processes: a fork of one that has used torch may hang in it.
+            pool = self._own.pool = ProcessPoolExecutor(
+                1,
+                multiprocessing.get_context("spawn"),
+                initializer=_end_with,
+                initargs=(os.getpid(),),
+            )
+            self._pools.append(pool)
+        try:
+            return pool.submit(_run, bench).result()
+        except BrokenProcessPool:
+            self._own.pool = None
+            raise
+
+    def stop(self) -> None:
+        """End all processes; what waits does not begin."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools:
+            for process in list((pool._processes or {}).values()):
+                process.terminate()
+
+    def close(self) -> None:
+        """Wait for threads and processes to end."""
+        self._threads.shutdown()
+        for pool in self._pools:
+            pool.shutdown()
 
 
 def _run(bench: Bench) -> int:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from attack_client.report.schema import Labels, Row
 
-__all__ = ["Line", "Status", "Strongest", "lines_of", "strongest_of"]
+__all__ = ["Line", "Rival", "Status", "Strongest", "lines_of", "strongest_of"]
 
 
 class _Record(BaseModel):
@@ -41,6 +41,24 @@ class Status(_Record):
     seconds: float | None = None
 
 
+class Rival(_Record):
+    """An attack that did better than the strongest one on the fewer seeds that it was tried on.
+
+    Attributes:
+        attack: that made them.
+        labels: what they learnt from.
+        accuracy: mean over the seeds that both have.
+        ahead: by how much the other's mean over the same seeds is less.
+        seeds: how many both have.
+    """
+
+    attack: str
+    labels: Labels
+    accuracy: float
+    ahead: float
+    seeds: int
+
+
 class Strongest(_Record):
     """The most accurate clones of one defense that a budget buys.
 
@@ -53,6 +71,7 @@ class Strongest(_Record):
         high: best seed.
         relative: mean over seeds of clone over plain victim; None where that is not known.
         seeds: how many.
+        rival: what may turn out to be stronger once it is tried on the other seeds too.
     """
 
     budget: int
@@ -63,6 +82,7 @@ class Strongest(_Record):
     high: float
     relative: float | None
     seeds: int
+    rival: Rival | None = None
 
 
 class Line(_Record):
@@ -102,12 +122,18 @@ class Line(_Record):
         return known[-1] if known else None
 
 
+Group = tuple[tuple[str, Labels, int], list[Row]]
+"""An attack with its labels and its budget, and its clones."""
+
+
 def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
     """Of clones of one defense, those of the attack with the highest mean accuracy.
 
     A thief who may ask ``budget`` queries may also ask fewer. The maximum is over attacks and
-    labels, and each of them is a mean over seeds: the best seed of a weak attack does not win. A
-    clone that asked nothing (distillation's student of true labels) is no attack on anybody.
+    labels, and each of them is a mean over seeds: the best seed of a weak attack does not win. One
+    that was tried on fewer seeds must also beat the other on those; if it does that alone, it is
+    the other's rival. A clone that asked nothing (distillation's student of true labels) is no
+    attack on anybody.
     """
     groups: dict[tuple[str, Labels, int], list[Row]] = {}
     for row in rows:
@@ -115,11 +141,18 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
             groups.setdefault((row.attack, row.labels, row.budget), []).append(row)
     if not groups:
         return None
-    (attack, labels, spent), best = max(
-        # Of equals the cheaper one: that is the sharper statement.
-        groups.items(), key=lambda group: (_mean_accuracy(group[1]), -group[0][2])
-    )  # fmt: skip
-    accuracies = [row.clone_accuracy for row in best]
+    # Of equals the cheaper one: that is the sharper statement.
+    ranked = sorted(
+        groups.items(),
+        key=lambda group: (-len(_seeds(group)), -_mean_accuracy(group[1]), group[0][2]),
+    )
+    best = ranked[0]
+    for group in ranked[1:]:
+        if _ahead(group, best) > 0.0 and _mean_accuracy(group[1]) > _mean_accuracy(best[1]):
+            best = group
+    rivals = [_rival(group, best) for group in ranked if _seeds(group) < _seeds(best)]
+    (attack, labels, spent), clones = best
+    accuracies = [row.clone_accuracy for row in clones]
     return Strongest(
         budget=spent,
         attack=attack,
@@ -127,8 +160,37 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
         accuracy=statistics.fmean(accuracies),
         low=min(accuracies),
         high=max(accuracies),
-        relative=_mean(best, lambda row: row.relative_accuracy),
-        seeds=len({row.seed for row in best}),
+        relative=_mean(clones, lambda row: row.relative_accuracy),
+        seeds=len(_seeds(best)),
+        rival=max(
+            (rival for rival in rivals if rival.ahead > 0.0),
+            key=lambda rival: rival.ahead,
+            default=None,
+        ),
+    )
+
+
+def _seeds(group: Group) -> frozenset[int]:
+    return frozenset(row.seed for row in group[1])
+
+
+def _shared_means(group: Group, other: Group) -> tuple[float, float]:
+    """Mean accuracies over the seeds that both have, or over all of each if there is none."""
+    shared = _seeds(group) & _seeds(other)
+    pair = [[row for row in rows if row.seed in shared] or rows for _, rows in (group, other)]
+    return _mean_accuracy(pair[0]), _mean_accuracy(pair[1])
+
+
+def _ahead(group: Group, other: Group) -> float:
+    mine, theirs = _shared_means(group, other)
+    return mine - theirs
+
+
+def _rival(group: Group, best: Group) -> Rival:
+    (attack, labels, _), _ = group
+    mine, theirs = _shared_means(group, best)
+    return Rival(
+        attack=attack, labels=labels, accuracy=mine, ahead=mine - theirs, seeds=len(_seeds(group))
     )
 
 

@@ -112,6 +112,12 @@ def _verdict(line: Line, plain: Sequence[Row], lacking: Sequence[str]) -> Verdic
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."
     if min(strongest.seeds, yardstick.seeds) == 1:
         sentence += " One seed: no spread is known."
+    if (rival := strongest.rival) is not None:
+        sentence += (
+            f" On {rival.seeds} of these seeds {rival.attack} with {rival.labels} labels did "
+            f"better by {100 * rival.ahead:.1f} points ({100 * rival.accuracy:.1f} %); it was not "
+            "tried on the others."
+        )
     return Verdict(defense=name, finding=finding, sentence=sentence)
 
 
@@ -119,7 +125,8 @@ def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
     if strongest.accuracy >= yardstick.accuracy:
         return "does not beat label-only"
     margin = MARGIN if min(strongest.seeds, yardstick.seeds) == 1 else 0.0
-    clear = yardstick.low - strongest.high > margin
+    ahead = strongest.rival.ahead if strongest.rival else 0.0
+    clear = yardstick.low - strongest.high - ahead > margin
     return "beats label-only" if clear else "too close to call"
 
 

@@ -12,11 +12,13 @@ from intaglio.leakage.cells import recipe_of, victim_digest
 from intaglio.leakage.errors import CellError, MatrixError
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
+from intaglio.outlook import outlook_of
 from intaglio.recipe import Recipe
 from intaglio.training import train_recipe
+from models.bundle import read_card
 from models.errors import ModelsError
 
-__all__ = ["bundle_of", "needed_victims", "train_victim"]
+__all__ = ["bundle_of", "input_of", "needed_victims", "train_victim"]
 
 
 def bundle_of(matrix: Matrix, name: str, seed: int, kept: Kept) -> Path:
@@ -26,6 +28,21 @@ def bundle_of(matrix: Matrix, name: str, seed: int, kept: Kept) -> Path:
         return entry.bundle.absolute()
     # The version is the digest of the recipe: a changed one is another bundle beside the old.
     return kept.victims(seed) / name / victim_digest(matrix, name, seed)
+
+
+def input_of(matrix: Matrix, name: str, data_root: Path | None) -> tuple[tuple[int, int, int], int]:
+    """Shape ``(C, H, W)`` of the images that a victim is shown, and its classes K.
+
+    Raises:
+        MatrixError: its bundle or its recipe is not there, or wrong.
+        ModelsError: nothing is known of its data.
+    """
+    entry = matrix.victims[name]
+    if entry.bundle is not None:
+        card = read_card(entry.bundle)
+        return card.input.shape, card.classes
+    outlook = outlook_of(recipe_of(matrix, name, matrix.seeds[0]), data_root=data_root)
+    return outlook.shape, outlook.classes
 
 
 def needed_victims(matrix: Matrix, defense: str, attacks: Iterable[str]) -> tuple[str, ...]:

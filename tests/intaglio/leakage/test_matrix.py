@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import load_matrix, shipped_matrices
 from intaglio.leakage.only import Only
 from tests.intaglio.leakage.conftest import matrix_of
+
+ROT: Mapping[str, Any] = {"victim": "plain", "chain": [{"kind": "rot"}]}
 
 GOOD: Mapping[str, Any] = {
     "name": "mine",
@@ -62,6 +65,14 @@ def load(tmp_path: Path, **changes: Any) -> None:
         ({"gate": {"fail_above": -1}}, "gate.fail_above"),
         ({"serve": {"port": 80}}, "serve.port: that is decided by the matrix"),
         (
+            {"attacks": {"knockoff": {"known_defense": "chain"}}, "defenses": {"x": ROT}},
+            "attacks.knockoff.known_defense: x: defenses[0].kind: there is no defense 'rot'",
+        ),
+        (
+            {"attacks": {"knockoff": {"more_seeds": {"am": [1]}}}},
+            "knockoff.more_seeds: there is no",
+        ),
+        (
             {
                 "victims": {
                     "plain": {"recipe": "digits-plain", "base": "b"},
@@ -74,7 +85,7 @@ def load(tmp_path: Path, **changes: Any) -> None:
 )
 def test_what_is_wrong_is_named(tmp_path: Path, changes: dict[str, Any], sentence: str) -> None:
     load(tmp_path)
-    with pytest.raises(MatrixError, match=sentence.replace(".", r"\.")):
+    with pytest.raises(MatrixError, match=re.escape(sentence)):
         load(tmp_path, **changes)
 
 
@@ -163,3 +174,22 @@ def test_a_part_is_told_as_it_was_typed() -> None:
     assert Only.parse([text], matrix) == Only.parse(
         ["defense=none,defense=label-only,seed=1"], matrix
     )
+
+
+def test_an_attack_may_have_more_seeds_where_it_turned_out_strongest() -> None:
+    attacks = {"knockoff": {"seeds": [0], "labels": ["soft"], "more_seeds": {"none": [0, 1, 2]}}}
+    matrix = matrix_of("http://victim", seeds=[0, 1, 2], budgets=[20], attacks=attacks)
+    assert [(cell.defense, cell.seed) for cell in cells_of(matrix)] == [
+        ("none", 0),
+        ("label-only", 0),
+        ("none", 1),
+        ("none", 2),
+    ]
+
+
+def test_how_clones_learn_is_part_of_the_digest() -> None:
+    def key(learn: dict[str, Any]) -> str:
+        matrix = matrix_of("http://victim", attacks={"distil": {"learn": learn}})
+        return digest(matrix, cells_of(matrix)[0])
+
+    assert key({}) != key({"alpha": 0.5}) != key({"alpha": 0.9})

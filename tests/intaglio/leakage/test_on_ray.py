@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
-from rich.console import Console
+import yaml
+from click.testing import CliRunner
 
+from intaglio.cli import main
 from intaglio.leakage.bench import Bench
 from intaglio.leakage.errors import LeakageError
-from intaglio.leakage.kept import Kept
-from intaglio.leakage.measure import gather, have
-from intaglio.leakage.on_ray import _work, ray_crew
-from intaglio.leakage.only import Only
+from intaglio.leakage.on_ray import _settled, _work
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import LinearModel, Stub
 from tests.intaglio.leakage.conftest import matrix_of
@@ -22,6 +23,34 @@ def test_a_node_that_does_not_see_the_directory_says_so(tmp_path: Path) -> None:
     bench = Bench(matrix=matrix_of(""), defense="none", seed=0, cells=(), out=tmp_path)
     with pytest.raises(LeakageError, match="give an --out that all nodes share"):
         _work(bench, str(tmp_path / "nowhere"))
+
+
+def test_files_of_a_matrix_are_found_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").touch()
+    victims = {
+        "own": {"recipe": "mine.yaml"},
+        "shipped": {"recipe": "digits-plain"},
+        "there": {"bundle": "bundles/a/1"},
+    }
+    found = _settled(matrix_of("", victims=victims)).victims
+    assert found["own"].recipe == str(tmp_path / "mine.yaml")
+    assert found["shipped"].recipe == "digits-plain"
+    assert found["there"].bundle == tmp_path / "bundles" / "a" / "1"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1"])
+def test_a_cluster_that_is_not_there_is_a_sentence(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # asked for nothing
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    args = ["leakage", "digits", "--ray", "--only", "defense=none,seed=0", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 2
+    assert f"--ray: no cluster answers at {address}" in result.output
 
 
 @pytest.mark.slow
@@ -36,20 +65,12 @@ def test_a_matrix_on_ray(
 ) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    kept = Kept(tmp_path / "out")
+    monkeypatch.setenv("INTAGLIO_DATA_ROOT", str(npz_root))
+    path, out = tmp_path / "matrix.yaml", tmp_path / "out"
     with serve(Stub(model)) as url:
         matrix = matrix_of(url, attacks={"knockoff": {"labels": ["soft"]}})
-        with ray_crew(kept.out, threads=1) as crew:
-            have(
-                matrix,
-                Only(),
-                kept,
-                crew,
-                data_root=npz_root,
-                device="cpu",
-                threads=1,
-                console=Console(quiet=True),
-            )
-    outcome = gather(matrix, kept, command=[], device="cpu")
-    assert outcome.done == len(outcome.statuses) == 4
-    assert not list(kept.out.glob(".shared-*"))
+        path.write_text(yaml.safe_dump(matrix.model_dump(mode="json", exclude_defaults=True)))
+        result = CliRunner().invoke(main, ["leakage", str(path), "--ray", "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 cells are done." in result.output
+    assert not list(out.glob(".shared-*"))

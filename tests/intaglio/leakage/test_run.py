@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,12 @@ import yaml
 from rich.console import Console
 
 from intaglio.leakage.bench import Bench
+from intaglio.leakage.cells import cells_of
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.measure import gather, have
 from intaglio.leakage.only import Only
+from intaglio.leakage.runner import benches_of, local_crew
 from intaglio.leakage.written import Outcome, write_outcome
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import LinearModel, Stub
@@ -191,6 +195,54 @@ def test_nobody_works_on_when_the_command_has_ended(
 
 
 @pytest.mark.timeout(300)
+def test_a_process_that_is_killed_costs_its_own_server_only(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub, kept = Stub(model, idempotent=True, delay_s=0.2), Kept(tmp_path)
+    with serve(stub) as url:
+        matrix = matrix_of(url, batch=4, latency_requests=0)
+        benches = benches_of(
+            matrix, cells_of(matrix), kept, data_root=npz_root, device="cpu", threads=1
+        )
+        with local_crew(1) as crew:
+            first, second = map(crew.submit, benches)
+            while stub.samples < 40:
+                assert not first.done()
+                time.sleep(0.02)
+            (worker,) = multiprocessing.active_children()
+            assert worker.pid is not None
+            os.kill(worker.pid, signal.SIGKILL)
+            with pytest.raises(BrokenProcessPool):
+                first.result()
+            stub.delay_s = 0.0
+            assert second.result() == 0
+    states = {(s.defense, s.state) for s in gather(matrix, kept, command=[], device="cpu").statuses}
+    assert ("label-only", "done") in states
+    assert ("label-only", "missing") not in states
+
+
+def test_a_cell_that_fails_as_nobody_foresaw_does_not_take_the_others_with_it(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def study(name: str, attack: object, defense: object) -> None:
+        if name == "odd":
+            raise RuntimeError("of all things")
+
+    monkeypatch.setattr("intaglio.leakage.bench.study_of", study)
+    with serve(Stub(model)) as url:
+        attacks = {"odd": {"attack": "knockoff", "labels": ["soft"]}, "knockoff": {}}
+        outcome = run(matrix_of(url, budgets=[20], attacks=attacks), tmp_path, npz_root)
+    reasons = {(s.defense, s.attack, s.labels): s.reason for s in outcome.statuses}
+    assert "RuntimeError at test_run.py" in str(reasons["none", "odd", "soft"])
+    assert "of all things" in str(reasons["none", "odd", "soft"])
+    assert reasons["none", "knockoff", "soft"] is None
+
+
+@pytest.mark.timeout(300)
 def test_kill_9_anywhere_and_the_same_command_goes_on(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +271,8 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
             check=False,
         )
     assert "8 of 8 cells are done." in again.stdout, again.stdout + again.stderr
+    said = json.loads((out / "report.json").read_text())["command"]
+    assert said == ["intaglio", "leakage", str(path), "--fail-above", "0"]
     # Nothing but yardsticks, so nothing is gated.
     assert again.returncode == 0
     assert junit.is_file()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from attack_client.report.schema import Row
-from intaglio.leakage.pictures import draw_heat_map, draw_trade_off, pareto
+from intaglio.leakage.fields import columns_of, field_of
+from intaglio.leakage.pictures import draw_heat_map, draw_trade_off
 from intaglio.leakage.strongest import Status, lines_of, strongest_of
 from intaglio.leakage.tables import cells_of_line
+from intaglio.leakage.trade_off import panels_of, pareto
 from intaglio.leakage.verdict import verdicts_of
 from tests.intaglio.leakage.conftest import row
 
@@ -49,6 +51,42 @@ def test_the_strongest_attack_has_the_highest_mean_not_the_best_seed() -> None:
     assert (found.attack, found.labels, found.seeds) == ("jbda", "hard", 2)
     assert (found.accuracy, found.low, found.high) == pytest.approx((0.71, 0.70, 0.72))
     assert found.relative == pytest.approx(0.71 / 0.98)
+
+
+def attacked(*accuracies: float, attack: str) -> list[Row]:
+    return [row("am", one, attack=attack, seed=seed) for seed, one in enumerate(accuracies)]
+
+
+def test_attacks_are_compared_on_the_seeds_that_both_have() -> None:
+    # Better than the other on the one seed that it was tried on, whose victim leaks least.
+    rows = [*attacked(0.85, 0.93, 0.95, attack="knockoff"), *attacked(0.90, attack="recovered")]
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert (found.attack, found.seeds) == ("knockoff", 3)
+    assert found.rival is not None
+    assert (found.rival.attack, found.rival.seeds) == ("recovered", 1)
+    assert found.rival.ahead == pytest.approx(0.05)
+    # Worse on its own seed: above the mean only because that victim leaks most.
+    rows = [*attacked(0.98, 0.85, 0.85, attack="knockoff"), *attacked(0.95, attack="recovered")]
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert (found.attack, found.rival) == ("knockoff", None)
+    # Better on it and above the mean.
+    rows = [*attacked(0.90, 0.91, 0.92, attack="knockoff"), *attacked(0.97, attack="recovered")]
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert (found.attack, found.seeds, found.rival) == ("recovered", 1, None)
+
+
+def test_a_rival_on_fewer_seeds_is_told_and_takes_the_finding_back() -> None:
+    plain = [row("label-only", one, seed=seed) for seed, one in enumerate((0.90, 0.91, 0.92))]
+    rows = (*plain, *attacked(0.70, 0.85, 0.85, attack="knockoff"))
+    (verdict,) = verdicts_of(lines_of(rows, statuses(rows), [1000]), rows)
+    assert verdict.finding == "beats label-only"
+    more = (*rows, *attacked(0.79, attack="recovered"))
+    (verdict,) = verdicts_of(lines_of(more, statuses(more), [1000]), more)
+    assert verdict.finding == "too close to call"
+    assert "On 1 of these seeds recovered with soft labels did better by 9.0" in verdict.sentence
 
 
 def test_a_thief_may_ask_less_than_allowed() -> None:
@@ -146,6 +184,43 @@ def test_without_a_yardstick_nothing_is_claimed() -> None:
 def test_the_front_of_two_costs() -> None:
     points = [("a", 1.0, 5.0), ("b", 2.0, 3.0), ("c", 2.0, 4.0), ("d", 3.0, 3.0), ("e", 1.0, 5.0)]
     assert pareto(points) == {"a", "b", "e"}
+
+
+def test_a_defense_that_was_asked_less_is_not_better_for_it() -> None:
+    rows = (
+        row("mad", 0.848, budget=1000, benign_accuracy=0.97),
+        row("am", 0.30, budget=1000, benign_accuracy=0.96),
+        row("slow", 0.744, budget=300, benign_accuracy=0.97),
+    )
+    panels = {panel.what: panel for panel in panels_of(lines_of(rows, statuses(rows), [300, 1000]))}
+    cost = panels["benign cost"]
+    assert cost.budget == 1000
+    assert [name for name, *_ in cost.points] == ["mad", "am", "slow (300 queries)"]
+    assert cost.front == {"mad", "am"}
+
+
+def test_the_budget_of_a_picture_is_the_one_that_most_were_asked() -> None:
+    early = (row("none", 0.98, budget=5000), row("none", 0.94), row("am", 0.3), row("ini", 0.6))
+    panel = panels_of(lines_of(early, statuses(early), [1000, 5000]))[0]
+    assert panel.budget == 1000
+    assert {name: y for name, _, y in panel.points}["none"] == pytest.approx(94.0)
+    (column,) = columns_of(early, statuses(early))
+    assert column.title == "knockoff, soft, 1,000"
+    late = (row("slow", 0.74, budget=300), *early)
+    (column,) = columns_of(late, statuses(late))
+    fields = {name: field_of(late, name, column) for name in ("none", "slow", "edm")}
+    assert [None if field is None else field.text for field in fields.values()] == [
+        "94.0",
+        "74.0*",
+        None,
+    ]
+
+
+def test_what_was_not_tried_is_marked_in_a_picture() -> None:
+    rows = (row("am", 0.3), row("none", 0.9))
+    untried = Status(defense="am", attack="jbda", labels="hard", budget=9, seed=0, state="missing")
+    (panel, _) = panels_of(lines_of(rows, (*statuses(rows), untried), [1000]))
+    assert [name for name, *_ in panel.points] == ["am*", "none"]
 
 
 def test_a_missing_field_is_hatched_and_not_coloured() -> None:

@@ -1,0 +1,92 @@
+"""What would fail after hours is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from intaglio.cli import main
+from intaglio.leakage.errors import MatrixError
+from intaglio.leakage.matrix import Matrix, load_matrix, shipped_matrices
+from intaglio.leakage.preflight import preflight
+
+GOOD: dict[str, Any] = {
+    "name": "mine",
+    "pool": "letters",
+    "test": "digits",
+    "reference": "plain",
+    "clone": {"architecture": "lenet"},
+    "budgets": [100],
+    "victims": {"plain": {"recipe": "digits-plain"}},
+    "defenses": {"none": {"victim": "plain"}},
+    "attacks": {"knockoff": {}},
+}
+
+
+def chain(**link: Any) -> dict[str, Any]:
+    return {"defenses": {"x": {"victim": "plain", "chain": [link]}}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (chain(kind="rot"), r"defenses\.x\.chain: .*there is no defense 'rot'"),
+        (chain(kind="top-k", k=0), r"defenses\.x\.chain: defenses\[0\]\.k"),
+        (chain(kind="top-k", kay=1), r"defenses\.x\.chain: .*kay"),
+        ({"clone": {"architecture": "lennet"}}, r"clone\.architecture: there is no arch.*'lennet'"),
+        ({"clone": {"architecture": "a.b:c"}}, r"clone\.architecture: .*a\.b:c"),
+        ({"pool": "leters"}, "pool: there is no dataset 'leters'"),
+        ({"test": "npz:/no/such.npz"}, r"test: there is no /no/such\.npz"),
+        (
+            {"attacks": {"jbda": {"pool": "nothing"}}},
+            r"attacks\.jbda\.pool: there is no dataset 'nothing'",
+        ),
+        (
+            {"attacks": {"distil": {"learn": {"alpha": 2}}}},
+            r"attacks\.distil\.learn: alpha must be in \[0, 1\]",
+        ),
+        (
+            {"attacks": {"distil": {"learn": {"beta": 2}}}},
+            r"attacks\.distil\.learn: unexpected keyword argument 'beta'",
+        ),
+        (
+            {"attacks": {"attribution": {"learn": {"weight": -1}}}},
+            r"attacks\.attribution\.learn: lambda must be a finite number >= 0",
+        ),
+        (
+            {"attacks": {"knockoff": {"learn": {"alpha": 1}}}},
+            r"attacks\.knockoff\.learn: it belongs to distil and attribution, not knockoff",
+        ),
+    ],
+)
+def test_it_is_named(changes: dict[str, Any], sentence: str) -> None:
+    preflight(Matrix.model_validate(GOOD), data_root=None)
+    with pytest.raises(MatrixError, match=sentence):
+        preflight(Matrix.model_validate({**GOOD, **changes}), data_root=None)
+
+
+@pytest.mark.parametrize("name", shipped_matrices())
+def test_what_is_shipped_passes(name: str) -> None:
+    preflight(load_matrix(name), data_root=None)
+
+
+def test_a_dry_run_refuses_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    text = "name: m\npool: letters\ntest: digits\nclone: {architecture: lennet}\nbudgets: [9]\n"
+    path.write_text(
+        text + "defenses: {none: {url: 'http://a', model: m}}\nattacks: {knockoff: {}}\n"
+    )
+    result = CliRunner().invoke(main, ["leakage", str(path), "--dry-run", "--out", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "clone.architecture: there is no architecture 'lennet'" in result.output
+
+
+@pytest.mark.parametrize("option", ["--fail-above", "--price-per-thousand"])
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_no_gate_and_no_price_is_no_number(option: str, value: str) -> None:
+    result = CliRunner().invoke(main, ["leakage", "digits", option, value, "--dry-run"])
+    assert result.exit_code == 2
+    assert option in result.output
