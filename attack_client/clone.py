@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from attack_client.checked_numbers import whole_number
 from attack_client.errors import AttackError
 from attack_client.objectives import Imitation
 from models import architectures
@@ -81,10 +82,14 @@ class CloneRecipe:
     def __post_init__(self) -> None:
         if not 0.0 <= self.holdout <= 0.5:
             raise ValueError(f"holdout must be in [0, 0.5], not {self.holdout}")
-        if self.per_epoch is not None and (self.per_epoch < 1 or self.holdout):
+        for name in ("epochs", "presentations", "batch_size", "least_steps", "per_epoch"):
+            value = getattr(self, name)
+            if value is not None or name not in {"epochs", "per_epoch"}:
+                whole_number(name, value, least=1)
+        if self.per_epoch is not None and self.holdout:
             raise ValueError(
-                "per_epoch must be at least 1 and goes without a holdout: epochs of different "
-                "images cannot be chosen among"
+                "per_epoch goes without a holdout: epochs of different images cannot be "
+                "chosen among"
             )
 
     def held(self, answers: int) -> int:

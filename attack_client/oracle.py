@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.allowance import Purse
+from attack_client.checked_numbers import whole_number
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
 from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
 from attack_client.known_answers import KnownAnswers
@@ -79,8 +80,7 @@ class BudgetedOracle:
         watch: Watch | None = None,
     ) -> None:
         for name, value in (("budget", budget), ("batch", batch), ("concurrency", concurrency)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+            whole_number(name, value, least=1)
         self._victim = victim
         self._transfer_set = transfer_set
         self._budget = budget

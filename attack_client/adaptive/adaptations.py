@@ -92,6 +92,15 @@ class Adaptations:
         """Whether any of them can make use of a shadow service."""
         return any(add_on.takes_shadow for add_on in self.add_ons)
 
+    def images(self, budget: int) -> int:
+        """Images that ``budget`` queries, checked, ask about: the attack's and add-ons' own."""
+        found, left = 0, budget
+        for add_on in reversed(self._asking):
+            given = add_on.leaves(left)
+            found += left - given * add_on.per_image
+            left = given
+        return found + left
+
     def check(
         self,
         *,
@@ -125,7 +134,7 @@ class Adaptations:
                     f"--known-defense{instead}"
                 )
             if isinstance(add_on, Training) and add_on.needs_unasked:
-                asked = max(budgets) // self.per_image
+                asked = self.images(max(budgets))
                 if asked >= pool:
                     raise AdaptationError(
                         f"{add_on.kind} learns from images that were not asked about, and a "

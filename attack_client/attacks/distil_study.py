@@ -105,7 +105,7 @@ class DistilStudy(Study[Lesson]):
         for budget, each in groupby(learnt, key=lambda one: one.row.budget):
             students = tuple(each)
             verdict = Verdict(
-                images=budget // material.campaign.adaptations.per_image,
+                images=material.campaign.adaptations.images(budget),
                 held_out=students[0].held,
                 students=tuple(
                     Student.of(one.variant, one.row, one.validation) for one in students

@@ -14,6 +14,7 @@ from attack_client.adaptive import registry as add_ons
 from attack_client.adaptive.spec import Spec
 from attack_client.attacks import registry as attacks
 from attack_client.checked_numbers import finite_number, whole_number
+from attack_client.clone import CloneRecipe
 from attack_client.errors import AttackError
 
 Make = Callable[[str, str, Any], object]
@@ -54,6 +55,15 @@ def test_every_whole_number_is_one(make: Make, kind: str, option: str, value: An
 def test_every_number_is_finite(make: Make, kind: str, option: str, value: Any) -> None:
     with pytest.raises(AttackError, match=rf"{kind}: {option} must be "):
         make(kind, option, value)
+
+
+@pytest.mark.parametrize(
+    "option", ["epochs", "presentations", "batch_size", "least_steps", "per_epoch"]
+)
+@pytest.mark.parametrize("value", [0, 1.5, True])
+def test_a_recipe_is_checked_before_there_is_anything_to_train(option: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"{option} must be .*at least 1, not "):
+        CloneRecipe(architecture="lenet", **{option: value})
 
 
 def test_bounds_are_named() -> None:

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -294,8 +295,9 @@ def test_an_attack_that_asks_from_many_tasks_fails_with_one_reason(
 
 
 @pytest.mark.parametrize("name", ["budget", "batch", "concurrency"])
-def test_bounds_are_positive(tmp_path: Path, provenance: Provenance, name: str) -> None:
-    bounds = {"budget": 1, "batch": 1, "concurrency": 1} | {name: 0}
+@pytest.mark.parametrize("value", [0, 2.5])
+def test_bounds_are_positive(tmp_path: Path, provenance: Provenance, name: str, value: Any) -> None:
+    bounds = {"budget": 1, "batch": 1, "concurrency": 1} | {name: value}
     with (
         TransferSet.create(tmp_path, provenance) as stolen,
         pytest.raises(ValueError, match=name),

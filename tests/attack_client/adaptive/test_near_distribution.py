@@ -88,6 +88,7 @@ def test_scouts_are_averaged_where_averaging_stands_behind(tmp_path: Path) -> No
     with asyncio.run(run) as stolen:
         harvest = adaptations.harvest(*stolen.prefix(100), Knowledge(classes=CLASSES))
     assert harvest.positions.tolist() == [-1] * 30 + list(range(20))
+    assert adaptations.images(100) == 50
     assert adaptations.title("knockoff") == (
         "knockoff+near-distribution(keep=0.3, neighbours=3, scouts=30)+repeat-averaging(n=2)"
     )
@@ -110,6 +111,7 @@ def test_scouts_stay_alone_where_averaging_stands_in_front(tmp_path: Path, scout
     with asyncio.run(steal(victim, mixed_pool(), attack, budget=budget, out=tmp_path)) as stolen:
         harvest = adaptations.harvest(*stolen.prefix(budget), Knowledge(classes=CLASSES))
         part = adaptations.harvest(*stolen.prefix(budget - 3), Knowledge(classes=CLASSES))
+    assert adaptations.images(budget) == len(harvest.images) == scouts + 20
     assert len(victim.asked) == budget, "scouts once each, all others twice"
     assert harvest.positions.tolist() == [-1] * scouts + list(range(20))
     np.testing.assert_allclose(harvest.answers, by_shade(harvest.images), atol=1e-6)
