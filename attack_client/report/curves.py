@@ -25,6 +25,9 @@ COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#5
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LABELS = ("soft", "hard")
 
+LABEL = 0.15
+"""Share of the axis of queries that a label takes."""
+
 LONGEST = 40
 """Letters of a name that still stands on one line."""
 
@@ -61,7 +64,13 @@ def draw_curves(rows: Sequence[Row]) -> Figure:
     if not rows:
         raise ReportError("there are no rows to draw curves of")
     if len({row.attack for row in rows}) > 1:
-        rows = [row.model_copy(update={"defense": f"{_name(row)}: {row.attack}"}) for row in rows]
+        alone = len({_name(row) for row in rows}) == 1  # then its name says nothing
+        rows = [
+            row.model_copy(
+                update={"defense": row.attack if alone else f"{_name(row)}: {row.attack}"}
+            )
+            for row in rows
+        ]
     columns = [kind for kind in LABELS if any(row.labels == kind for row in rows)]
     plain_known = any(row.fidelity is not None for row in rows)
     names = list(dict.fromkeys(_name(row) for row in rows))
@@ -143,10 +152,11 @@ def _styles() -> Iterator[tuple[str, str]]:
 
 
 def _ticks(budgets: Sequence[int]) -> list[int]:
-    """The budgets themselves, thinned to ticks at least a factor 1.4 apart, the last kept."""
+    """The budgets themselves, thinned to what is a factor 1.4 and a label apart, the last kept."""
+    apart = max(1.4, (budgets[-1] / budgets[0]) ** LABEL)
     kept: list[int] = []
     for budget in reversed(budgets):
-        if not kept or budget * 1.4 <= kept[-1]:
+        if not kept or budget * apart <= kept[-1]:
             kept.append(budget)
     return kept[::-1]
 
