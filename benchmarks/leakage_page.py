@@ -21,9 +21,12 @@ from rich.console import Console
 from benchmarks.envelope import IMAGES, RESULTS
 from benchmarks.markdown import folded, table
 from intaglio.leakage.strongest import Line
-from intaglio.leakage.tables import HEADS, cells_of_line
+from intaglio.leakage.tables import HEADS, cells_of_line, told
 
-__all__ = ["leakage_parts"]
+__all__ = ["findings", "leakage_parts"]
+
+WORDS = {"unknown": "not measured enough"}
+"""Findings that a reader would misread."""
 
 
 def leakage_parts(document: Mapping[str, Any]) -> list[str]:
@@ -50,6 +53,26 @@ def leakage_parts(document: Mapping[str, Any]) -> list[str]:
     if heat_map.exists():
         parts.append(f"![Clone accuracy by defense and attack](images/{heat_map.name})")
     return parts
+
+
+def findings(document: Mapping[str, Any]) -> str:
+    """A table for who has to choose: what each defense leaves, costs, and is worth."""
+    found = document["leakage"]
+    lines = [Line.model_validate(line) for line in found["strongest"]]
+    said = {verdict["defense"]: verdict["finding"] for verdict in found["verdicts"]}
+    budgets = list(lines[0].strongest)
+    rows = [
+        [
+            line.defense,
+            "-" if line.benign_cost is None else f"{100 * line.benign_cost:+.1f}",
+            *(told(one, budget) for budget, one in line.strongest.items()),
+            f"{line.done}/{line.cells}",
+            WORDS.get(said.get(line.defense, ""), said.get(line.defense, "yardstick")),
+        ]
+        for line in lines
+    ]
+    heads = [f"clone %, {budget:,} queries" for budget in budgets]
+    return table(["defense", "benign cost", *heads, "cells", "finding"], rows)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Write ``docs/results.md``, and the README's table, from everything under ``benchmarks/results/``.
+"""Write ``docs/results.md``, and tables of other pages, from all of ``benchmarks/results/``.
 
     python -m benchmarks.results_page [--demo DIR] [--longer DIR] [--splits DIR]
 
@@ -24,13 +24,13 @@ from attack_client.report.summary import COLUMNS
 from benchmarks.envelope import IMAGES, RESULTS
 from benchmarks.gpu.page import TITLE as GPU_TITLE
 from benchmarks.gpu.page import gpu_section
-from benchmarks.leakage_page import leakage_parts
+from benchmarks.leakage_page import findings, leakage_parts
 from benchmarks.markdown import folded, table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
 README = ROOT / "README.md"
-SHOWN = re.compile(r"(<!-- demo:begin -->\n).*?(<!-- demo:end -->)", re.DOTALL)
+DEFENSES = ROOT / "docs" / "defenses.md"
 
 GROUPS: dict[str, dict[str, str]] = {
     "Demos": {
@@ -251,13 +251,24 @@ def take_over(demo: Path, name: str) -> None:
 
 def update_readme() -> None:
     """Put the demo's table between the README's markers, if there is a result of it."""
-    if not (RESULTS / "demo.json").is_file():
-        return
-    rows = read_json(RESULTS / "demo.json").rows
-    summary = table(COLUMNS, [line.cells() for line in summarise(rows)])
-    text = README.read_text(encoding="utf-8")
-    README.write_text(
-        SHOWN.sub(lambda found: f"{found.group(1)}{summary}\n{found.group(2)}", text),
+    if (RESULTS / "demo.json").is_file():
+        rows = read_json(RESULTS / "demo.json").rows
+        put(README, "demo", table(COLUMNS, [line.cells() for line in summarise(rows)]))
+
+
+def update_defenses() -> None:
+    """Put what the large matrix found where people choose a defense, if there is a result of it."""
+    path = RESULTS / "leakage-mnist.json"
+    if path.is_file():
+        put(DEFENSES, "matrix", findings(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def put(page: Path, name: str, content: str) -> None:
+    """Replace what stands between the markers ``name`` of ``page``."""
+    between = re.compile(rf"(<!-- {name}:begin -->\n).*?(<!-- {name}:end -->)", re.DOTALL)
+    text = page.read_text(encoding="utf-8")
+    page.write_text(
+        between.sub(lambda found: f"{found.group(1)}{content}\n{found.group(2)}", text),
         encoding="utf-8",
     )
 
@@ -276,6 +287,7 @@ def main(demo: Path | None, longer: Path | None, splits: Path | None) -> None:
     if splits is not None:
         take_over(splits, "demo-splits")
     update_readme()
+    update_defenses()
     order = {name: index for index, name in enumerate(HEADINGS)}
     paths = sorted(_shown(RESULTS), key=lambda path: (order.get(path.stem, 99), path.stem))
     stages = sorted(RESULTS.glob("gpu-*.json"))

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks.envelope import RESULTS
-from benchmarks.leakage_page import leakage_parts
+from benchmarks.leakage_page import findings, leakage_parts
 from benchmarks.markdown import folded, table
 
 
@@ -20,6 +20,18 @@ def test_a_matrix_that_was_run_in_part_says_so() -> None:
     for defense in document["leakage"]["matrix"]["defenses"]:
         assert f"| {defense} | " in strongest
     assert len(verdicts.splitlines()) == len(document["leakage"]["verdicts"])
+
+
+def test_who_has_to_choose_reads_what_the_matrix_found() -> None:
+    document = json.loads((RESULTS / "leakage-mnist.json").read_text())
+    page = (Path(__file__).parents[2] / "docs" / "defenses.md").read_text()
+    said = findings(document)
+    assert f"<!-- matrix:begin -->\n{said}\n<!-- matrix:end -->" in page
+    assert "| yardstick |" in said
+    for verdict in document["leakage"]["verdicts"]:
+        (line,) = [one for one in said.splitlines() if one.startswith(f"| {verdict['defense']} |")]
+        shown = "not measured enough" if verdict["finding"] == "unknown" else verdict["finding"]
+        assert line.endswith(f"| {shown} |")
 
 
 def test_a_table_that_fills_a_screen_is_closed() -> None:
