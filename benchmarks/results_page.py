@@ -60,6 +60,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
         "ini-forms": "InI: which of its forms matter",
         "few-labels": "Teachers against students who have few labels",
+        "teacher-forms": "Nasty, STT and AST: which of their forms matter",
         "training": "Training: what a step of each objective costs",
         "training-cuda": "Training on a GPU: what a step of each objective costs",
     },
