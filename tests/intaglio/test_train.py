@@ -203,6 +203,45 @@ def test_restart_forgets_the_interrupted_run(place: Path) -> None:
         assert reporter.done == done
 
 
+@pytest.mark.parametrize("version", [None, "first"])
+def test_a_kill_after_the_bundle_is_written_leaves_nothing_to_train(
+    place: Path, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(str(place / "toy.yaml")).model_copy(update={"version": version})
+
+    def killed(state: Path) -> None:
+        (state / "checkpoint.safetensors").unlink()  # as far as it came
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("intaglio.training.forget", killed)
+        with pytest.raises(Interrupted):
+            train_recipe(recipe, out=place / "out", data_root=place)
+    reporter = Interrupting()
+    bundle = train_recipe(recipe, out=place / "out", data_root=place, reporter=reporter)
+    assert bundle == place / "out" / "toy" / (version or "1")
+    assert reporter.calls == []
+    assert [path.name for path in (place / "out" / "toy").iterdir()] == [version or "1"]
+    assert not any((place / "out" / ".training").iterdir())
+    if version is None:  # done with: the same command is another run again
+        assert train_recipe(recipe, out=place / "out", data_root=place).name == "2"
+
+
+def test_a_kill_just_before_the_bundle_is_written_leaves_it_to_be_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(str(place / "toy.yaml"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("intaglio.training.write_bundle", killed)
+        with pytest.raises(Interrupted):
+            train_recipe(recipe, out=place / "out", data_root=place)
+    assert train_recipe(recipe, out=place / "out", data_root=place).name == "1"
+
+
 def test_two_processes_do_not_train_one_recipe_at_once(place: Path) -> None:
     recipe = load_recipe(str(place / "toy.yaml"))
 
