@@ -26,6 +26,7 @@ from benchmarks.gpu.page import TITLE as GPU_TITLE
 from benchmarks.gpu.page import gpu_section
 from benchmarks.leakage_page import leakage_parts
 from benchmarks.markdown import folded, table
+from benchmarks.steps_page import is_of_steps, step_table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -182,6 +183,8 @@ def measured(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """The rows of the result ``path`` as tables."""
     if "clone_accuracy" in rows[0]:
         return leakage(rows, path)
+    if is_of_steps(rows):
+        return [step_table(rows)]
     if any(row["metric"] == "ratio" for row in rows):
         return [ratio_table(rows)]
     return [every("Every figure", speed_table(rows), len(rows), path)]
