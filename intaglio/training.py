@@ -46,6 +46,7 @@ def train_recipe(
     restart: bool = False,
     allow_factories: Collection[str] = (),
     adversarial: Callable[[int, int], None] | None = None,
+    remark: Callable[[str], None] | None = None,
     team: Team = ALONE,
 ) -> Path:
     """Train what ``recipe`` says and write the bundle ``out/NAME/VERSION``.
@@ -66,6 +67,7 @@ def train_recipe(
         allow_factories: the user's own architectures that the recipe may name.
         adversarial: told how many images of an adversarial set are made, and of how many, while
             one is made.
+        remark: told, before anything is spent, of strangers that had to be fitted to the input.
         team: the processes that train together, all called alike; ``out`` must be one directory
             for all of them. The leader writes the bundle.
 
@@ -81,6 +83,7 @@ def train_recipe(
     trainable = trainable_of(recipe)
     with team.in_turn():  # a dataset is downloaded once
         prepared = prepare(recipe, data_root=data_root, needs_ood=trainable.objective.needs_ood)
+    _tell_of_strangers(recipe, prepared, remark)
     reference = _reference(recipe, prepared, allow_factories)
     normalisation = normalisation_of(recipe, prepared)
     base = None
@@ -148,6 +151,7 @@ def train_recipe(
             objective=recipe.objective.kind,
             data=recipe.data.train,
             ood=recipe.data.ood,
+            ood_shape=prepared.ood_shape,
             seed=recipe.plan.seed,
             epochs=len(fitted.history),
             selection=recipe.plan.selection,
@@ -183,6 +187,16 @@ def train_recipe(
         )
         forget(state)
     return bundle
+
+
+def _tell_of_strangers(
+    recipe: Recipe, prepared: Prepared, remark: Callable[[str], None] | None
+) -> None:
+    if remark is None or prepared.ood_shape is None:
+        return
+    shapes = (prepared.ood_shape, prepared.input.shape)
+    theirs, ours = ("x".join(map(str, shape)) for shape in shapes)
+    remark(f"data.ood: images of {recipe.data.ood} are {theirs} and are fitted to {ours}")
 
 
 def _version(recipe: Recipe, out: Path) -> str:

@@ -32,6 +32,8 @@ class Prepared:
         training: training and validation images, and strangers where the recipe names some.
         validation: images ``(M, C, H, W)`` and labels ``(M,)``: those of ``training``.
         test: the same of the test set.
+        ood_shape: ``(C, H, W)`` that strangers had before they were fitted to ``input``; None where
+            there are none, or nothing had to be done.
     """
 
     input: InputSpec
@@ -39,6 +41,7 @@ class Prepared:
     training: TrainingData
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    ood_shape: tuple[int, int, int] | None = None
 
 
 def check_strangers(recipe: Recipe, *, needs_ood: bool) -> None:
@@ -128,10 +131,11 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
     dataset = datasets.load(choice.train, root=data_root, split_seed=choice.split_seed)
     check_labels(dataset)
     spec = input_of(recipe, dataset.shape)
-    ood = None
+    ood, ood_shape = None, None
     if choice.ood is not None:
         strangers = datasets.load(choice.ood, root=data_root, split_seed=choice.split_seed)
         ood = _images(strangers.train_images, spec)
+        ood_shape = None if strangers.shape == spec.shape else strangers.shape
 
     images, labels = _images(dataset.train_images, spec), torch.from_numpy(dataset.train_labels)
     classes = len(dataset.labels)
@@ -155,6 +159,7 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
         training=TrainingData(images[kept], labels[kept], *validation, ood=ood),
         validation=validation,
         test=(_images(dataset.test_images, spec), torch.from_numpy(dataset.test_labels)),
+        ood_shape=ood_shape,
     )
 
 

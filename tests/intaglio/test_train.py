@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from intaglio.commands.models import models
 from intaglio.commands.train import train
 from intaglio.recipe import load_recipe
 from intaglio.training import train_recipe
@@ -85,6 +86,7 @@ def test_a_recipe_becomes_a_bundle_that_holds_what_it_measured(place: Path) -> N
     assert test.accuracy > 0.9
     assert f"test accuracy {test.accuracy:.2%}" in result.output
     assert result.output.splitlines()[-1] == f"bundle {bundle.path}"
+    assert "fitted" not in result.output
     assert "validation" in result.output
     assert list((place / "out" / ".training").iterdir()) == []
 
@@ -97,11 +99,15 @@ def test_am_bundles_hold_both_networks_and_a_calibration_against_the_plain_model
     result = run(place, str(place / "toy-am.yaml"), "--set", f"objective.reference={reference}")
     assert result.exit_code == 0, result.output
     card = open_bundle(place / "out" / "toy-am" / "1").card
+    fitted = "data.ood: images of strangers are 3x16x16 and are fitted to 1x8x8"
+    assert result.output.splitlines()[0] == fitted  # before any epoch
+    shown = CliRunner().invoke(models, ["show", "toy-am", "--models", str(place / "out")])
+    assert "am on quadrants against strangers, fitted from 3x16x16" in shown.output
     assert set(card.networks) == {"victim", "misinformation"}
     assert card.networks["victim"].sha256 != card.networks["misinformation"].sha256
     training = card.networks["misinformation"].training
     assert training is not None
-    assert training.ood == "strangers"
+    assert (training.ood, training.ood_shape) == ("strangers", (3, 16, 16))
     table = card.calibrations["am"]
     assert table.samples == 60
     plain = open_bundle(reference).card.networks["victim"]
