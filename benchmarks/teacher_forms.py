@@ -12,6 +12,7 @@ teachers with each; a stopped run goes on where it was.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -61,9 +62,7 @@ LESSONS = (PUBLISHED, Lesson(1.0, 1.0))
 
 def entropy(answers: Tensor) -> float:
     """Mean ``-sum_k p_k log10 p_k`` of rows ``(N, K)``; a probability of zero adds nothing."""
-    return float(
-        -torch.special.xlogy(answers, answers).sum(dim=1).mean() / torch.tensor(10.0).log()
-    )
+    return float(torch.special.entr(answers).sum(dim=1).mean()) / math.log(10.0)
 
 
 def measure(name: str, seed: int, *, out: Path, data_root: Path | None) -> Seen | None:
