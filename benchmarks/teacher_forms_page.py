@@ -109,7 +109,7 @@ def alphas_of(found: Found) -> dict[float, list[Seen]]:
             continue
         if not options or (len(options) == 1 and options[0].startswith(f"{ALPHA}=")):
             alpha = FORMS[name].trained("any", 0).objective.options["alpha"]
-            by_alpha[float(alpha)] = own
+            by_alpha[float(str(alpha))] = own
     return dict(sorted(by_alpha.items()))
 
 

@@ -38,8 +38,8 @@ def draw_alphas(
         for alpha, of in curve.items():
             seeds = [100 * pair[index] for pair in of]
             axes.plot([alpha] * len(seeds), seeds, color=colour, marker=".", linestyle="none")
-    for (who, of), shade in zip(levels.items(), ("0.2", "0.45", "0.7"), strict=False):
-        level = 100 * statistics.fmean(of)
+    for (who, shares), shade in zip(levels.items(), ("0.2", "0.45", "0.7"), strict=False):
+        level = 100 * statistics.fmean(shares)
         axes.axhline(level, color=shade, linestyle="--", linewidth=1.0, label=who)
     axes.set_xlabel("alpha")
     axes.set_ylabel("accuracy, %")

@@ -80,7 +80,7 @@ def class_statistics(
     """
     logs = _logs(logits, temperature)
     found = []
-    for label in labels.unique().tolist():
+    for label in sorted(set(labels.tolist())):
         rows = logs[labels == label]
         drawn = int(torch.randint(len(rows), (1,), generator=generator(seed, "reference", label)))
         reference = rows[drawn]
