@@ -213,8 +213,8 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         default="default",
         show_default=True,
         metavar="NAME|FILE.yaml",
-        help="How clones are trained: default, am-mnist, grad2, ini-knockoff, knockoffnets, "
-        "modelguard, or a file.",
+        help="How clones are trained: default, am-mnist, distil-cifar10, distil-cifar100, "
+        "distil-cnn, grad2, ini-knockoff, knockoffnets, modelguard, or a file.",
     ),
     click.option(
         "--augment",

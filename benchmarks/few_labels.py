@@ -19,7 +19,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from attack_client.attacks.distil import Distil
 from attack_client.attacks.distil_objective import Distillation, Lesson
@@ -70,28 +73,36 @@ def measure(name: str, seed: int, *, out: Path, data_root: Path | None) -> dict[
             data_root=data_root,
         )
     bundle = open_bundle(models / name / "1")
-    data = _data(data_root)
+    data = fashion(data_root)
     chosen = Distil(seed=seed).order(len(data.train_images))[:LABELLED]
     images, truth = data.train_images[chosen], torch.from_numpy(data.train_labels[chosen])
     answers = round_to_grid(probabilities(bundle.load("victim"), torch.from_numpy(images)), GRID)
     measured = bundle.card.networks["victim"].measured
     figures = {"teacher": next(one.accuracy for one in measured if one.split == "test")}
     for lesson in LESSONS:
-        student = train_clone(
-            images,
-            Distillation.targets(answers, truth, lesson).numpy(),
-            classes=answers.shape[1],
-            recipe=CloneRecipe(architecture="lenet", epochs=STUDENT_EPOCHS),
-            seed=seed,
-            objective=partial(Distillation, lesson=lesson),
-        )
+        student = taught(images, truth, answers, lesson, seed)
         figures[lesson.name] = agreement(predict(student, data.test_images), data.test_labels)
     kept.write_text(json.dumps(figures) + "\n", encoding="utf-8")
     return figures
 
 
+def taught(
+    images: NDArray[np.uint8], truth: Tensor, answers: Tensor, lesson: Lesson, seed: int
+) -> nn.Module:
+    """A student of ``images``, of their labels, and of what a teacher said of them ``(N, K)``."""
+    return train_clone(
+        images,
+        Distillation.targets(answers, truth, lesson).numpy(),
+        classes=answers.shape[1],
+        recipe=CloneRecipe(architecture="lenet", epochs=STUDENT_EPOCHS),
+        seed=seed,
+        objective=partial(Distillation, lesson=lesson),
+    )
+
+
 @cache
-def _data(data_root: Path | None) -> Dataset:
+def fashion(data_root: Path | None) -> Dataset:
+    """Teachers and students learn from it."""
     return load("fashion_mnist", root=data_root)
 
 

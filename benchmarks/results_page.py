@@ -26,6 +26,7 @@ from benchmarks.gpu.page import TITLE as GPU_TITLE
 from benchmarks.gpu.page import gpu_section
 from benchmarks.leakage_page import findings, leakage_parts
 from benchmarks.markdown import folded, table
+from benchmarks.steps_page import is_of_steps, step_table
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -60,6 +61,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
         "ini-forms": "InI: which of its forms matter",
         "few-labels": "Teachers against students who have few labels",
+        "teacher-forms": "Nasty, STT and AST: which of their forms matter",
         "training": "Training: what a step of each objective costs",
         "training-cuda": "Training on a GPU: what a step of each objective costs",
     },
@@ -181,6 +183,8 @@ def measured(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
     """The rows of the result ``path`` as tables."""
     if "clone_accuracy" in rows[0]:
         return leakage(rows, path)
+    if is_of_steps(rows):
+        return [step_table(rows)]
     if any(row["metric"] == "ratio" for row in rows):
         return [ratio_table(rows)]
     return [every("Every figure", speed_table(rows), len(rows), path)]

@@ -1,23 +1,39 @@
-"""The answers of a bundle to the test images of a dataset, summed up."""
+"""The answers of a bundle to the test images of a dataset."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from attack_client.reference import split_seed_of
 from models import datasets
-from models.answer_statistics import AnswerStatistics, answer_statistics
 from models.bundle import load_victim, open_bundle, resolve_bundle
 from models.errors import DatasetError
 from models.preprocessing import fit_arrays
 from models.training.data import to_unit
 
-__all__ = ["answers_of"]
+__all__ = ["Said", "answers_of"]
 
 BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What a victim said of a test set.
+
+    Attributes:
+        logits: ``(N, K)``.
+        truth: the labels ``(N,)``.
+        labels: K class names.
+    """
+
+    logits: Tensor
+    truth: Tensor
+    labels: tuple[str, ...]
 
 
 def answers_of(
@@ -25,18 +41,16 @@ def answers_of(
     root: Path,
     data: str,
     *,
-    temperature: float,
     data_root: Path | None = None,
     device: torch.device | str = "cpu",
     allow_factories: Collection[str] = (),
-) -> AnswerStatistics:
+) -> Said:
     """Ask the victim of a bundle about a test set.
 
     Args:
         name: NAME or NAME/VERSION under ``root``.
         root: where bundles are kept.
         data: the dataset.
-        temperature: by which logits are divided, above 0.
         data_root: where datasets are looked for.
         device: where the victim answers; an ensemble, each image by its own member.
         allow_factories: the user's own architectures that the bundle may name.
@@ -61,4 +75,4 @@ def answers_of(
                 for part in torch.split(images, BATCH)
             ]
         )
-    return answer_statistics(logits, torch.from_numpy(dataset.test_labels), temperature)
+    return Said(logits, torch.from_numpy(dataset.test_labels), bundle.card.labels)

@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from intaglio.recipe import Recipe
+from intaglio.recipe import Architecture, Recipe
 from intaglio.training_data import Prepared
 from models.adversarial.card import AdversarialSource, Attack
 from models.adversarial.stored import adversarial_set, images_digest
+from models.architectures import all_arguments
 from models.bundle import open_bundle, resolve_bundle
 from models.card import NetworkCard, Normalisation
 from models.errors import BundleNotFound, RecipeError
@@ -91,10 +92,7 @@ def find_base(
     network = card.networks.get("victim")
     if network is None:
         raise RecipeError(f"objective.base: {path} holds no victim")
-    if (network.architecture, network.arguments) != (
-        recipe.architecture.name,
-        recipe.architecture.arguments,
-    ):
+    if not _alike(network, recipe.architecture, allow_factories):
         theirs = _named(network.architecture, network.arguments)
         ours = _named(recipe.architecture.name, recipe.architecture.arguments)
         raise RecipeError(f"objective.base: {path} is a {theirs}, this recipe trains a {ours}")
@@ -165,6 +163,17 @@ def with_adversarial(
         progress=progress,
     )
     return replace(data, paired=paired)
+
+
+def _alike(theirs: NetworkCard, ours: Architecture, allow_factories: Collection[str]) -> bool:
+    """Whether both are one network: an argument that is left out is its default."""
+    if theirs.architecture != ours.name:
+        return False
+    own, other = (
+        all_arguments(ours.name, arguments, allow_factories=allow_factories)
+        for arguments in (ours.arguments, theirs.arguments)
+    )
+    return own == other
 
 
 def _found(wanted: str, out: Path) -> tuple[Path, str]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from intaglio.costs import flops_of_training
 from intaglio.recipe import Recipe
-from intaglio.training_data import input_of, sizes
+from intaglio.training_data import check_labels, input_of, sizes
 from models import datasets
 from models.datasets.catalogue import is_bundled, is_downloadable, local_file
-from models.datasets.declared import DECLARED, Declared
+from models.datasets.declared import Declared, declared
 from models.errors import RecipeError
 
 __all__ = ["Outlook", "availability", "expected", "outlook_of"]
@@ -46,16 +46,20 @@ def expected(key: str, spec: str, *, data_root: Path | None, split_seed: int) ->
 
     Raises:
         DatasetError: it lies there and is malformed.
-        RecipeError: it is not there, and nothing is known of it.
+        RecipeError: it is not there, and nothing is known of it; or a class is missing from what
+            is to be trained on.
     """
-    if spec in DECLARED and local_file(spec, data_root) is None:
-        return DECLARED[spec]
+    known = declared(spec)
+    if known is not None and local_file(spec, data_root) is None:
+        return known
     if ":" not in spec and local_file(spec, data_root) is None:
         raise RecipeError(
             f"{key}: {spec} is not here, and nothing is known of it: name a place where "
             f"{spec}.npz lies by --data-root, or say npz:PATH or folder:PATH"
         )
     found = datasets.load(spec, root=data_root, split_seed=split_seed)
+    if key == "data.train":
+        check_labels(found)
     return Declared(found.shape, found.classes, len(found.train_images))
 
 

@@ -28,6 +28,11 @@ __all__ = [
     "shipped_recipes",
 ]
 
+TAGGED = frozenset(
+    name for name, field in Plan.model_fields.items() if field.discriminator == "kind"
+)
+"""Sections of a plan of which ``kind`` decides what else is in them."""
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -170,15 +175,17 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
     Args:
         source: path of a YAML file, ``FILE.yaml/ROW`` for a row of a table, or the name of a
             shipped recipe.
-        overrides: ``dotted.key=value`` each; the value is YAML, the last one for a key counts.
+        overrides: ``dotted.key=value`` each; the value is YAML, the last one for a key counts. One
+            that names another ``kind`` of optimiser or schedule starts that section afresh, but
+            for what the others say.
 
     Raises:
         RecipeError: there is no such recipe, or it is wrong somewhere; names the key.
     """
     raw = find_recipe(source)
+    changed: list[str] = []
     for override in overrides:
-        _override(raw, override)
-    changed = [override.partition("=")[0].strip() for override in overrides]
+        changed.append(_override(raw, override, changed))
     if changed and raw.get("reproduces"):
         raw["reproduces"] = f"{raw['reproduces']}, but for {', '.join(dict.fromkeys(changed))}"
     if changed:
@@ -189,9 +196,11 @@ def load_recipe(source: str, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"recipe {source}: {sentence(error, raw, Recipe)}") from error
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str, before: Sequence[str]) -> str:
+    """Change ``raw``, in which the keys ``before`` were changed already; the key of this one."""
     key, equals, text = override.partition("=")
-    parts = key.strip().split(".")
+    key = key.strip()
+    parts = key.split(".")
     if not equals or not all(parts):
         raise RecipeError(f"--set {override!r} must look like dotted.key=value")
     try:
@@ -207,4 +216,16 @@ def _override(raw: dict[str, Any], override: str) -> None:
             place = ".".join(parts[:depth])
             raise RecipeError(f"--set {key}: {place} is a single value, there is nothing in it")
         section = inner
+    if (
+        len(parts) > 1
+        and parts[-1] == "kind"
+        and parts[-2] in TAGGED
+        and value != section.get("kind")
+    ):
+        # As where a recipe extends another: a step schedule's options mean nothing to a cosine.
+        place = key.removesuffix("kind")
+        said = {one.removeprefix(place).split(".")[0] for one in before if one.startswith(place)}
+        for name in section.keys() - said:
+            del section[name]
     section[parts[-1]] = value
+    return key

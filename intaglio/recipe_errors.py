@@ -29,7 +29,10 @@ def sentence(error: ValidationError, raw: dict[str, Any], schema: type[BaseModel
     if kind == "union_tag_not_found":
         return f"{key}.kind: this key is required"
     if kind == "extra_forbidden":
-        near = difflib.get_close_matches(key, list(_keys(schema)), n=1)
+        known = list(_keys(schema))
+        if key in known:  # of another kind of the same section, whose tag comes before the key
+            return f"{key}: {worst['loc'][-2]} has no such key"
+        near = difflib.get_close_matches(key, known, n=1)
         return f"{key}: there is no such key" + (f"; did you mean {near[0]}?" if near else "")
     return f"{key}: {message[0].lower()}{message[1:]}"
 

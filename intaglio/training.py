@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +17,13 @@ from intaglio.networks import build_network, normalisation_of
 from intaglio.objectives import trainable_of
 from intaglio.place import check_place
 from intaglio.recipe import Recipe
+from intaglio.run_state import announce, finished, forget, held, run_state, state_of
 from intaglio.training_data import Prepared, prepare
 from intaglio.versions import next_version, taken_versions
 from models.bundle import Bundle, NetworkSource, open_bundle, write_bundle
 from models.card import Calibration, Measurement, TrainingCard
 from models.errors import RecipeError
 from models.training.evaluate import accuracy, probabilities
-from models.training.lock import locked
 from models.training.loop import fit
 from models.training.metrics import Metrics
 from models.training.objective import Objective
@@ -49,12 +46,14 @@ def train_recipe(
     restart: bool = False,
     allow_factories: Collection[str] = (),
     adversarial: Callable[[int, int], None] | None = None,
+    remark: Callable[[str], None] | None = None,
     team: Team = ALONE,
 ) -> Path:
     """Train what ``recipe`` says and write the bundle ``out/NAME/VERSION``.
 
     A run that was interrupted goes on where it was when the same recipe is trained into the same
-    directory again; its state lies under ``out/.training`` until the bundle is written.
+    directory again; its state lies under ``out/.training`` until the bundle is written. Where it
+    was interrupted after that, the bundle is returned and nothing is trained.
 
     Args:
         recipe: everything that decides the result.
@@ -68,6 +67,7 @@ def train_recipe(
         allow_factories: the user's own architectures that the recipe may name.
         adversarial: told how many images of an adversarial set are made, and of how many, while
             one is made.
+        remark: told, before anything is spent, of strangers that had to be fitted to the input.
         team: the processes that train together, all called alike; ``out`` must be one directory
             for all of them. The leader writes the bundle.
 
@@ -80,16 +80,25 @@ def train_recipe(
             cannot go on.
     """
     check_place(out)
-    version = _version(recipe, out)  # refused now rather than when all is done
     trainable = trainable_of(recipe)
     with team.in_turn():  # a dataset is downloaded once
         prepared = prepare(recipe, data_root=data_root, needs_ood=trainable.objective.needs_ood)
+    _tell_of_strangers(recipe, prepared, remark)
     reference = _reference(recipe, prepared, allow_factories)
     normalisation = normalisation_of(recipe, prepared)
     base = None
     if trainable.base:
         base = find_base(recipe, prepared, normalisation, out, allow_factories=allow_factories)
         recipe = base.settled(recipe)
+    place = state_of(recipe, out)
+    written = None if restart else finished(place, recipe, out)
+    if written is not None:
+        team.wait()  # all have seen it
+        if team.leads:
+            with held(place, out):
+                forget(place)
+        return written
+    version = _version(recipe, out)  # refused now rather than when all is done
     roles = trainable.trained(recipe.objective)
     networks = {
         role: build_network(recipe, prepared, normalisation, index, allow_factories)
@@ -110,7 +119,7 @@ def train_recipe(
     data = prepared.training
     check_machine(objective, len(data.images), recipe.plan, torch.device(device), team)
 
-    with _state(recipe, out, restart, team) as state:
+    with run_state(recipe, out, restart, team) as state:
         unrelated: dict[str, NetworkSource] = {}
         if hashing is not None:
             with team.in_turn():
@@ -142,16 +151,19 @@ def train_recipe(
             objective=recipe.objective.kind,
             data=recipe.data.train,
             ood=recipe.data.ood,
+            ood_shape=prepared.ood_shape,
             seed=recipe.plan.seed,
             epochs=len(fitted.history),
             selection=recipe.plan.selection,
             deterministic=recipe.plan.deterministic,
             recipe=recipe.model_dump(mode="json"),
         )
+        version = _version(recipe, out)
+        announce(state, recipe, version)
         bundle = write_bundle(
             out,
             name=recipe.name,
-            version=_version(recipe, out),
+            version=version,
             description=recipe.description,
             input=prepared.input,
             labels=prepared.labels,
@@ -173,8 +185,18 @@ def train_recipe(
             if trainable.ensemble
             else measure(networks, recipe.data.train, prepared.validation[0], device),
         )
-        shutil.rmtree(state)
+        forget(state)
     return bundle
+
+
+def _tell_of_strangers(
+    recipe: Recipe, prepared: Prepared, remark: Callable[[str], None] | None
+) -> None:
+    if remark is None or prepared.ood_shape is None:
+        return
+    shapes = (prepared.ood_shape, prepared.input.shape)
+    theirs, ours = ("x".join(map(str, shape)) for shape in shapes)
+    remark(f"data.ood: images of {recipe.data.ood} are {theirs} and are fitted to {ours}")
 
 
 def _version(recipe: Recipe, out: Path) -> str:
@@ -209,34 +231,6 @@ def _reference(
         )
     check_split("objective.reference", path, network, recipe)
     return bundle
-
-
-@contextmanager
-def _state(recipe: Recipe, out: Path, restart: bool, team: Team) -> Iterator[Path]:
-    """The directory of this recipe's interrupted run, kept from other runs meanwhile."""
-    identity = recipe.model_dump_json(exclude={"version", "description", "reproduces", "measured"})
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    state = out / ".training" / f"{recipe.name}-{digest}"
-    if not team.leads:
-        team.wait()
-        yield state
-        return
-    with _held(state, out):
-        if restart:
-            for entry in state.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        team.wait()
-        yield state
-
-
-@contextmanager
-def _held(state: Path, out: Path) -> Iterator[None]:
-    with ExitStack() as held:
-        try:
-            held.enter_context(locked(state, f"another process is training this recipe in {state}"))
-        except OSError as error:
-            raise RecipeError(f"--out {out}: cannot be written: {error.strerror}") from error
-        yield
 
 
 def _measured(

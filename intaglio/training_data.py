@@ -13,12 +13,13 @@ from torch import Tensor
 from intaglio.recipe import Data, Recipe
 from models import datasets
 from models.card import InputSpec
+from models.datasets import Dataset
 from models.errors import RecipeError
 from models.preprocessing import fit_arrays
 from models.training.data import TrainingData
 from models.training.order import generator
 
-__all__ = ["Prepared", "check_strangers", "input_of", "prepare", "sizes"]
+__all__ = ["Prepared", "check_labels", "check_strangers", "input_of", "prepare", "sizes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,8 @@ class Prepared:
         training: training and validation images, and strangers where the recipe names some.
         validation: images ``(M, C, H, W)`` and labels ``(M,)``: those of ``training``.
         test: the same of the test set.
+        ood_shape: ``(C, H, W)`` that strangers had before they were fitted to ``input``; None where
+            there are none, or nothing had to be done.
     """
 
     input: InputSpec
@@ -38,6 +41,7 @@ class Prepared:
     training: TrainingData
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
+    ood_shape: tuple[int, int, int] | None = None
 
 
 def check_strangers(recipe: Recipe, *, needs_ood: bool) -> None:
@@ -59,6 +63,27 @@ def check_strangers(recipe: Recipe, *, needs_ood: bool) -> None:
         )
     if choice.ood == choice.train:
         raise RecipeError(f"data.ood: {choice.ood} is what the model is trained on (data.train)")
+
+
+def check_labels(dataset: Dataset) -> None:
+    """Refuse a training set in which some class does not occur, as where one label is a slip.
+
+    Raises:
+        RecipeError: names the class, and the label beyond it where there is one.
+    """
+    present = np.unique(dataset.train_labels)
+    absent = np.setdiff1d(np.arange(dataset.classes), present)
+    if not len(absent):
+        return
+    missing, beyond = int(absent[0]), present[present > absent[0]]
+    if len(beyond):
+        raise RecipeError(
+            f"data.train: {dataset.name} has a training label {beyond[0]} but none of {missing}: "
+            "labels must be 0 to K - 1, and each must occur"
+        )
+    raise RecipeError(
+        f"data.train: {dataset.name} has no training image of class {dataset.labels[missing]!r}"
+    )
 
 
 def input_of(recipe: Recipe, shape: tuple[int, int, int]) -> InputSpec:
@@ -104,11 +129,13 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
     check_strangers(recipe, needs_ood=needs_ood)
     choice = recipe.data
     dataset = datasets.load(choice.train, root=data_root, split_seed=choice.split_seed)
+    check_labels(dataset)
     spec = input_of(recipe, dataset.shape)
-    ood = None
+    ood, ood_shape = None, None
     if choice.ood is not None:
         strangers = datasets.load(choice.ood, root=data_root, split_seed=choice.split_seed)
         ood = _images(strangers.train_images, spec)
+        ood_shape = None if strangers.shape == spec.shape else strangers.shape
 
     images, labels = _images(dataset.train_images, spec), torch.from_numpy(dataset.train_labels)
     classes = len(dataset.labels)
@@ -119,9 +146,11 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
     held_out, kept = order[:count].sort().values, order[count:][:limit].sort().values
     absent = sorted(set(range(classes)) - set(labels[kept].tolist()))
     if absent:
+        spared = absent[0] in labels[order[count:]].tolist()
+        key = "train_limit" if spared else "validation_fraction"
         raise RecipeError(
-            f"data.train: {choice.train} leaves no training image of class "
-            f"{dataset.labels[absent[0]]!r}"
+            f"data.{key}: {getattr(choice, key):g} leaves no training image of class "
+            f"{dataset.labels[absent[0]]!r} of {choice.train}"
         )
     validation = (images[held_out], labels[held_out])
     return Prepared(
@@ -130,6 +159,7 @@ def prepare(recipe: Recipe, *, data_root: Path | None, needs_ood: bool) -> Prepa
         training=TrainingData(images[kept], labels[kept], *validation, ood=ood),
         validation=validation,
         test=(_images(dataset.test_images, spec), torch.from_numpy(dataset.test_labels)),
+        ood_shape=ood_shape,
     )
 
 

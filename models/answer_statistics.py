@@ -11,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["AnswerStatistics", "answer_statistics"]
+from models.training.order import generator
+
+__all__ = ["AnswerStatistics", "ClassStatistics", "Spread", "answer_statistics", "class_statistics"]
 
 SPIKE = 2.0
 """Times the uniform share, above which a class is one that an answer points at."""
@@ -36,6 +38,73 @@ class AnswerStatistics:
     spikes: float
 
 
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Of one figure over the images of a class: its mean, variance (over N), least and largest."""
+
+    mean: float
+    variance: float
+    least: float
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassStatistics:
+    """Of softmax answers to the images of one class, as the paper's Table 3 has them.
+
+    Attributes:
+        label: the class.
+        divergence: of ``KL(r || p_i)`` in nats, r the answer to a reference image of the class.
+            That image is among the p_i, so that the least is 0, as the paper's are.
+        entropy: of the answers' entropies, base 10.
+    """
+
+    label: int
+    divergence: Spread
+    entropy: Spread
+
+
+def class_statistics(
+    logits: Tensor, labels: Tensor, temperature: float, *, seed: int = 0
+) -> list[ClassStatistics]:
+    """The statistics of ``softmax(z / T)`` by class, of those that there are images of.
+
+    Args:
+        logits: ``(N, K)``, N at least 1.
+        labels: ``(N,)`` int64, the truth.
+        temperature: T, above 0.
+        seed: by which each class's reference image is drawn.
+
+    Raises:
+        ValueError: ``temperature`` is not a finite number above 0.
+    """
+    logs = _logs(logits, temperature)
+    found = []
+    for label in sorted(set(labels.tolist())):
+        rows = logs[labels == label]
+        drawn = int(torch.randint(len(rows), (1,), generator=generator(seed, "reference", label)))
+        reference = rows[drawn]
+        divergence = (reference.exp() * (reference - rows)).sum(dim=1)
+        entropy = -(rows.exp() * rows).sum(dim=1) / math.log(10.0)
+        found.append(ClassStatistics(label, _spread(divergence), _spread(entropy)))
+    return found
+
+
+def _spread(values: Tensor) -> Spread:
+    return Spread(
+        mean=float(values.mean()),
+        variance=float(values.var(correction=0)),
+        least=float(values.min()),
+        largest=float(values.max()),
+    )
+
+
+def _logs(logits: Tensor, temperature: float) -> Tensor:
+    if not (math.isfinite(temperature) and temperature > 0.0):
+        raise ValueError(f"temperature must be a finite number above 0, not {temperature:g}")
+    return (logits.double() / temperature).log_softmax(dim=1)
+
+
 def answer_statistics(logits: Tensor, labels: Tensor, temperature: float) -> AnswerStatistics:
     """The statistics of ``softmax(z / T)``.
 
@@ -47,9 +116,7 @@ def answer_statistics(logits: Tensor, labels: Tensor, temperature: float) -> Ans
     Raises:
         ValueError: ``temperature`` is not a finite number above 0.
     """
-    if not (math.isfinite(temperature) and temperature > 0.0):
-        raise ValueError(f"temperature must be a finite number above 0, not {temperature:g}")
-    logs = (logits.double() / temperature).log_softmax(dim=1)
+    logs = _logs(logits, temperature)
     answers = logs.exp()
     own = (answers * logs).sum(dim=1)  # minus the entropy, in nats
     divergences = [

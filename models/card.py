@@ -78,6 +78,8 @@ class TrainingCard(Record):
         objective: name of the training objective, for instance ``plain`` or ``am``.
         data: name of the training set.
         ood: name of the out-of-distribution set, where the objective used one.
+        ood_shape: ``(C, H, W)`` of its images where that is not the network's input: they were
+            resized, or their colours changed, to fit.
         seed: the seed of initialisation, order, augmentation and dropout; which images are held
             out is the recipe's own choice.
         epochs: epochs trained.
@@ -89,6 +91,7 @@ class TrainingCard(Record):
     objective: str
     data: str
     ood: str | None = None
+    ood_shape: tuple[int, int, int] | None = None
     seed: int
     epochs: PositiveInt
     selection: Literal["last", "best-on-validation"]

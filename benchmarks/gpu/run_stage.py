@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from benchmarks.gpu.stages import SMOKE, STAGES, Stage
 from benchmarks.gpu.weights import pack, unpack
 from intaglio.processes import serving
 from models.bundle import read_card
+from models.training.atomic import write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +89,17 @@ def train(stage: Stage, place: Place) -> list[str]:
     return intaglio("train", stage.recipe, "--out", str(place.work / "models"), *sets)
 
 
-def steal(stage: Stage, place: Place) -> tuple[list[list[str]], list[Row], list[Any]]:
-    """Commands, rows and verdicts of a clone per architecture."""
+@dataclass(frozen=True, slots=True)
+class Theft:
+    """What one attack command came to."""
+
+    command: list[str]
+    rows: list[Row]
+    verdicts: list[Any]
+
+
+def steal(stage: Stage, place: Place) -> Iterator[Theft]:
+    """A command per architecture and kind of labels, so that each is kept as soon as it is done."""
     models = place.work / "models"
     reference = next((name for name in stage.needs if not name.endswith("-ast")), stage.bundle)
     config = place.work / "serve.json"  # JSON is YAML
@@ -100,29 +111,26 @@ def steal(stage: Stage, place: Place) -> tuple[list[list[str]], list[Row], list[
             }
         )
     )
-    commands: list[list[str]] = []
-    rows: list[Row] = []
-    verdicts: list[Any] = []
+    wanted = ("soft",) if stage.attack == "distil" else ("soft", "hard")
+    first: Path | None = None
     with serving(models, "--config", str(config), log=place.work / "server.log") as server:
-        for clone in stage.clones:
-            out = place.work / "attack" / clone
-            if commands:  # the answers of the first clone serve the others
-                first = place.work / "attack" / stage.clones[0] / "transfer"
-                shutil.copytree(first, out / "transfer")
-            labels = [] if stage.attack == "distil" else ["--labels", "soft,hard"]
+        for clone, labels in itertools.product(stage.clones, wanted):
+            out = place.work / "attack" / f"{clone}-{labels}"
+            if first is not None:  # the answers of the first clone serve the others
+                shutil.copytree(first / "transfer", out / "transfer")
+            first = first or out
             command = [
-                "attack", stage.attack, *labels, "--model", "victim", "--pool", stage.pool,
-                "--test", stage.test, "--budget", stage.budget, "--clone", clone,
-                "--epochs", str(stage.clone_epochs), "--reference", str(models / reference / "1"),
-                "--defense", stage.defense, "--seed", str(place.seed), "--latency-requests", "0",
-                "--out", str(out),
+                "attack", stage.attack, "--labels", labels, "--model", "victim",
+                "--pool", stage.pool, "--test", stage.test, "--budget", stage.budget,
+                "--clone", clone, "--epochs", str(stage.clone_epochs),
+                "--reference", str(models / reference / "1"), "--defense", stage.defense,
+                "--seed", str(place.seed), "--latency-requests", "0", "--out", str(out),
             ]  # fmt: skip
-            commands.append(intaglio(*command, "--url", server.url, "--resume"))
-            rows += read_json(out / "report.json").rows
+            run = intaglio(*command, "--url", server.url, "--resume")
             verdict = out / "distillation.json"
-            if verdict.is_file():
-                verdicts.append({"clone": clone, **json.loads(verdict.read_text())})
-    return commands, rows, verdicts
+            said = [json.loads(verdict.read_text())] if verdict.is_file() else []
+            rows = list(read_json(out / "report.json").rows)
+            yield Theft(run, rows, [{"clone": clone, **one} for one in said])
 
 
 def missing(stage: Stage, place: Place) -> list[str]:
@@ -138,7 +146,13 @@ def missing(stage: Stage, place: Place) -> list[str]:
 
 
 def document(
-    stage: Stage, commands: Sequence[Sequence[str]], rows: Sequence[Row], work: str, **more: Any
+    stage: Stage,
+    commands: Sequence[Sequence[str]],
+    rows: Sequence[Row],
+    work: str,
+    *,
+    complete: bool,
+    **more: Any,
 ) -> dict[str, Any]:
     """What a stage has to say; in its commands the scratch folder ``work`` is called WORK."""
     note = f"{stage.row}: {stage.clone_epochs} epochs for a clone"
@@ -156,7 +170,10 @@ def document(
             "clone": stage.clone_epochs,
             "published": stage.published_epochs,
         },
-        "notes": [f"{note}; shortened from {stage.published_epochs}."],
+        "notes": [
+            f"{note}; shortened from {stage.published_epochs}.",
+            *([] if complete else [f"{stage.row} was cut off: rows are missing."]),
+        ],
         "rows": [row.model_dump(mode="json") for row in rows],
         **more,
     }
@@ -197,28 +214,37 @@ def main(
     commands: list[list[str]] = []
     rows: list[Row] = []
     verdicts: list[Any] = []
+
+    def keep(*, complete: bool) -> None:
+        card = read_card(work / "models" / stage.bundle / "1")
+        measured = [figure.model_dump(mode="json") for figure in card.networks["victim"].measured]
+        result = document(
+            stage,
+            commands,
+            rows,
+            str(work),
+            complete=complete,
+            device=str(choose_device("auto")),
+            seed=seed,
+            smoke=smoke,
+            victim=measured,
+            verdicts=verdicts,
+            seconds=round(time.monotonic() - began, 1),
+        )
+        text = json.dumps(result, indent=2) + "\n"
+        write_atomically(out / f"gpu-{name}-seed{seed}.json", text.encode())
+
     if stage.recipe is not None:
         commands.append(train(stage, place))
         # Weights first: a stage that is cut off later has left what the next one needs.
         pack(work / "models" / stage.bundle / "1", out)
     if stage.attack:
-        stolen, rows, verdicts = steal(stage, place)
-        commands += stolen
-    card = read_card(work / "models" / stage.bundle / "1")
-    measured = [figure.model_dump(mode="json") for figure in card.networks["victim"].measured]
-    result = document(
-        stage,
-        commands,
-        rows,
-        str(work),
-        device=str(choose_device("auto")),
-        seed=seed,
-        smoke=smoke,
-        victim=measured,
-        verdicts=verdicts,
-        seconds=round(time.monotonic() - began, 1),
-    )
-    (out / f"gpu-{name}-seed{seed}.json").write_text(json.dumps(result, indent=2) + "\n")
+        for theft in steal(stage, place):
+            commands.append(theft.command)
+            rows += theft.rows
+            verdicts += theft.verdicts
+            keep(complete=False)
+    keep(complete=True)
 
 
 if __name__ == "__main__":

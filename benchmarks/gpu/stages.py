@@ -58,7 +58,7 @@ class Stage:
     pool: str
     test: str
     budget: str = "50000"
-    clone_epochs: int = 15
+    clone_epochs: int = 6
     defense: str = "none"
 
 
@@ -82,13 +82,13 @@ def _knockoff(family: str, test: str, pool: str, extra: Sequence[str]) -> dict[s
         )
 
     return {
-        f"{family}-plain": stage(plain, "mnist-lenet", (*RESNET, *extra), 15, "none"),
-        f"{family}-ini": stage(f"{plain}-ini", "mnist-lenet-ini", ini, 5, "ini"),
+        f"{family}-plain": stage(plain, "mnist-lenet", (*RESNET, *extra), 6, "none"),
+        f"{family}-ini": stage(f"{plain}-ini", "mnist-lenet-ini", ini, 4, "ini"),
         f"{family}-ini-paper": stage(
             f"{plain}-ini-paper",
             "mnist-lenet-ini",
             (*ini, "objective.options.isolation=ce_vc"),
-            5,
+            4,
             "ini-ce_vc",
         ),
     }

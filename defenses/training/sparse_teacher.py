@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from defenses.errors import OptionError
 from defenses.training.against_base import AgainstBase
-from defenses.training.epd import epd
+from defenses.training.epd import Reduction, epd
 from defenses.training.option_ranges import above_zero, one_of
-from defenses.training.sparse import sparse
+from defenses.training.sparse import Rest, sparse
 from models.training.objective import Batch
 
 __all__ = ["AdversarialSparseTeacher", "SparseLoss", "SparseTeacher", "Target"]
@@ -39,6 +39,9 @@ class SparseTeacher(AgainstBase):
         tau: temperature, above 0.
         sparsity: share of the classes that q keeps, the paper's sparsity ratio; above 0, at most 1.
         loss: D: ``epd``, or ``kl`` for KL(q || p), the paper's ablation.
+        reduction: of EPD over the classes, which the paper leaves open: ``sum`` or ``mean``.
+        rest: the logits that q does not keep: ``excluded`` from it, as Stingy's code does, or
+            ``zeroed``, as the papers say.
 
     Raises:
         OptionError: an option is out of range.
@@ -57,35 +60,46 @@ class SparseTeacher(AgainstBase):
         tau: float = 6.0,
         sparsity: float = 0.2,
         loss: SparseLoss = "epd",
+        reduction: Reduction = "sum",
+        rest: Rest = "excluded",
     ) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise OptionError("alpha", f"must be in [0, 1], not {alpha!r}")
         if not 0.0 < sparsity <= 1.0:
             raise OptionError("sparsity", f"must be above 0 and at most 1, not {sparsity!r}")
         one_of("loss", loss, get_args(SparseLoss))
+        one_of("reduction", reduction, get_args(Reduction))
+        one_of("rest", rest, get_args(Rest))
+        if loss == "kl" and reduction == "mean":
+            raise OptionError("reduction", "is EPD's: kl is a sum over the classes")
         super().__init__(victim, base)
         self._alpha = float(alpha)
         self._tau = above_zero("tau", tau)
         self._sparsity = float(sparsity)
         self._loss = loss
+        self._reduction: Reduction = reduction
+        self._rest: Rest = rest
 
     def options(self) -> Mapping[str, bool | int | float | str]:
-        """``alpha``, ``tau``, ``sparsity`` and ``loss``."""
+        """``alpha``, ``tau``, ``sparsity``, ``loss``, ``reduction`` and ``rest``."""
         return {
             "alpha": self._alpha,
             "tau": self._tau,
             "sparsity": self._sparsity,
             "loss": self._loss,
+            "reduction": self._reduction,
+            "rest": self._rest,
         }
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """``cross_entropy``, and ``sparse``, which may be negative; weighted."""
         logits = self._victim(batch.images)
         with torch.no_grad():
-            target = (sparse(self.taught(batch), self._sparsity) / self._tau).softmax(dim=1)
+            kept = sparse(self.taught(batch), self._sparsity, self._rest)
+            target = (kept / self._tau).softmax(dim=1)
         scaled = logits / self._tau
         if self._loss == "epd":
-            distance = epd(scaled.softmax(dim=1), target)
+            distance = epd(scaled.softmax(dim=1), target, self._reduction)
         else:
             # A target of exactly zero adds nothing here, whatever the prediction.
             distance = functional.kl_div(scaled.log_softmax(dim=1), target, reduction="batchmean")
@@ -110,6 +124,8 @@ class AdversarialSparseTeacher(SparseTeacher):
         tau: see ``SparseTeacher``.
         sparsity: see ``SparseTeacher``.
         loss: see ``SparseTeacher``.
+        reduction: see ``SparseTeacher``.
+        rest: see ``SparseTeacher``.
         target: whose logits: those of ``base``, as sections 2.4 and 4.2 have it; or of the victim
             ``self``, equation 3 to the letter: detached, and in evaluation mode, so that its
             running statistics never see an adversarial image.
@@ -130,9 +146,20 @@ class AdversarialSparseTeacher(SparseTeacher):
         tau: float = 6.0,
         sparsity: float = 0.2,
         loss: SparseLoss = "epd",
+        reduction: Reduction = "sum",
+        rest: Rest = "excluded",
         target: Target = "base",
     ) -> None:
-        super().__init__(victim, base, alpha=alpha, tau=tau, sparsity=sparsity, loss=loss)
+        super().__init__(
+            victim,
+            base,
+            alpha=alpha,
+            tau=tau,
+            sparsity=sparsity,
+            loss=loss,
+            reduction=reduction,
+            rest=rest,
+        )
         one_of("target", target, get_args(Target))
         self._target = target
 

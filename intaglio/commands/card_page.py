@@ -72,6 +72,8 @@ def _training_facts(training: TrainingCard | None) -> Iterator[tuple[str, str]]:
         yield "trained", "elsewhere"
         return
     against = f" against {training.ood}" if training.ood else ""
+    if training.ood_shape is not None:
+        against += f", fitted from {'x'.join(map(str, training.ood_shape))}"
     yield "trained", f"{training.objective} on {training.data}{against}"
     epochs = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
     exact = ", deterministic" if training.deterministic else ""

@@ -172,6 +172,7 @@ def _train(
                 restart=restart,
                 allow_factories=allow_factories,
                 adversarial=counting if team.leads else None,
+                remark=console.print if team.leads else None,
                 team=team,
             )
         finally:

@@ -133,6 +133,8 @@ def _progress(directory: Path) -> tuple[int, int]:
     """How many images are done and how many of them fool the network."""
     if not (directory / PROGRESS).exists():
         return 0, 0
+    if not (directory / PARTIAL).exists() and not (directory / IMAGES).exists():
+        return 0, 0  # somebody deleted them: what they held is made again
     if not (directory / PARTIAL).exists():  # killed between the renaming and the card
         (directory / IMAGES).rename(directory / PARTIAL)
     state = json.loads((directory / PROGRESS).read_text())

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from models.architectures.normalised import Normalised
-from models.architectures.registry import Builder, build, check, names
+from models.architectures.registry import Builder, all_arguments, build, check, names
 
-__all__ = ["Builder", "Normalised", "build", "check", "names"]
+__all__ = ["Builder", "Normalised", "all_arguments", "build", "check", "names"]

@@ -23,7 +23,7 @@ from models.architectures.wide_resnet import wrn_16_4
 from models.card import Normalisation
 from models.errors import ArchitectureError
 
-__all__ = ["GROUP", "Builder", "build", "check", "is_built_in", "names"]
+__all__ = ["GROUP", "Builder", "all_arguments", "build", "check", "is_built_in", "names"]
 
 GROUP = "intaglio.architectures"
 """Entry-point group in which an installed package registers builders."""
@@ -127,6 +127,27 @@ def build(
     if not is_built_in(name):
         _check_logits(name, normalised, channels=channels, size=size, outputs=outputs)
     return normalised
+
+
+def all_arguments(
+    name: str,
+    arguments: Mapping[str, bool | int | float | str],
+    *,
+    allow_factories: Collection[str] = (),
+) -> Mapping[str, Any]:
+    """``arguments`` and the defaults of those that are left out: equal for equal networks.
+
+    Raises:
+        ArchitectureError: unknown name, or arguments that it does not take.
+        FactoryRefused: the name speaks of code that is not in ``allow_factories``.
+    """
+    check(name, allow_factories=allow_factories)
+    builder = _builder(name, allow_factories)
+    _check_arguments(name, builder, arguments)
+    bound = inspect.signature(builder).bind(channels=1, size=(1, 1), outputs=1, **arguments)
+    bound.apply_defaults()
+    given = {"channels", "size", "outputs"}
+    return {key: value for key, value in bound.arguments.items() if key not in given}
 
 
 def _plug_ins() -> dict[str, EntryPoint]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from models.datasets.dataset import Dataset
+from models.datasets.declared import also_called
 from models.datasets.digits import digits
 from models.datasets.folder import read_folder
 from models.datasets.glyphs import letters, symbols
@@ -45,7 +46,7 @@ def is_downloadable(name: str) -> bool:
 
 
 def local_file(name: str, root: Path | None = None) -> Path | None:
-    """The file ``NAME.npz`` under the data root, if it is there.
+    """The file ``NAME.npz`` under the data root, if it is there; any name of the set will do.
 
     Args:
         name: of a dataset.
@@ -54,8 +55,8 @@ def local_file(name: str, root: Path | None = None) -> Path | None:
     root = root if root is not None else _root_from_environment()
     if root is None or not SAFE.fullmatch(name):
         return None
-    path = root / f"{name}.npz"
-    return path if path.is_file() else None
+    paths = (root / f"{called}.npz" for called in (name, *also_called(name)))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def load(spec: str, *, root: Path | None = None, split_seed: int = 0) -> Dataset:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["DECLARED", "Declared"]
+__all__ = ["DECLARED", "Declared", "also_called", "declared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +46,17 @@ DECLARED: Mapping[str, Declared] = {
     "tiny-imagenet": Declared((3, 64, 64), 200, 100_000),
 }
 """By the name under which a recipe asks for them."""
+
+NAMES: tuple[tuple[str, ...], ...] = (("tiny-imagenet", "tinyimagenet", "tiny_imagenet"),)
+"""Names of one dataset, the one in ``DECLARED`` first: recipes write one, files carry another."""
+
+
+def also_called(name: str) -> tuple[str, ...]:
+    """The other names of the dataset ``name``."""
+    return tuple(other for names in NAMES if name in names for other in names if other != name)
+
+
+def declared(name: str) -> Declared | None:
+    """What is known of the dataset ``name``, by whichever of its names."""
+    known = (DECLARED.get(called) for called in (name, *also_called(name)))
+    return next((one for one in known if one is not None), None)

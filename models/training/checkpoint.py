@@ -139,7 +139,7 @@ class Store:
         if digest != self._digest:
             raise TrainingError(
                 f"{self._directory} holds the checkpoint of another run (other data, plan, "
-                "objective or first weights): use another directory, or delete that checkpoint"
+                "objective or first weights): start over with --restart, or delete that checkpoint"
             )
         return _decoded(header, tensors)
 

@@ -10,9 +10,12 @@ from attack_client.cli import OPTIONS, attack
 from attack_client.clone import CloneRecipe
 from attack_client.clone_recipes import clone_recipe, recipe_names
 from attack_client.errors import AttackError
-from models.training.plan import Cosine, Sgd, Step
+from models.training.plan import Adam, Constant, Cosine, Optimiser, Schedule, Sgd, Step
 
-NAMES = ("am-mnist", "default", "grad2", "ini-knockoff", "knockoffnets", "modelguard")
+NAMES = (
+    "am-mnist", "default", "distil-cifar10", "distil-cifar100", "distil-cnn", "grad2",
+    "ini-knockoff", "knockoffnets", "modelguard",
+)  # fmt: skip
 
 
 def test_the_default_is_the_one_that_the_library_has() -> None:
@@ -30,11 +33,25 @@ def test_the_default_is_the_one_that_the_library_has() -> None:
             "grad2", 50, 128, "crop-flip",
             Sgd(lr=0.1, nesterov=True, weight_decay=5e-4), Cosine(),
         ),
+        (
+            "distil-cifar10", 160, 128, "crop-flip",
+            Sgd(lr=0.1, weight_decay=5e-4), Step(milestones=(80, 120)),
+        ),
+        (
+            "distil-cifar100", 200, 128, "crop-flip",
+            Sgd(lr=0.1, weight_decay=5e-4), Step(milestones=(60, 120, 160), factor=0.2),
+        ),
+        ("distil-cnn", 100, 128, "crop-flip", Adam(lr=1e-3), Constant()),
         ("modelguard", 30, 32, "none", Sgd(lr=0.01, momentum=0.5), Step(every=10, factor=0.5)),
     ],
 )  # fmt: skip
 def test_a_published_recipe_is_the_published_one(
-    name: str, epochs: int, batch: int, augment: str, optimiser: Sgd, schedule: Cosine | Step
+    name: str,
+    epochs: int,
+    batch: int,
+    augment: str,
+    optimiser: Optimiser,
+    schedule: Schedule,
 ) -> None:
     for samples in (2_000, 50_000):
         plan = clone_recipe(name, architecture="lenet").plan(samples, seed=0)

@@ -145,6 +145,18 @@ def test_answers_of_bundles_are_measured_side_by_side(place: Path) -> None:
         assert 0.0 < float(entropy) < np.log10(4)
         assert float(within) > 0.0
         assert 0.0 <= float(spikes) <= 2.0
+    command += ["--data", "quadrants"]
+    every = CliRunner().invoke(main, [*command, "--by-class"], terminal_width=200)
+    assert every.exit_code == 0, every.output
+    classes = read_card(place / "out" / "plain" / "1").labels
+    lines = [line.split() for line in every.output.splitlines()]
+    assert [line[0] for line in lines if len(line) == 9 and line[3] == "0"] == [*classes] * 3
+    some = CliRunner().invoke(main, [*command, "--class", classes[1], "--class", "0"])
+    lines = [line.split() for line in some.output.splitlines()]
+    assert [line[0] for line in lines if len(line) == 9 and line[3] == "0"] == [*classes[:2]] * 3
+    unknown = CliRunner().invoke(main, [*command, "--class", "9"])
+    assert unknown.exit_code == 2
+    assert "there is no class '9'" in unknown.output
     refused = CliRunner().invoke(main, [*command, "--data", "strangers"])
     assert refused.exit_code == 2
     assert "strangers has other labels than plain" in refused.output

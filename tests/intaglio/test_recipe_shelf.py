@@ -132,6 +132,7 @@ PAPER_ROWS = {
         for data in ("mnist", "fashion", "cifar10", "cifar100")
         for kind in ("vanilla", "am", "edm", "ini")
     },
+    "ini-table-c1": {"adversarial-1", "adversarial-2"},
     "ini-table-5": {"isolation", "induction", "without-gradient-norm"},
     "ini-table-e2": {
         f"{data}-{kind}"

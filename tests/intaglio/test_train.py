@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from intaglio.commands.models import models
 from intaglio.commands.train import train
 from intaglio.recipe import load_recipe
 from intaglio.training import train_recipe
@@ -85,6 +86,7 @@ def test_a_recipe_becomes_a_bundle_that_holds_what_it_measured(place: Path) -> N
     assert test.accuracy > 0.9
     assert f"test accuracy {test.accuracy:.2%}" in result.output
     assert result.output.splitlines()[-1] == f"bundle {bundle.path}"
+    assert "fitted" not in result.output
     assert "validation" in result.output
     assert list((place / "out" / ".training").iterdir()) == []
 
@@ -97,11 +99,15 @@ def test_am_bundles_hold_both_networks_and_a_calibration_against_the_plain_model
     result = run(place, str(place / "toy-am.yaml"), "--set", f"objective.reference={reference}")
     assert result.exit_code == 0, result.output
     card = open_bundle(place / "out" / "toy-am" / "1").card
+    fitted = "data.ood: images of strangers are 3x16x16 and are fitted to 1x8x8"
+    assert result.output.splitlines()[0] == fitted  # before any epoch
+    shown = CliRunner().invoke(models, ["show", "toy-am", "--models", str(place / "out")])
+    assert "am on quadrants against strangers, fitted from 3x16x16" in shown.output
     assert set(card.networks) == {"victim", "misinformation"}
     assert card.networks["victim"].sha256 != card.networks["misinformation"].sha256
     training = card.networks["misinformation"].training
     assert training is not None
-    assert training.ood == "strangers"
+    assert (training.ood, training.ood_shape) == ("strangers", (3, 16, 16))
     table = card.calibrations["am"]
     assert table.samples == 60
     plain = open_bundle(reference).card.networks["victim"]
@@ -201,6 +207,45 @@ def test_restart_forgets_the_interrupted_run(place: Path) -> None:
         reporter = Interrupting()
         train_recipe(recipe, out=place, data_root=place, reporter=reporter, restart=restart)
         assert reporter.done == done
+
+
+@pytest.mark.parametrize("version", [None, "first"])
+def test_a_kill_after_the_bundle_is_written_leaves_nothing_to_train(
+    place: Path, version: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(str(place / "toy.yaml")).model_copy(update={"version": version})
+
+    def killed(state: Path) -> None:
+        (state / "checkpoint.safetensors").unlink()  # as far as it came
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("intaglio.training.forget", killed)
+        with pytest.raises(Interrupted):
+            train_recipe(recipe, out=place / "out", data_root=place)
+    reporter = Interrupting()
+    bundle = train_recipe(recipe, out=place / "out", data_root=place, reporter=reporter)
+    assert bundle == place / "out" / "toy" / (version or "1")
+    assert reporter.calls == []
+    assert [path.name for path in (place / "out" / "toy").iterdir()] == [version or "1"]
+    assert not any((place / "out" / ".training").iterdir())
+    if version is None:  # done with: the same command is another run again
+        assert train_recipe(recipe, out=place / "out", data_root=place).name == "2"
+
+
+def test_a_kill_just_before_the_bundle_is_written_leaves_it_to_be_written(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(str(place / "toy.yaml"))
+
+    def killed(*_: object, **__: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("intaglio.training.write_bundle", killed)
+        with pytest.raises(Interrupted):
+            train_recipe(recipe, out=place / "out", data_root=place)
+    assert train_recipe(recipe, out=place / "out", data_root=place).name == "1"
 
 
 def test_two_processes_do_not_train_one_recipe_at_once(place: Path) -> None:

@@ -113,6 +113,16 @@ def test_a_warm_start_begins_with_the_weights_of_the_base(place: Path) -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+def test_an_argument_that_is_left_out_is_its_default(place: Path) -> None:
+    """A base whose card says ``width: 16`` is what the recipe without arguments trains."""
+    plain = ("architecture.arguments.width=16", "name=wide", "plan.epochs=1")
+    assert run(place, "toy", *plain).exit_code == 0
+    for arguments in ("{}", "{width: 16}"):
+        changes = (f"architecture.arguments={arguments}", "objective.base=wide", "plan.epochs=1")
+        result = run(place, "toy-stt", *changes)
+        assert result.exit_code == 0, result.output
+
+
 def test_a_base_may_be_given_by_its_directory(place: Path) -> None:
     elsewhere = place / "elsewhere" / "toy" / "1"
     shutil.copytree(place / "out" / "toy" / "1", elsewhere)

@@ -10,7 +10,7 @@ from intaglio.objectives import OBJECTIVES
 from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.training import train_recipe
 from models.errors import RecipeError
-from models.training.plan import Adam, Sgd, Step
+from models.training.plan import Adam, Cosine, Sgd, Step
 
 MINIMAL = """
 name: toy
@@ -106,6 +106,18 @@ def test_overrides_are_yaml_and_the_last_one_counts(recipe: str) -> None:
     assert isinstance(load_recipe(recipe).plan.optimiser, Sgd)
 
 
+def test_another_kind_starts_its_section_afresh() -> None:
+    """The shipped row has momentum and milestones, which mean nothing to what is named here."""
+    loaded = load_recipe(
+        "ast-table-1/base",
+        ["plan.optimiser.lr=0.002", "plan.optimiser.kind=adam", "plan.schedule.kind=cosine"],
+    )
+    assert loaded.plan.optimiser == Adam(lr=0.002)  # whichever of the two is said first
+    assert loaded.plan.schedule == Cosine()
+    sgd = load_recipe("ast-table-1/base").plan.optimiser
+    assert load_recipe("ast-table-1/base", ["plan.optimiser.kind=sgd"]).plan.optimiser == sgd
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
@@ -113,6 +125,7 @@ def test_overrides_are_yaml_and_the_last_one_counts(recipe: str) -> None:
         ("plans.epochs=3", "plans: there is no such key; did you mean plan?"),
         ("plan.optimiser.lr=-1", "plan.optimiser.lr: input should be greater than 0"),
         ("plan.optimiser.rate=1", "plan.optimiser.rate: there is no such key"),
+        ("plan.schedule={kind: cosine, factor: 0.5}", "plan.schedule.factor: cosine has no such"),
         ("plan.optimiser.kind=lion", "plan.optimiser: input tag 'lion'"),
         ("plan.schedule.every=3", "plan.schedule.kind: this key is required"),
         ("plan.schedule.kind=step", "plan.schedule: a step schedule needs either"),

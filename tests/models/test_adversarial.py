@@ -217,6 +217,17 @@ def test_a_kill_between_the_last_image_and_the_card_is_survived(tmp_path: Path) 
     assert json.loads((directory / "card.json").read_text()) == card
 
 
+def test_images_that_somebody_deleted_half_way_are_made_again(tmp_path: Path) -> None:
+    whole = make(tmp_path / "whole")
+    with pytest.raises(Killed):
+        adversarial_set(tmp_path / "cut", source(), *material(), progress=kill_after(1))
+    (directory,) = (tmp_path / "cut").iterdir()
+    (directory / "images.npy.partial").unlink()
+    made: list[int] = []
+    assert torch.equal(make(tmp_path / "cut", made), whole)
+    assert made == [CHUNK, 2 * CHUNK, COUNT]
+
+
 def test_a_damaged_set_gives_a_sentence(tmp_path: Path) -> None:
     make(tmp_path)
     (directory,) = tmp_path.iterdir()

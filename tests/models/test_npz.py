@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from models.datasets import load
+from models.datasets.declared import declared
 from models.errors import DatasetError
 
 
@@ -111,3 +112,17 @@ def test_a_small_file_cannot_claim_a_large_array(tmp_path: Path) -> None:
         members.writestr("x_train.npy", header.getvalue() + bytes(100))
     with pytest.raises(DatasetError, match=r"x_train\.npy is shorter than its header says"):
         load(f"npz:{path}")
+
+
+@pytest.mark.parametrize(
+    ("file", "wanted"), [("tinyimagenet", "tiny-imagenet"), ("tiny-imagenet", "tinyimagenet")]
+)
+def test_a_set_is_found_by_any_of_its_names(file: str, wanted: str, tmp_path: Path) -> None:
+    images, labels = np.zeros((4, 64, 64, 3), np.uint8), np.arange(4)
+    np.savez(tmp_path / f"{file}.npz", x_train=images, y_train=labels)
+    found = load(wanted, root=tmp_path)
+    assert (found.name, found.shape) == (wanted, (3, 64, 64))
+    known = declared(wanted)
+    assert known is not None
+    assert known.classes == 200
+    assert declared("nothing-of-the-kind") is None

@@ -31,6 +31,27 @@ OBJECTIVES: Mapping[str, Callable[[], Objective]] = {
 }
 
 
+FORMS: Mapping[str, Callable[[], Objective]] = {
+    "am, lambda 0.5": lambda: AdaptiveMisinformation(trained(), network(2), lambda_oe=0.5),
+    "nasty, as printed": lambda: Nasty(trained(), network(2), direction="base-teacher"),
+    "stt, kl": lambda: SparseTeacher(trained(), network(2), alpha=0.3, loss="kl"),
+    "stt, mean": lambda: SparseTeacher(trained(), network(2), alpha=0.9, reduction="mean"),
+    "ast, kl, zeroed": lambda: AdversarialSparseTeacher(
+        trained(), network(2), alpha=0.3, loss="kl", rest="zeroed"
+    ),
+    "ini, the text's": lambda: IsolationInduction(
+        trained(), network(2), isolation="ce_vc", induction="kl", gradient_norm="l2", epsilon=0.1
+    ),
+    "ini, concatenated": lambda: IsolationInduction(
+        trained(), network(2), epsilon=20.0, ood_bn="concatenated"
+    ),
+    "outlier-exposure, separate": lambda: OutlierExposure(trained(), ood_bn="separate"),
+}
+"""Forms other than the default whose gradients are those of their losses. Not among them, since
+gradients stop there on purpose: AST's own answers as a target, InI's clone that is trained, running
+statistics that strangers are shown with."""
+
+
 def trained() -> nn.Module:
     """The network that becomes the victim, with dropout: it draws random numbers."""
     return network(1, dropout=0.3)

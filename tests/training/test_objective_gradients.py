@@ -7,7 +7,7 @@ from torch import nn
 from intaglio.objectives import OBJECTIVES as NAMED
 from models.training.combiner import Sum
 from models.training.objective import Batch, Objective
-from tests.training.objectives import OBJECTIVES, in_float64
+from tests.training.objectives import FORMS, OBJECTIVES, in_float64
 from tests.training.toys import quadrants, strangers
 
 STEP = 1e-6
@@ -28,11 +28,11 @@ def test_every_objective_that_a_recipe_may_name_is_tried() -> None:
     assert set(OBJECTIVES) == set(NAMED)
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES)
+@pytest.mark.parametrize("kind", [*OBJECTIVES, *FORMS])
 def test_the_gradient_of_each_loss_is_how_the_loss_changes(kind: str) -> None:
     """In float64, every loss along random directions of all weights of all networks."""
-    objective = in_float64(OBJECTIVES[kind]())
-    assert objective.kind == kind
+    objective = in_float64({**OBJECTIVES, **FORMS}[kind]())
+    assert objective.kind == kind.partition(",")[0]
     for network in objective.networks.values():
         network.train()
     given = batch()

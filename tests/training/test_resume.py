@@ -112,7 +112,7 @@ def test_the_checkpoint_of_another_run_is_never_resumed(tmp_path: Path) -> None:
         (CrossEntropy(network(seed=5)), problem(), plan(epochs=1)),
         (CrossEntropy(network(), role="clone"), problem(), plan(epochs=1)),
     ):
-        with pytest.raises(TrainingError, match="another run"):
+        with pytest.raises(TrainingError, match=r"another run .*: start over with --restart"):
             fit(objective, data, settled, state=tmp_path)
 
 

@@ -99,6 +99,35 @@ def test_sparse_keeps_the_rounded_share_and_nothing_else(
     assert torch.allclose(sparse(logits, ratio).softmax(dim=1), served, atol=1e-6)
 
 
+def test_zeroed_logits_leave_a_nearly_uniform_target_at_a_high_temperature() -> None:
+    """What Stingy's README says beside what its code does."""
+    logits = torch.tensor([[9.0, 7.0, -4.0, 1.0]])
+    assert sparse(logits, 0.5, "zeroed").tolist() == [[9.0, 7.0, 0.0, 0.0]]
+    zeroed, excluded = (
+        (sparse(logits, 0.5, rest) / 30.0).softmax(dim=1)[0] for rest in ("zeroed", "excluded")
+    )
+    assert zeroed.min() > 0.2
+    assert excluded[2:].tolist() == [0.0, 0.0]
+
+
+def test_the_paper_s_other_readings_reach_the_loss() -> None:
+    given = batch()
+    victim, base = network(1).eval(), network(2).eval()
+
+    def term(**options: Any) -> float:
+        objective = SparseTeacher(victim, base, alpha=0.3, tau=5.0, sparsity=0.5, **options)
+        return objective.losses(given)["sparse"].item()
+
+    assert term(reduction="mean") == pytest.approx(term() / 4, abs=1e-6)  # classes
+    said = base(given.images)
+    q = (said.where(said >= said.topk(2).values[:, 1:], 0.0) / 5).softmax(dim=1)
+    p = (victim(given.images) / 5).softmax(dim=1)
+    assert term(rest="zeroed") == pytest.approx(0.3 * 25 * epd(p, q).item(), abs=1e-5)
+    assert term(rest="zeroed") != pytest.approx(term(), abs=1e-4)
+    with pytest.raises(OptionError, match="reduction: is EPD's"):
+        term(loss="kl", reduction="mean")
+
+
 def test_equal_logits_are_kept_from_the_lowest_index() -> None:
     said = sparse(torch.tensor([[1.0, 3.0, 1.0, 1.0]]), 0.5).softmax(dim=1)
     assert (said > 0).tolist() == [[True, True, False, False]]
@@ -189,6 +218,8 @@ def test_the_base_learns_nothing(objective_type: type[SparseTeacher]) -> None:
         ("sparsity", 0.0),
         ("sparsity", 1.5),
         ("loss", "mse"),
+        ("reduction", "none"),
+        ("rest", "kept"),
         ("target", "other"),
     ],
 )
@@ -201,5 +232,7 @@ def test_options_out_of_range_are_refused(option: str, value: Any) -> None:
         "tau": 6.0,
         "sparsity": 0.2,
         "loss": "epd",
+        "reduction": "sum",
+        "rest": "excluded",
         "target": "base",
     }
