@@ -115,7 +115,8 @@ class Purse:
                 await self._changed.wait()
                 continue
             if self._read is not None:
-                self._allowance = await self._read()
+                # Not told just now is not the same as no limit: what was known last holds.
+                self._allowance = await self._read() or self._allowance
             self._stale, fresh = False, True
             self._changed.notify_all()
         if self._spent is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -36,6 +37,22 @@ class Running:
     pid: int
 
 
+TIE = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)  # PR_SET_PDEATHSIG, SIGTERM
+if os.getppid() != int(sys.argv[1]):
+    sys.exit("whoever started this server is gone")
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def _tied(command: Sequence[str]) -> Sequence[str]:
+    """``command``, told to end when the thread that starts it does, by kill -9 too; on Linux."""
+    if not sys.platform.startswith("linux"):
+        return command
+    return (sys.executable, "-P", "-c", TIE, str(os.getpid()), *command)
+
+
 @contextlib.contextmanager
 def serving(models: Path, *arguments: str, log: Path | None = None) -> Iterator[Running]:
     """``intaglio serve`` on free ports until the block ends.
@@ -51,7 +68,7 @@ def serving(models: Path, *arguments: str, log: Path | None = None) -> Iterator[
     with contextlib.ExitStack() as stack:
         opened = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115
         stderr = stack.enter_context(opened)
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        process = subprocess.Popen(_tied(command), stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

@@ -221,6 +221,7 @@ def _override(raw: dict[str, Any], override: str, before: Sequence[str]) -> str:
         and parts[-1] == "kind"
         and parts[-2] in TAGGED
         and value != section.get("kind")
+        and ".".join(parts[:-1]) not in before  # then all that is there was said
     ):
         # As where a recipe extends another: a step schedule's options mean nothing to a cosine.
         place = key.removesuffix("kind")

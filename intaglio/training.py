@@ -91,8 +91,7 @@ def train_recipe(
         base = find_base(recipe, prepared, normalisation, out, allow_factories=allow_factories)
         recipe = base.settled(recipe)
     place = state_of(recipe, out)
-    written = None if restart else finished(place, recipe, out)
-    if written is not None:
+    if (written := None if restart else finished(place, recipe, out)) is not None:
         team.wait()  # all have seen it
         if team.leads:
             with held(place, out):

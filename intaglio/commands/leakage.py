@@ -88,6 +88,7 @@ def leakage(
     from rich.console import Console
 
     from attack_client.errors import AttackError
+    from intaglio.leakage.cells import cells_of, digest
     from intaglio.leakage.errors import LeakageError
     from intaglio.leakage.kept import Kept
     from intaglio.leakage.matrix import load_matrix, shipped_matrices
@@ -110,9 +111,11 @@ def leakage(
         if price_per_thousand is not None:
             changes["price_per_thousand"] = price_per_thousand
         loaded = loaded.model_copy(update=changes)
-        preflight(loaded, data_root=data_root)
-        wanted = Only.parse(only, loaded)
         kept = Kept((out or Path("runs/leakage") / loaded.name).absolute())
+        wanted = Only.parse(only, loaded)
+        asked = (cell for cell in cells_of(loaded) if cell in wanted)
+        left = [cell for cell in asked if not kept.has(cell, digest(loaded, cell))]
+        preflight(loaded, left, data_root=data_root)
         if dry_run:
             _rehearse(console, loaded, wanted, kept, data_root)
             return
@@ -143,7 +146,7 @@ def leakage(
     except (LeakageError, AttackError, ModelsError) as error:
         raise _Sentence(str(error)) from error
     except OSError as error:
-        raise _Sentence(f"{error.filename or kept.out}: {error.strerror}") from error
+        raise _Sentence(f"{error.filename or out or matrix}: {error.strerror or error}") from error
     except KeyboardInterrupt:
         click.echo("Interrupted: the same command goes on where this one was.", err=True)
         raise SystemExit(130) from None

@@ -92,4 +92,5 @@ def _own(rows: Sequence[Row], defense: str, attack: str, labels: str) -> list[Ro
         if row.defense == defense
         and (row.attack == attack or row.attack.startswith(f"{attack}: "))
         and row.labels == labels
+        and row.queries  # a student of the labels alone took nothing from anybody
     ]

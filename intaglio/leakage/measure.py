@@ -79,7 +79,9 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
     )
 
 
-WAY = {"options", "pool", "augment", "adapt", "known_defense", "known_options", "shadow"}
+WAY = {
+    "options", "pool", "augment", "adapt", "known_defense", "known_options", "shadow", "learn",
+}  # fmt: skip
 """What makes two entries of a matrix two attacks; not budgets, labels, seeds and defenses."""
 
 

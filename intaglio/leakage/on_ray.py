@@ -106,15 +106,21 @@ class _Cluster:
             future.set_exception(cause if isinstance(cause, Exception) else error)
 
 
+def _absolute(recipe: str) -> str:
+    """A path, also that of a row of a file, from the root; a shipped name as it is."""
+    file, slash, row = recipe.rpartition("/")
+    if Path(recipe).is_file():
+        return str(Path(recipe).absolute())
+    return f"{Path(file).absolute()}/{row}" if slash and Path(file).is_file() else recipe
+
+
 def _settled(matrix: Matrix) -> Matrix:
-    """``matrix`` with the paths of files as other directories see them."""
+    """``matrix`` with the files of its victims as other directories see them."""
     victims = {
         name: entry.model_copy(
             update={
                 "bundle": None if entry.bundle is None else entry.bundle.absolute(),
-                "recipe": str(Path(entry.recipe).absolute())
-                if entry.recipe is not None and Path(entry.recipe).is_file()
-                else entry.recipe,
+                "recipe": None if entry.recipe is None else _absolute(entry.recipe),
             }
         )
         for name, entry in matrix.victims.items()

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from functools import cache
 from pathlib import Path
 
+from attack_client.adaptive.adaptations import Adaptations
+from attack_client.adaptive.spec import Spec
+from attack_client.attacks.registry import make
+from attack_client.errors import AttackError
 from defenses.errors import DefenseError
 from defenses.registry import required_roles
 from intaglio.known_defenses import check_options
-from intaglio.leakage.cells import attack_of, cells_of
+from intaglio.leakage.cells import Cell, attack_of, recipe_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
-from intaglio.leakage.victims import input_of
+from intaglio.leakage.victims import input_of, needed_victims
+from intaglio.objectives import trainable_of
+from intaglio.outlook import expected
 from models import architectures
 from models.datasets.catalogue import is_bundled, is_downloadable, local_file
 from models.errors import ModelsError
@@ -19,35 +27,134 @@ from models.errors import ModelsError
 __all__ = ["preflight"]
 
 
-def preflight(matrix: Matrix, *, data_root: Path | None) -> None:
+def preflight(matrix: Matrix, cells: Sequence[Cell], *, data_root: Path | None) -> None:
     """Refuse what would fail after hours, before anything is trained or asked.
 
     Nothing is downloaded. What needs a victim's weights is found out when they are there.
 
+    Args:
+        matrix: all of it.
+        cells: that are to be had; what none of them needs is not looked at.
+        data_root: where datasets lie.
+
     Raises:
         MatrixError: names the key.
     """
-    for name, entry in matrix.defenses.items():
-        try:
-            needed = required_roles(entry.chain)
-            if entry.victim is not None and not needed:
-                _, classes = input_of(matrix, entry.victim, data_root)
-                check_options(classes=classes, links=entry.chain)
-        except DefenseError as error:
-            raise MatrixError(f"defenses.{name}.chain: {error}") from error
+    attacked: dict[str, list[str]] = {}
+    for cell in cells:
+        attacked.setdefault(cell.defense, []).append(cell.attack)
+    victims = [needed_victims(matrix, name, attacks) for name, attacks in attacked.items()]
+    factories = matrix.clone.allow_factories
+    if cells:
+        _require_architecture("clone.architecture", matrix.clone.architecture, factories)
+        _require_data("test", matrix.test, data_root)
+    classes = {
+        name: _classes(matrix, name, data_root)
+        for name in dict.fromkeys(name for needed in victims for name in needed)
+    }
+    for name in attacked:
+        _require_chain(matrix, name, classes)
+    for cell in dict.fromkeys(cells):
+        _require_attack(matrix, cell, data_root)
+
+
+def _classes(matrix: Matrix, name: str, data_root: Path | None) -> int:
+    """What a victim tells apart; its recipe is one that can be trained.
+
+    Raises:
+        MatrixError: it is none; names the victim.
+    """
+    entry = matrix.victims[name]
     try:
-        clone = matrix.clone
-        architectures.check(clone.architecture, allow_factories=clone.allow_factories)
+        if entry.bundle is None:
+            recipe = recipe_of(matrix, name, matrix.seeds[0])
+            # Their bundles are not there yet; that there will be some is enough.
+            others: dict[str, object] = {}
+            if entry.base is not None:
+                others["base"] = entry.base
+            if entry.reference is not None:
+                others["reference"] = Path(entry.reference)
+            objective = recipe.objective.model_copy(update=others)
+            trainable_of(recipe.model_copy(update={"objective": objective}))
+            factories = matrix.clone.allow_factories
+            architectures.check(recipe.architecture.name, allow_factories=factories)
+            for key in ("train", "ood"):
+                spec = getattr(recipe.data, key)
+                if spec is not None:
+                    _require_data(f"victims.{name}: data.{key}", spec, data_root)
+        return input_of(matrix, name, data_root)[1]
     except ModelsError as error:
-        raise MatrixError(f"clone.architecture: {error}") from error
-    _require_data("test", matrix.test, data_root)
-    _require_data("pool", matrix.pool, data_root)
-    for name, attack in matrix.attacks.items():
-        if attack.pool is not None:
-            _require_data(f"attacks.{name}.pool", attack.pool, data_root)
-    for cell in {(cell.attack, cell.defense): cell for cell in cells_of(matrix)}.values():
-        attack_of(matrix, cell)
-        study_of(cell.attack, matrix.attacks[cell.attack], matrix.defenses[cell.defense])
+        raise MatrixError(f"victims.{name}: {error}") from error
+
+
+def _require_chain(matrix: Matrix, name: str, classes: dict[str, int]) -> None:
+    """Refuse links and options that there are none of.
+
+    Raises:
+        MatrixError: names the defense and the link.
+    """
+    entry = matrix.defenses[name]
+    try:
+        needed = required_roles(entry.chain)
+        if entry.victim is not None and not needed:
+            check_options(classes=classes[entry.victim], links=entry.chain)
+    except DefenseError as error:
+        raise MatrixError(f"defenses.{name}.chain: {error}") from error
+
+
+def _require_attack(matrix: Matrix, cell: Cell, data_root: Path | None) -> None:
+    """Refuse an attack that cannot be made, or cannot spend the budget of ``cell``.
+
+    Raises:
+        MatrixError: names the attack.
+    """
+    entry = matrix.attacks[cell.attack]
+    key = f"attacks.{cell.attack}"
+    pool = entry.pool or matrix.pool
+    _require_data("pool" if entry.pool is None else f"{key}.pool", pool, data_root)
+    attack_of(matrix, cell)
+    study_of(cell.attack, entry, matrix.defenses[cell.defense])
+    try:
+        plainly = make(
+            entry.attack or cell.attack,
+            seed=cell.seed,
+            options=entry.options,
+            surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
+        )
+        for architecture in plainly.architectures:
+            _require_architecture(f"{key}.options", architecture, matrix.clone.allow_factories)
+        add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=cell.seed)
+        add_ons.check(
+            labels=(cell.labels,),
+            budgets=(cell.budget,),
+            pool=_images(pool, data_root),
+            known=entry.known_defense is not None,
+            shadow=entry.shadow is not None,
+        )
+    except (AttackError, ModelsError) as error:
+        raise MatrixError(f"{key}: {error}") from error
+
+
+@cache
+def _images(pool: str, data_root: Path | None) -> int:
+    """Training images of a dataset.
+
+    Raises:
+        ModelsError: it is malformed, or nothing is known of it.
+    """
+    return expected("pool", pool, data_root=data_root, split_seed=0).train
+
+
+def _require_architecture(key: str, name: str, factories: Collection[str]) -> None:
+    """Refuse an architecture that there is none of, or code that is not allowed.
+
+    Raises:
+        MatrixError: names the key.
+    """
+    try:
+        architectures.check(name, allow_factories=factories)
+    except ModelsError as error:
+        raise MatrixError(f"{key}: {error}") from error
 
 
 def _require_data(key: str, spec: str, data_root: Path | None) -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
+    CancelledError,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
@@ -113,6 +114,8 @@ class _Local:
         self._threads = ThreadPoolExecutor(jobs)
         self._own = threading.local()
         self._pools: list[ProcessPoolExecutor] = []
+        self._stopped = False
+        self._lock = threading.Lock()
 
     def submit(self, bench: Bench) -> Future[int]:
         return self._threads.submit(self._work, bench)
@@ -129,7 +132,11 @@ class _Local:
             )
             self._pools.append(pool)
         try:
-            return pool.submit(_run, bench).result()
+            with self._lock:  # what begins after a stop would be waited for
+                if self._stopped:
+                    raise CancelledError
+                running = pool.submit(_run, bench)
+            return running.result()
         except BrokenProcessPool:
             self._own.pool = None
             raise
@@ -137,9 +144,11 @@ class _Local:
     def stop(self) -> None:
         """End all processes; what waits does not begin."""
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for pool in self._pools:
-            for process in list((pool._processes or {}).values()):
-                process.terminate()
+        with self._lock:
+            self._stopped = True
+            for pool in self._pools:
+                for process in list((pool._processes or {}).values()):
+                    process.terminate()
 
     def close(self) -> None:
         """Wait for threads and processes to end."""

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from attack_client.report.schema import Labels, Row
 
@@ -97,6 +97,7 @@ class Line(_Record):
         latency_p99_ms: median over seeds of the 99th percentiles.
         strongest: by budget; None where no cell of that budget, or a smaller one, is done.
         reach: the most queries of any of its finished cells.
+        reached: the same by budget, of those that cost no more than it; 0 where there is none.
         untried: attacks, each with one kind of labels, of which no cell at its largest budget
             is done.
         done: cells that were had.
@@ -111,6 +112,7 @@ class Line(_Record):
     latency_p99_ms: float | None
     strongest: dict[int, Strongest | None]
     reach: int
+    reached: dict[int, int] = Field(default_factory=dict)
     untried: int
     done: int
     cells: int
@@ -150,7 +152,7 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
     for group in ranked[1:]:
         if _ahead(group, best) > 0.0 and _mean_accuracy(group[1]) > _mean_accuracy(best[1]):
             best = group
-    rivals = [_rival(group, best) for group in ranked if _seeds(group) < _seeds(best)]
+    rivals = [_rival(group, best) for group in ranked if _seeds(group) & _seeds(best)]
     (attack, labels, spent), clones = best
     accuracies = [row.clone_accuracy for row in clones]
     return Strongest(
@@ -175,9 +177,11 @@ def _seeds(group: Group) -> frozenset[int]:
 
 
 def _shared_means(group: Group, other: Group) -> tuple[float, float]:
-    """Mean accuracies over the seeds that both have, or over all of each if there is none."""
+    """Mean accuracies over the seeds that both have; equal where there is none."""
     shared = _seeds(group) & _seeds(other)
-    pair = [[row for row in rows if row.seed in shared] or rows for _, rows in (group, other)]
+    if not shared:
+        return 0.0, 0.0
+    pair = [[row for row in rows if row.seed in shared] for _, rows in (group, other)]
     return _mean_accuracy(pair[0]), _mean_accuracy(pair[1])
 
 
@@ -190,7 +194,11 @@ def _rival(group: Group, best: Group) -> Rival:
     (attack, labels, _), _ = group
     mine, theirs = _shared_means(group, best)
     return Rival(
-        attack=attack, labels=labels, accuracy=mine, ahead=mine - theirs, seeds=len(_seeds(group))
+        attack=attack,
+        labels=labels,
+        accuracy=mine,
+        ahead=mine - theirs,
+        seeds=len(_seeds(group) & _seeds(best)),
     )
 
 
@@ -217,12 +225,17 @@ def lines_of(
             latency_p99_ms=_median(own, lambda row: row.latency_p99_ms),
             strongest={budget: strongest_of(own, budget) for budget in sorted(set(budgets))},
             reach=max((row.budget for row in own), default=0),
+            reached={budget: _most(own, budget) for budget in sorted(set(budgets))},
             untried=_untried([s for s in statuses if s.defense == defense]),
             done=sum(s.state == "done" for s in statuses if s.defense == defense),
             cells=sum(s.defense == defense for s in statuses),
         )
         for defense, own in by_defense.items()
     )
+
+
+def _most(rows: Sequence[Row], budget: int) -> int:
+    return max((row.budget for row in rows if row.budget <= budget), default=0)
 
 
 def _untried(statuses: Sequence[Status]) -> int:

@@ -60,10 +60,11 @@ def panels_of(lines: Sequence[Line]) -> tuple[Panel, ...]:
             strongest = line.strongest.get(budget)
             if strongest is None or value is None:
                 continue
-            less = line.reach < budget
+            asked = line.reached.get(budget, line.reach)
+            less = asked < budget
             name = line.defense + ("*" if line.untried else "")
             point = (
-                f"{name} ({line.reach:,} queries)" if less else name,
+                f"{name} ({asked:,} queries)" if less else name,
                 value,
                 100 * strongest.accuracy,
             )

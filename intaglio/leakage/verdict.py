@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from attack_client.report.schema import Row
-from intaglio.leakage.strongest import Line, Status, Strongest, strongest_of
+from intaglio.leakage.strongest import Line, Rival, Status, Strongest, strongest_of
 
 __all__ = ["YARDSTICKS", "Finding", "Verdict", "verdicts_of"]
 
@@ -112,22 +112,28 @@ def _verdict(line: Line, plain: Sequence[Row], lacking: Sequence[str]) -> Verdic
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."
     if min(strongest.seeds, yardstick.seeds) == 1:
         sentence += " One seed: no spread is known."
-    if (rival := strongest.rival) is not None:
-        sentence += (
-            f" On {rival.seeds} of these seeds {rival.attack} with {rival.labels} labels did "
-            f"better by {100 * rival.ahead:.1f} points ({100 * rival.accuracy:.1f} %); it was not "
-            "tried on the others."
-        )
+    for of, found in (("", strongest.rival), (" of label-only output", yardstick.rival)):
+        sentence += "" if found is None else _told_rival(found, of)
     return Verdict(defense=name, finding=finding, sentence=sentence)
 
 
 def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
     if strongest.accuracy >= yardstick.accuracy:
-        return "does not beat label-only"
+        more = yardstick.rival.ahead if yardstick.rival else 0.0
+        even = strongest.accuracy >= yardstick.accuracy + more
+        return "does not beat label-only" if even else "too close to call"
     margin = MARGIN if min(strongest.seeds, yardstick.seeds) == 1 else 0.0
     ahead = strongest.rival.ahead if strongest.rival else 0.0
     clear = yardstick.low - strongest.high - ahead > margin
     return "beats label-only" if clear else "too close to call"
+
+
+def _told_rival(rival: Rival, of: str) -> str:
+    return (
+        f" On {rival.seeds} of these seeds{of} {rival.attack} with {rival.labels} labels did "
+        f"better by {100 * rival.ahead:.1f} points ({100 * rival.accuracy:.1f} %); it was not "
+        "tried on the others."
+    )
 
 
 def _told(found: Strongest) -> str:

@@ -32,11 +32,13 @@ def test_files_of_a_matrix_are_found_from_any_directory(
     (tmp_path / "mine.yaml").touch()
     victims = {
         "own": {"recipe": "mine.yaml"},
+        "row": {"recipe": "mine.yaml/a"},
         "shipped": {"recipe": "digits-plain"},
         "there": {"bundle": "bundles/a/1"},
     }
     found = _settled(matrix_of("", victims=victims)).victims
     assert found["own"].recipe == str(tmp_path / "mine.yaml")
+    assert found["row"].recipe == f"{tmp_path / 'mine.yaml'}/a"
     assert found["shipped"].recipe == "digits-plain"
     assert found["there"].bundle == tmp_path / "bundles" / "a" / "1"
 

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from intaglio.cli import main
+from intaglio.leakage.cells import cells_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix, load_matrix, shipped_matrices
 from intaglio.leakage.preflight import preflight
@@ -26,6 +27,15 @@ GOOD: dict[str, Any] = {
 }
 
 
+def look(written: dict[str, Any]) -> None:
+    matrix = Matrix.model_validate(written)
+    preflight(matrix, cells_of(matrix), data_root=None)
+
+
+def victim(*changes: str) -> dict[str, Any]:
+    return {"victims": {"plain": {"recipe": "digits-plain", "set": list(changes)}}}
+
+
 def chain(**link: Any) -> dict[str, Any]:
     return {"defenses": {"x": {"victim": "plain", "chain": [link]}}}
 
@@ -38,6 +48,24 @@ def chain(**link: Any) -> dict[str, Any]:
         (chain(kind="top-k", kay=1), r"defenses\.x\.chain: .*kay"),
         ({"clone": {"architecture": "lennet"}}, r"clone\.architecture: there is no arch.*'lennet'"),
         ({"clone": {"architecture": "a.b:c"}}, r"clone\.architecture: .*a\.b:c"),
+        (victim("architecture.name=lennet"), r"victims\.plain: .*no architecture 'lennet'"),
+        (victim("objective.kind=nope"), r"victims\.plain: objective\.kind: .*'nope'"),
+        (victim("data.train=nothing"), r"victims\.plain: data\.train: there is no dataset"),
+        (
+            {"attacks": {"jbda": {"options": {"clone": "alexnettt"}}}},
+            r"attacks\.jbda\.options: there is no architecture 'alexnettt'",
+        ),
+        (
+            {"attacks": {"knockoff": {"adapt": ["sharpen"]}}},
+            r"attacks\.knockoff: sharpen changes nothing about hard labels",
+        ),
+        (
+            {
+                "budgets": [101],
+                "attacks": {"knockoff": {"adapt": ["repeat-averaging:n=2"], "labels": ["soft"]}},
+            },
+            r"attacks\.knockoff: every image costs 2 queries .* no multiple",
+        ),
         ({"pool": "leters"}, "pool: there is no dataset 'leters'"),
         ({"test": "npz:/no/such.npz"}, r"test: there is no /no/such\.npz"),
         (
@@ -63,14 +91,25 @@ def chain(**link: Any) -> dict[str, Any]:
     ],
 )
 def test_it_is_named(changes: dict[str, Any], sentence: str) -> None:
-    preflight(Matrix.model_validate(GOOD), data_root=None)
+    look(GOOD)
     with pytest.raises(MatrixError, match=sentence):
-        preflight(Matrix.model_validate({**GOOD, **changes}), data_root=None)
+        look({**GOOD, **changes})
+
+
+def test_what_is_not_wanted_is_not_looked_at() -> None:
+    attacks = {"knockoff": {}, "jbda": {"pool": "nothing"}}
+    matrix = Matrix.model_validate({**GOOD, "attacks": attacks})
+    preflight(matrix, [one for one in cells_of(matrix) if one.attack != "jbda"], data_root=None)
+    preflight(matrix, [], data_root=None)
+    with pytest.raises(MatrixError, match=r"attacks\.jbda\.pool"):
+        preflight(matrix, cells_of(matrix), data_root=None)
 
 
 @pytest.mark.parametrize("name", shipped_matrices())
-def test_what_is_shipped_passes(name: str) -> None:
-    preflight(load_matrix(name), data_root=None)
+def test_what_is_shipped_passes(name: str, tmp_path: Path) -> None:
+    matrix = load_matrix(name)
+    (tmp_path / "kmnist_t10k.npz").touch()  # what nobody downloads by that name
+    preflight(matrix, cells_of(matrix), data_root=tmp_path)
 
 
 def test_a_dry_run_refuses_it_too(tmp_path: Path) -> None:

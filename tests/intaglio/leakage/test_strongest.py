@@ -89,6 +89,35 @@ def test_a_rival_on_fewer_seeds_is_told_and_takes_the_finding_back() -> None:
     assert "On 1 of these seeds recovered with soft labels did better by 9.0" in verdict.sentence
 
 
+def test_seeds_that_nobody_shares_compare_nothing() -> None:
+    both = [row("am", one, attack="two", seed=seed) for seed, one in ((1, 0.92), (2, 0.91))]
+    rows = [*attacked(0.90, 0.90, 0.90, attack="full"), *both, *attacked(0.95, attack="one")]
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert found.attack == "two"
+    assert found.rival is None
+
+
+def test_a_yardstick_that_may_leak_more_is_no_even_match() -> None:
+    plain = [row("label-only", one, seed=seed) for seed, one in enumerate((0.80, 0.95, 0.95))]
+    plain.append(row("label-only", 0.89, attack="rec"))
+    rows = (*plain, *attacked(0.91, 0.91, 0.91, attack="knockoff"))
+    (verdict,) = verdicts_of(lines_of(rows, statuses(rows), [1000]), rows)
+    assert verdict.finding == "too close to call"
+    assert "of label-only output rec with soft labels did better by 9.0 points" in verdict.sentence
+
+
+def test_a_student_that_asked_nobody_stands_in_no_field() -> None:
+    rows = (
+        row("am", 0.3, labels="hard", attack="distil"),
+        row("am", 0.7, labels="hard", attack="distil: scratch", queries=0),
+    )
+    (column,) = columns_of(rows[:1], statuses(rows[:1]))
+    found = field_of(rows, "am", column)
+    assert found is not None
+    assert found.accuracy == pytest.approx(0.3)
+
+
 def test_a_thief_may_ask_less_than_allowed() -> None:
     rows = [row("x", 0.9, budget=100), row("x", 0.5, budget=1000)]
     at_most = {budget: strongest_of(rows, budget) for budget in (50, 100, 1000)}
@@ -197,6 +226,15 @@ def test_a_defense_that_was_asked_less_is_not_better_for_it() -> None:
     assert cost.budget == 1000
     assert [name for name, *_ in cost.points] == ["mad", "am", "slow (300 queries)"]
     assert cost.front == {"mad", "am"}
+
+
+def test_a_defense_without_a_cell_at_the_budget_is_on_no_front() -> None:
+    rows = (
+        row("mad", 0.8), row("am", 0.7), row("odd", 0.1, budget=100), row("odd", 0.9, budget=5000),
+    )  # fmt: skip
+    panel = panels_of(lines_of(rows, statuses(rows), [1000]))[0]
+    assert [name for name, *_ in panel.points] == ["mad", "am", "odd (100 queries)"]
+    assert panel.front == {"am"}
 
 
 def test_the_budget_of_a_picture_is_the_one_that_most_were_asked() -> None:
