@@ -54,8 +54,16 @@ def _tied(command: Sequence[str]) -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def serving(models: Path, *arguments: str, log: Path | None = None) -> Iterator[Running]:
+def serving(
+    models: Path, *arguments: str, log: Path | None = None, tied: bool = False
+) -> Iterator[Running]:
     """``intaglio serve`` on free ports until the block ends.
+
+    Args:
+        models: where bundles lie.
+        arguments: further ones of the command.
+        log: file for what it says; none keeps it until the end.
+        tied: end the server with the thread that starts it, whatever ends that. On Linux.
 
     Raises:
         ServerDidNotStart: if it exits before it is ready; says what it said last.
@@ -68,7 +76,8 @@ def serving(models: Path, *arguments: str, log: Path | None = None) -> Iterator[
     with contextlib.ExitStack() as stack:
         opened = log.open("w+") if log else tempfile.TemporaryFile("w+")  # noqa: SIM115
         stderr = stack.enter_context(opened)
-        process = subprocess.Popen(_tied(command), stdout=subprocess.PIPE, stderr=stderr, text=True)
+        command = _tied(command) if tied else command
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert process.stdout is not None
         try:
             line = process.stdout.readline()

@@ -90,7 +90,8 @@ def serve(
         "models": models,
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    with serving(root, "--config", str(config), log=place / "server.log") as server:
+    # In the main thread of a process that may be killed, which must not leave a server behind.
+    with serving(root, "--config", str(config), log=place / "server.log", tied=True) as server:
         services = {
             attack: ShadowService(server.url, copy.defended, copy.plain)
             for attack, copy in shadowed.items()
