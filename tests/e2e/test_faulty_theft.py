@@ -212,7 +212,10 @@ def test_two_kills_a_revoked_key_and_a_full_disk(
     in_flight = BATCH * CONCURRENCY
     used = used_by_the_ledger(service.config, service.models, ids)
     assert usage["lifetime"]["used"] == used[ids[1]]
-    assert sum(used.values()) == paid == BUDGET
+    assert paid == BUDGET
+    # What a kill cut off may still wait for another attempt when its key is revoked: the first has
+    # paid for it and hears nothing, and to the second, who asks again, it is new.
+    assert BUDGET <= sum(used.values()) <= BUDGET + in_flight
     assert REVOKED <= used[ids[0]] <= REVOKED + in_flight
     assert BUDGET < sent <= BUDGET + (PATIENT.attempts + 2) * 2 * in_flight
     callers = json.loads(intaglio("audit", str(tmp_path / "audit"), "--json"))
