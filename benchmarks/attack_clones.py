@@ -8,22 +8,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
 from attack_client.attacks.attribution_clone import train_attribution_clone
 from attack_client.attacks.distil import Distil
-from attack_client.attacks.distil_objective import Distillation
+from attack_client.attacks.distil_student import SCRATCH, Heard, row_of_scratch, teach
 from attack_client.attacks.knockoff import Knockoff
-from attack_client.clone import CloneRecipe, train_clone
+from attack_client.clone import CloneRecipe
 from attack_client.contract import BlackBox, Pool
 from attack_client.http_victim import HttpVictim
 from attack_client.report import Row
 from attack_client.report.schema import Labels
-from attack_client.scoring import Examination, clone_seed, score, train_and_score
+from attack_client.scoring import Examination, score, train_and_score
 from attack_client.shown import as_pool
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
-from benchmarks.attack_steps import MOST, SCRATCH, Step
+from benchmarks.attack_steps import MOST, Step
 from benchmarks.attack_victim import SHAPE
 from intaglio.processes import serving
 from models.datasets import load
@@ -110,17 +110,10 @@ def _student(
     recipe = CloneRecipe(architecture="lenet", presentations=PRESENTATIONS)
     images, answers = stolen.prefix(budget)
     truth = pool.labels[Distil(seed=seed).order(len(pool.images))[:budget]]
-    targets = Distillation.targets(torch.from_numpy(answers), torch.from_numpy(truth), step.lesson)
-    student = train_clone(
-        images,
-        targets.numpy(),
-        classes=answers.shape[1],
-        recipe=recipe,
-        seed=clone_seed(seed),
-        objective=partial(Distillation, lesson=step.lesson),
-    )
+    heard = Heard(images, answers, np.ones(budget, dtype=np.float32), truth)
+    taught = teach(heard, step.lesson, labels, recipe=recipe, seed=seed, device="cpu")
     row = score(
-        student,
+        taught.student,
         stolen,
         images,
         labels=labels,
@@ -129,8 +122,7 @@ def _student(
         seed=seed,
         attack=step.name,
     )
-    # Who learns from labels alone asks nobody.
-    return row.model_copy(update={"queries": 0}) if step.lesson == SCRATCH else row
+    return row_of_scratch(row) if step.lesson == SCRATCH else row
 
 
 def over_http(models: Path, out: Path, here: Path, examination: Examination) -> dict[str, Any]:

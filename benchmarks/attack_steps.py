@@ -12,6 +12,7 @@ from attack_client.attacks.attribution_objective import Mirror
 from attack_client.attacks.composite import Composite
 from attack_client.attacks.distil import Distil
 from attack_client.attacks.distil_objective import Lesson
+from attack_client.attacks.distil_student import SCRATCH
 from attack_client.attacks.jbda import Jbda
 from attack_client.attacks.jbda_targeted import JbdaTargeted
 from attack_client.attacks.knockoff import Knockoff
@@ -19,7 +20,7 @@ from attack_client.contract import Attack
 from attack_client.report.schema import Labels
 from models.training.plan import Augment
 
-__all__ = ["FRESH", "MOST", "ONCE", "SCRATCH", "SMALLER", "STANDARD", "Step", "planned"]
+__all__ = ["FRESH", "MOST", "ONCE", "SMALLER", "STANDARD", "Step", "planned"]
 
 BUDGETS = (1_000, 3_000, 10_000)
 SMALLER, MOST = COMPARED = BUDGETS[1:]
@@ -69,7 +70,6 @@ class Step:
         return max(most for _, budgets in self.clones for most in budgets)
 
 
-SCRATCH = Lesson(alpha=0.0, temperature=1.0)
 LABELS: tuple[Labels, ...] = ("soft", "hard")
 STANDARD, ONCE, FRESH = "knockoff", "composite", "composite (new in every epoch)"
 STEPS = (

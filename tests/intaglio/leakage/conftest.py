@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -14,7 +14,21 @@ from intaglio.leakage.matrix import Matrix
 from tests.attack_client.conftest import model, npz_root, serve
 from tests.attack_client.test_report import a_row
 
-__all__ = ["Inline", "matrix_of", "model", "npz_root", "row", "serve"]
+__all__ = ["GOOD", "Inline", "matrix_of", "model", "npz_root", "row", "serve"]
+
+
+GOOD: Mapping[str, Any] = {
+    "name": "mine",
+    "pool": "letters",
+    "test": "digits",
+    "reference": "plain",
+    "clone": {"architecture": "lenet"},
+    "budgets": [100],
+    "victims": {"plain": {"recipe": "digits-plain"}},
+    "defenses": {"none": {"victim": "plain"}},
+    "attacks": {"knockoff": {}},
+}
+"""A matrix with nothing wrong about it."""
 
 
 class Inline:

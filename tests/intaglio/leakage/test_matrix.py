@@ -16,21 +16,9 @@ from intaglio.leakage.cells import cells_of, digest
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import load_matrix, shipped_matrices
 from intaglio.leakage.only import Only
-from tests.intaglio.leakage.conftest import matrix_of
+from tests.intaglio.leakage.conftest import GOOD, matrix_of
 
 ROT: Mapping[str, Any] = {"victim": "plain", "chain": [{"kind": "rot"}]}
-
-GOOD: Mapping[str, Any] = {
-    "name": "mine",
-    "pool": "letters",
-    "test": "digits",
-    "reference": "plain",
-    "clone": {"architecture": "lenet"},
-    "budgets": [100],
-    "victims": {"plain": {"recipe": "digits-plain"}},
-    "defenses": {"none": {"victim": "plain"}},
-    "attacks": {"knockoff": {}},
-}
 
 
 def load(tmp_path: Path, **changes: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +14,10 @@ from intaglio.leakage.cells import cells_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix, load_matrix, shipped_matrices
 from intaglio.leakage.preflight import preflight
-
-GOOD: dict[str, Any] = {
-    "name": "mine",
-    "pool": "letters",
-    "test": "digits",
-    "reference": "plain",
-    "clone": {"architecture": "lenet"},
-    "budgets": [100],
-    "victims": {"plain": {"recipe": "digits-plain"}},
-    "defenses": {"none": {"victim": "plain"}},
-    "attacks": {"knockoff": {}},
-}
+from tests.intaglio.leakage.conftest import GOOD
 
 
-def look(written: dict[str, Any]) -> None:
+def look(written: Mapping[str, Any]) -> None:
     matrix = Matrix.model_validate(written)
     preflight(matrix, cells_of(matrix), data_root=None)
 
