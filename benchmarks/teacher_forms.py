@@ -69,7 +69,7 @@ def measure(name: str, seed: int, *, out: Path, data_root: Path | None) -> Seen 
     """Train, serve and distil the teacher ``name``, unless that was done before."""
     place = out / f"seed-{seed}"
     form = FORMS[name]
-    called = f"form-{list(FORMS).index(name)}"
+    called = f"form-{form.digest()}"  # one that changed is measured anew
     kept = place / f"{called}.json"
     bundle = PLAIN if form.recipe == FORMS[PLAIN].recipe else called
     if kept.is_file():

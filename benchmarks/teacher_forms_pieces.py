@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,13 @@ class Form:
         base = () if self.recipe == "fashion-lenet" else (f"objective.base={PLAIN}/1",)
         own = (f"plan.seed={seed}", f"name={name}", "version=1")
         return load_recipe(self.recipe, (*PLAN, *base, *self.changes, *own))
+
+    def digest(self) -> str:
+        """Of what makes the teacher and its answers, its seed aside."""
+        said = self.trained("form", 0).model_dump_json(
+            exclude={"description", "reproduces", "measured"}
+        )
+        return hashlib.sha256(f"{self.served} {said}".encode()).hexdigest()[:12]
 
 
 def _nasty(*changes: str) -> Form:

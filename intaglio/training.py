@@ -33,6 +33,8 @@ from models.training.team import ALONE, Team
 
 __all__ = ["train_recipe"]
 
+_SEEN = "one process sees the bundle that this run has written and another does not"
+
 
 def train_recipe(
     recipe: Recipe,
@@ -91,8 +93,9 @@ def train_recipe(
         base = find_base(recipe, prepared, normalisation, out, allow_factories=allow_factories)
         recipe = base.settled(recipe)
     place = state_of(recipe, out)
-    if (written := None if restart else finished(place, recipe, out)) is not None:
-        team.wait()  # all have seen it
+    written = None if restart else finished(place, recipe, out)
+    team.require_same(int(written is not None), _SEEN)
+    if written is not None:
         if team.leads:
             with held(place, out):
                 forget(place)

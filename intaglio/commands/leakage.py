@@ -15,7 +15,6 @@ from intaglio.commands import shared_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from intaglio.leakage.cells import Cell
     from intaglio.leakage.kept import Kept
     from intaglio.leakage.matrix import Matrix
     from intaglio.leakage.only import Only
@@ -88,6 +87,7 @@ def leakage(
     from rich.console import Console
 
     from attack_client.errors import AttackError
+    from intaglio.commands.leakage_rehearsal import rehearse
     from intaglio.leakage.cells import cells_of, digest
     from intaglio.leakage.errors import LeakageError
     from intaglio.leakage.kept import Kept
@@ -95,6 +95,7 @@ def leakage(
     from intaglio.leakage.only import Only
     from intaglio.leakage.preflight import preflight
     from models.errors import ModelsError
+    from models.training.device import asked_device, choose_device
 
     console = Console(soft_wrap=True)
     if listing:
@@ -116,8 +117,9 @@ def leakage(
         asked = (cell for cell in cells_of(loaded) if cell in wanted)
         left = [cell for cell in asked if not kept.has(cell, digest(loaded, cell))]
         preflight(loaded, left, data_root=data_root)
+        device = asked_device(device) if ray else str(choose_device(device))
         if dry_run:
-            _rehearse(console, loaded, wanted, kept, data_root)
+            rehearse(console, loaded, wanted, kept, data_root)
             return
         began = time.monotonic()
         cores = os.cpu_count() or 1
@@ -140,6 +142,7 @@ def leakage(
             kept,
             source=matrix,
             device=device,
+            ray=ray,
             junit=junit,
             began=began,
         )
@@ -175,14 +178,12 @@ def _have(
     from intaglio.leakage.measure import have
     from intaglio.leakage.on_ray import ray_crew
     from intaglio.leakage.runner import local_crew
-    from models.training.device import choose_device
     from models.training.lock import locked
 
-    place = str(choose_device(device))
     root = None if data_root is None else data_root.absolute()
     with (
         locked(kept.out, f"another process is working on {kept.out}"),
-        ray_crew(kept.out, threads=threads) if ray else local_crew(jobs) as crew,
+        ray_crew(kept.out, threads=threads, device=device) if ray else local_crew(jobs) as crew,
     ):
         have(
             matrix,
@@ -190,7 +191,7 @@ def _have(
             kept,
             crew,
             data_root=root,
-            device=place,
+            device=device,
             threads=threads,
             console=console,
         )
@@ -204,6 +205,7 @@ def _report(
     *,
     source: str,
     device: str,
+    ray: bool,
     junit: Path | None,
     began: float,
 ) -> bool:
@@ -214,18 +216,17 @@ def _report(
     from intaglio.leakage.only import Only
     from intaglio.leakage.tables import render
     from intaglio.leakage.written import write_outcome
-    from models.training.device import choose_device
 
     # What earlier runs had is in the report, too: a part is named only if there is nothing else.
     had = [cell for cell in cells_of(matrix) if kept.has(cell, digest(matrix, cell))]
     flags = _flags(matrix, only if all(cell in only for cell in had) else Only())
     command = ["intaglio", "leakage", source, *flags]
-    outcome = gather(matrix, kept, command=command, device=str(choose_device(device)))
+    outcome = gather(matrix, kept, command=command, device=device, ray=ray)
     write_outcome(outcome, kept.out)
     console.print(render(outcome.lines, title=f"{matrix.name}: the strongest attack, clone %"))
     for verdict in outcome.verdicts:
         console.print(verdict.sentence, highlight=False, markup=False)
-    asked = _asked(outcome.statuses, [cell for cell in cells_of(matrix) if cell in only])
+    asked = _asked(outcome.statuses, matrix, only)
     failed = [status for status in asked if status.state != "done"]
     for status in failed:
         console.print(
@@ -247,7 +248,10 @@ def _report(
     return not failed and all(one.passed for one in judged)
 
 
-def _asked(statuses: tuple[Status, ...], cells: list[Cell]) -> list[Status]:
+def _asked(statuses: tuple[Status, ...], matrix: Matrix, only: Only) -> list[Status]:
+    from intaglio.leakage.cells import cells_of
+
+    cells = (cell for cell in cells_of(matrix) if cell in only)
     wanted = {(c.defense, c.attack, c.labels, c.budget, c.seed) for c in cells}
     return [s for s in statuses if (s.defense, s.attack, s.labels, s.budget, s.seed) in wanted]
 
@@ -260,40 +264,3 @@ def _flags(matrix: Matrix, only: Only) -> list[str]:
     if matrix.price_per_thousand is not None:
         found += ["--price-per-thousand", f"{matrix.price_per_thousand:g}"]
     return found
-
-
-def _rehearse(
-    console: Console, matrix: Matrix, only: Only, kept: Kept, data_root: Path | None
-) -> None:
-    from rich import box
-    from rich.table import Table
-
-    from intaglio.leakage.cells import cells_of, digest
-    from intaglio.leakage.estimate import FLOPS_PER_S, estimate_of
-
-    cells = [cell for cell in cells_of(matrix) if cell in only]
-    table = Table("seed", "defense", "attack", "labels", "budget", "", box=box.SIMPLE_HEAD)
-    for cell in cells:
-        there = "done" if kept.has(cell, digest(matrix, cell)) else ""
-        table.add_row(
-            str(cell.seed), cell.defense, cell.attack, cell.labels, f"{cell.budget:,}", there
-        )
-    console.print(table)
-    cost = estimate_of(matrix, cells, kept, data_root=data_root)
-    console.print(
-        f"{cost.cells} cells to have and {cost.done} there, on {cost.benches} servers: "
-        f"{cost.victims} victims to train, {cost.thefts} thefts of {cost.queries:,} queries "
-        f"together, and the test set {cost.honest} times by honest callers.",
-        highlight=False,
-    )
-    if cost.hours is None:
-        console.print(
-            "What training costs is not known: an architecture or an objective is foreign, or a "
-            "running server's images are not known."
-        )
-    else:
-        console.print(
-            f"Training is at most {cost.hours:.1f} hours of one core at {FLOPS_PER_S / 1e9:.0f} "
-            "GFLOP/s; equal clones are trained once, and attacks that train as they go add to it.",
-            highlight=False,
-        )

@@ -53,7 +53,9 @@ def _explain(bench: Bench, reason: str, kept: Kept) -> None:
             kept.keep_reason(cell, key, reason)
 
 
-def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -> Outcome:
+def gather(
+    matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str, ray: bool = False
+) -> Outcome:
     """Everything that is known by now, whoever had it and when."""
     rows: list[Row] = []
     statuses: list[Status] = []
@@ -75,8 +77,15 @@ def gather(matrix: Matrix, kept: Kept, *, command: Sequence[str], device: str) -
         lines=lines,
         verdicts=verdicts_of(lines, rows, statuses, _ways(matrix)),
         command=tuple(command),
-        environment=dict(describe_environment(device)),
+        environment=_environment(device, ray),
     )
+
+
+def _environment(device: str, ray: bool) -> dict[str, object]:
+    """Of this machine; what the nodes of a cluster are like is not known here."""
+    if ray:
+        return {**describe_environment(), "device": f"{device}, of a Ray cluster"}
+    return dict(describe_environment(device))
 
 
 WAY = {

@@ -28,17 +28,20 @@ REACH_S = 10.0
 
 
 @contextmanager
-def ray_crew(out: Path, *, threads: int) -> Iterator[Crew]:
+def ray_crew(out: Path, *, threads: int, device: str) -> Iterator[Crew]:
     """Tasks of the cluster at ``RAY_ADDRESS``, or of a small one on this machine.
 
     Every node needs this program installed, and ``out`` at the same place: a shared file system.
+    Relative paths mean what they mean here on each node that has this working directory as well.
 
     Args:
         out: the directory of the matrix.
-        threads: CPUs that a task asks for; with a bench on CUDA it asks for a GPU as well.
+        threads: CPUs that a task asks for.
+        device: of the nodes: with ``cuda`` a task asks for a GPU as well, with ``auto`` it does if
+            any node has one; whatever a bench says of itself does not count.
 
     Raises:
-        LeakageError: ray is not installed, or no cluster answers.
+        LeakageError: ray is not installed, no cluster answers, or no node has a GPU.
     """
     try:
         import ray
@@ -53,12 +56,25 @@ def ray_crew(out: Path, *, threads: int) -> Iterator[Crew]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise LeakageError(f"--ray: no cluster at {address or 'this machine'}: {error}") from error
     witness = out / f".shared-{uuid.uuid4().hex}"
-    witness.touch()
     try:
-        yield _Cluster(ray, witness, threads)
+        on_gpu = _takes_gpus(device, ray)
+        witness.touch()
+        yield _Cluster(ray, witness, threads, on_gpu=on_gpu)
     finally:
         ray.shutdown()
         witness.unlink(missing_ok=True)
+
+
+def _takes_gpus(device: str, ray: Any) -> bool:
+    """Whether tasks ask for one of the cluster's GPUs.
+
+    Raises:
+        LeakageError: they must, and there is none: they would wait for it without end.
+    """
+    count = ray.cluster_resources().get("GPU", 0.0)
+    if device.startswith("cuda") and count < 1:
+        raise LeakageError(f"--device {device}: no node of the cluster has a GPU")
+    return device != "cpu" and count >= 1
 
 
 def _require_answer(address: str) -> None:
@@ -79,22 +95,20 @@ def _require_answer(address: str) -> None:
 
 
 class _Cluster:
-    def __init__(self, ray: Any, witness: Path, threads: int) -> None:
+    def __init__(self, ray: Any, witness: Path, threads: int, *, on_gpu: bool) -> None:
         # A bench goes on where it was: a node that is lost costs the cell that it was at.
-        self._task = ray.remote(num_cpus=threads, max_retries=3)(_work)
-        self._on_gpu = ray.remote(num_cpus=threads, num_gpus=1, max_retries=3)(_work)
+        needs = {"num_cpus": threads, "num_gpus": int(on_gpu), "max_retries": 3}
+        self._task = ray.remote(**needs)(_work)
+        # Ray shows a task the GPU that it is given and no other.
+        self._device = "cuda:0" if on_gpu else "cpu"
         self._ray = ray
         self._witness = witness
 
     def submit(self, bench: Bench) -> Future[int]:
         future: Future[int] = Future()
         future.set_running_or_notify_cancel()
-        bench = replace(bench, matrix=_settled(bench.matrix))
-        task = self._task
-        if bench.device.startswith("cuda"):
-            # Ray shows a task the GPU that it is given and no other.
-            task, bench = self._on_gpu, replace(bench, device="cuda:0")
-        reference = task.remote(bench, str(self._witness))
+        bench = replace(bench, matrix=_settled(bench.matrix), device=self._device)
+        reference = self._task.remote(bench, str(self._witness), str(Path.cwd()))
         threading.Thread(target=self._await, args=(reference, future), daemon=True).start()
         return future
 
@@ -128,8 +142,8 @@ def _settled(matrix: Matrix) -> Matrix:
     return matrix.model_copy(update={"victims": victims})
 
 
-def _work(bench: Bench, witness: str) -> int:
-    """What a node does.
+def _work(bench: Bench, witness: str, home: str) -> int:
+    """What a node does, in the directory ``home`` if it has that.
 
     Raises:
         LeakageError: it does not see the directory of the matrix.
@@ -138,4 +152,6 @@ def _work(bench: Bench, witness: str) -> int:
         raise LeakageError(
             f"this node does not see {bench.out}: give an --out that all nodes share"
         )
+    if Path(home).is_dir():
+        os.chdir(home)  # ``npz:PATH`` and ``folder:PATH`` are told from there
     return run_bench(bench)

@@ -8,7 +8,7 @@ import torch
 
 from models.errors import TrainingError
 
-__all__ = ["choose_device"]
+__all__ = ["asked_device", "choose_device"]
 
 
 def choose_device(name: str) -> torch.device:
@@ -17,8 +17,7 @@ def choose_device(name: str) -> torch.device:
     Raises:
         TrainingError: no such name, or no such device on this machine.
     """
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise TrainingError(f"device must be auto, cpu or cuda:N, not {name!r}")
+    asked_device(name)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and count == 0):
         return torch.device("cpu")
@@ -26,3 +25,14 @@ def choose_device(name: str) -> torch.device:
     if index >= count:
         raise TrainingError(f"device {name} is not there: this machine has {count} CUDA devices")
     return torch.device("cuda", index)
+
+
+def asked_device(name: str) -> str:
+    """``name``, if some machine may have it: for who trains on another one.
+
+    Raises:
+        TrainingError: it is not ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise TrainingError(f"device must be auto, cpu or cuda:N, not {name!r}")
+    return name

@@ -102,7 +102,10 @@ def fit(
     if checkpoint is not None:
         _resume(checkpoint, networks, optimiser, scale)
         history, best = list(checkpoint.history), checkpoint.best
-    team.require_same(len(history))
+    team.require_same(
+        len(history),
+        "one process would go on after epoch {most} and another after {least}",
+    )
     run = Run(
         objective=objective,
         losses=team.losses(objective),

@@ -77,22 +77,24 @@ class Team:
         distributed.all_reduce(summed)
         return int(summed)
 
-    def require_same(self, done: int) -> None:
-        """Refuse processes that would go on from different epochs.
+    def require_same(self, value: int, otherwise: str) -> None:
+        """Refuse processes that do not agree on what lies in the output directory.
+
+        Args:
+            value: what this process found there.
+            otherwise: what is wrong where values differ; may show ``{most}`` and ``{least}``.
 
         Raises:
-            TrainingError: another process has ``done`` another number of epochs.
+            TrainingError: another process has found another value.
         """
         if self.size == 1:
             return
-        extremes = torch.tensor([done, -done], device=self._device)
+        extremes = torch.tensor([value, -value], device=self._device)
         distributed.all_reduce(extremes, op=distributed.ReduceOp.MAX)
         most, least = int(extremes[0]), -int(extremes[1])
         if most != least:
-            raise TrainingError(
-                f"one process would go on after epoch {most} and another after {least}: all of "
-                "them must see the same output directory"
-            )
+            said = otherwise.format(most=most, least=least)
+            raise TrainingError(f"{said}: all of them must see the same output directory")
 
     def copy_buffers(self, networks: Mapping[str, nn.Module]) -> None:
         """Everybody takes over the leader's running statistics."""

@@ -68,7 +68,16 @@ def process(place: Path) -> None:
         fitted = fit(
             objective, data(), PLAN, state=state, reporter=reporter, device=device, team=team
         )
-        told = {"rank": team.rank, "calls": len(reporter.calls), "epoch": fitted.epoch}
+        told: dict[str, int | str] = {
+            "rank": team.rank,
+            "calls": len(reporter.calls),
+            "epoch": fitted.epoch,
+        }
+        try:
+            team.require_same(team.rank, "{least} and {most}")
+        except TrainingError as error:
+            told["refused"] = str(error)
+        team.require_same(7, "never")
         (place / f"told-{team.rank}.json").write_text(json.dumps(told))
         if team.leads:
             losses = [record.loss for record in fitted.history]
@@ -93,8 +102,11 @@ def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
     losses = json.loads((tmp_path / "losses.json").read_text())
     assert losses == pytest.approx([record.loss for record in fitted.history], abs=1e-5)
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]
+    refused = "0 and 1: all of them must see the same output directory"
     assert told[0]["calls"] > 0
-    assert told[1] == {"rank": 1, "calls": 0, "epoch": fitted.epoch}  # only the leader reports
+    assert told[0]["refused"] == refused
+    # Only the leader reports.
+    assert told[1] == {"rank": 1, "calls": 0, "epoch": fitted.epoch, "refused": refused}
     assert (tmp_path / "state" / "checkpoint.safetensors").exists()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from intaglio.cli import main
 from intaglio.leakage.bench import Bench
 from intaglio.leakage.errors import LeakageError
-from intaglio.leakage.on_ray import _settled, _work
+from intaglio.leakage.on_ray import _settled, _takes_gpus, _work
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import LinearModel, Stub
 from tests.intaglio.leakage.conftest import matrix_of
@@ -22,7 +22,34 @@ from tests.intaglio.leakage.conftest import matrix_of
 def test_a_node_that_does_not_see_the_directory_says_so(tmp_path: Path) -> None:
     bench = Bench(matrix=matrix_of(""), defense="none", seed=0, cells=(), out=tmp_path)
     with pytest.raises(LeakageError, match="give an --out that all nodes share"):
-        _work(bench, str(tmp_path / "nowhere"))
+        _work(bench, str(tmp_path / "nowhere"), str(tmp_path))
+
+
+def test_a_node_works_where_the_command_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path.cwd())  # and back
+    (witness := tmp_path / "witness").touch()
+    bench = Bench(matrix=matrix_of(""), defense="none", seed=0, cells=(), out=tmp_path)
+    _work(bench, str(witness), str(tmp_path / "nowhere"))
+    assert Path.cwd() != tmp_path
+    _work(bench, str(witness), str(tmp_path))
+    assert Path.cwd() == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "taken"),
+    [("auto", 0.0, False), ("auto", 2.0, True), ("cpu", 2.0, False), ("cuda:1", 1.0, True)],
+)
+def test_tasks_ask_for_a_gpu_that_some_node_has(device: str, gpus: float, taken: bool) -> None:
+    cluster = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0, "GPU": gpus})
+    assert _takes_gpus(device, cluster) is taken
+
+
+def test_a_gpu_that_no_node_has_is_a_sentence() -> None:
+    cluster = SimpleNamespace(cluster_resources=lambda: {"CPU": 4.0})
+    with pytest.raises(LeakageError, match="--device cuda: no node of the cluster has a GPU"):
+        _takes_gpus("cuda", cluster)
 
 
 def test_files_of_a_matrix_are_found_from_any_directory(
