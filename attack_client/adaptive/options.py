@@ -78,6 +78,8 @@ OPTIONS: tuple[Decorator, ...] = (
 def taken(given: dict[str, Any]) -> dict[str, Any]:
     """Take these flags out of ``given``; the fields of a campaign that they are.
 
+    A shadow is waited for as long as the victim is, by ``--timeout`` and ``--patience``.
+
     Raises:
         click.UsageError: some of them lack another.
     """
@@ -93,8 +95,17 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
         raise click.UsageError(
             "--shadow-url, --shadow-defended and --shadow-plain are given together or not at all"
         )
+    shadow = None
+    if url is not None:
+        shadow = ShadowService(
+            url,
+            *models,
+            api_key=key,
+            timeout_s=given["timeout_s"],
+            patience_s=given["patience_s"],
+        )
     return {
         "adapt": given.pop("adapt"),
         "known": None if factory is None else KnownDefense(factory, options),
-        "shadow": None if url is None else ShadowService(url, models[0], models[1], key),
+        "shadow": shadow,
     }

@@ -11,6 +11,7 @@ from attack_client.adaptive.contract import ShadowAnswers
 from attack_client.contract import BlackBox, VictimFacts
 from attack_client.errors import AdaptationError
 from attack_client.http_victim import HttpVictim
+from attack_client.retry import RetryPolicy
 
 __all__ = ["ShadowService", "ask_shadow"]
 
@@ -26,12 +27,16 @@ class ShadowService:
         defended: name of the served model whose answers pass through the defense.
         plain: name of the served model with the same weights and no defense.
         api_key: of the service.
+        timeout_s: for connecting, and for every read and write.
+        patience_s: waits between the attempts of one request; None is as ``HttpVictim`` does.
     """
 
     url: str
     defended: str
     plain: str
     api_key: str | None = field(default=None, repr=False)
+    timeout_s: float = 60.0
+    patience_s: float | None = None
 
     async def check(self, facts: VictimFacts) -> None:
         """Refuse a shadow that cannot be the victim's.
@@ -59,7 +64,13 @@ class ShadowService:
             return await ask_shadow(defended, plain, images)
 
     def _model(self, name: str) -> HttpVictim:
-        return HttpVictim(self.url, name, api_key=self.api_key)
+        return HttpVictim(
+            self.url,
+            name,
+            api_key=self.api_key,
+            timeout_s=self.timeout_s,
+            retry=RetryPolicy().for_as_long_as(self.patience_s),
+        )
 
 
 async def ask_shadow(

@@ -11,7 +11,7 @@ import pytest
 from attack_client.report import read_json
 from attack_client.transfer_set import TransferSet
 from tests.attack_client.conftest import Serve
-from tests.attack_client.stub import LinearModel, Stub
+from tests.attack_client.stub import Fault, LinearModel, Stub
 from tests.attack_client.test_cli import knockoff, run, sentence
 
 
@@ -112,6 +112,20 @@ def test_a_shadow_of_another_victim_is_refused_before_a_query(
         refused = sentence(run([*theft, *shadowed]))
     assert "the shadow toy tells 4 classes" in refused
     assert victim.samples == 0
+
+
+def test_a_shadow_is_waited_for_as_long_as_the_victim_is(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    shadow = Stub(model)
+    with serve(Stub(model)) as url, serve(shadow) as shadow_url:
+        theft = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--adapt")
+        given = ["recover:epochs=1,samples=200", "--shadow-url", shadow_url]
+        given += ["--shadow-defended=toy", "--shadow-plain=toy"]
+        shadow.faults.append(Fault(503))
+        assert "503" in sentence(run([*theft, *given, "--patience", "0"]))
+        shadow.faults.append(Fault(503))
+        assert run([*theft, *given, "--resume"]).exit_code == 0
 
 
 @pytest.mark.parametrize(
