@@ -16,26 +16,14 @@ from attack_client import v2
 from attack_client.address import LOOPBACK, clean_url, sendable
 from attack_client.allowance import Allowance
 from attack_client.contract import ExplainedReply, Reply, VictimFacts
-from attack_client.errors import (
-    AttackError,
-    OverBudget,
-    ProtocolError,
-    Refused,
-    Unreachable,
-    VictimError,
-)
-from attack_client.retry import Failure, Outcome, RetryPolicy, retry_after_s
+from attack_client.errors import AttackError, ProtocolError, Refused
+from attack_client.retry import RetryPolicy
+from attack_client.sending import Sender
+from attack_client.v2_metadata import ModelSignature, model_path, read_signature, speaks_binary
 
 __all__ = ["HttpVictim"]
 
 Parsed = TypeVar("Parsed")
-
-HINTS = {
-    401: "give a valid key with --api-key or INTAGLIO_API_KEY",
-    403: "this key may not query this model",
-    404: "check --model and the URL",
-    413: "lower --batch",
-}
 
 
 class HttpVictim:
@@ -77,7 +65,7 @@ class HttpVictim:
         if not model.isprintable():
             raise AttackError(f"the model's name {model!r} must hold no control characters")
         self._model, _, version = model.partition("/")
-        self._path = v2.model_path(self._model, version or None)
+        self._path = model_path(self._model, version or None)
         self._name = model
         self._api_key = sendable(api_key)
         self._shape = shape
@@ -87,7 +75,8 @@ class HttpVictim:
         self._transport = transport
         self._sleep = sleep
         self._client: httpx.AsyncClient | None = None
-        self._signature: v2.ModelSignature | None = None
+        self._sender: Sender | None = None
+        self._signature: ModelSignature | None = None
         self._binary = False
 
     def __repr__(self) -> str:
@@ -127,10 +116,19 @@ class HttpVictim:
         except ValueError:
             # The proxy's URL may hold a password, and the error its URL.
             raise AttackError("the proxy settings of the environment cannot be used") from None
+        self._sender = Sender(
+            self._client,
+            self._url,
+            retry=self._retry,
+            jitter=self._random,
+            sleep=self._sleep,
+        )
         try:
-            metadata, _ = await self._send("GET", self._path, _object("the model's metadata"))
+            metadata, _ = await self._sender.send(
+                "GET", self._path, _object("the model's metadata")
+            )
             self._binary = await self._speaks_binary()
-            self._signature = v2.read_signature(metadata, shape=self._shape)
+            self._signature = read_signature(metadata, shape=self._shape)
         except BaseException:
             await self.aclose()
             raise
@@ -146,7 +144,7 @@ class HttpVictim:
 
     async def aclose(self) -> None:
         """Close the connections; does nothing the second time."""
-        client, self._client = self._client, None
+        client, self._client, self._sender = self._client, None, None
         if client is not None:
             await client.aclose()
 
@@ -206,7 +204,7 @@ class HttpVictim:
         (said, maps), sends = await self._ask(parse, headers, body, key, resending)
         return ExplainedReply(probabilities=said, attributions=maps, sends=sends)
 
-    def _fitting(self, images: NDArray[np.uint8]) -> v2.ModelSignature:
+    def _fitting(self, images: NDArray[np.uint8]) -> ModelSignature:
         signature = self._entered()
         if images.dtype != np.uint8 or images.shape[1:] != signature.shape or not len(images):
             raise ProtocolError(
@@ -226,7 +224,7 @@ class HttpVictim:
         if key is not None:
             headers["Idempotency-Key"] = key
         path = f"{self._path}/infer"
-        return await self._send(
+        return await self._open().send(
             "POST", path, parse, headers=headers, body=body, resending=resending
         )
 
@@ -237,7 +235,7 @@ class HttpVictim:
             Unreachable: no connection, or none that lasted.
         """
         try:
-            usage, _ = await self._send("GET", "v1/usage", _object("the caller's usage"))
+            usage, _ = await self._open().send("GET", "v1/usage", _object("the caller's usage"))
         except (Refused, ProtocolError):
             # It is no part of the protocol: most servers have none.
             return None
@@ -245,72 +243,18 @@ class HttpVictim:
 
     async def _speaks_binary(self) -> bool:
         try:
-            server, _ = await self._send("GET", "v2", _object("the server's metadata"))
+            server, _ = await self._open().send("GET", "v2", _object("the server's metadata"))
         except Refused:
             # A gateway may let models through and nothing else; JSON is always understood.
             return False
-        return v2.speaks_binary(server)
+        return speaks_binary(server)
 
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        parse: Callable[[httpx.Response], Parsed],
-        *,
-        headers: dict[str, str] | None = None,
-        body: bytes | None = None,
-        resending: Callable[[], None] | None = None,
-    ) -> tuple[Parsed, int]:
-        """One request until it is answered or given up; what it said, and how often it went."""
-        if self._client is None:
+    def _open(self) -> Sender:
+        if self._sender is None:
             raise RuntimeError("the victim is used outside 'async with'")
-        sends, waited_s = 0, 0.0
-        while True:
-            sends += 1
-            if sends > 1 and resending is not None:
-                resending()
-            error: VictimError
-            try:
-                response = await self._client.request(method, path, headers=headers, content=body)
-                if response.status_code == httpx.codes.OK:
-                    return parse(response), sends
-                after_s = retry_after_s(response.headers.get("Retry-After"))
-                failure = Failure(Outcome.STATUS, response.status_code, after_s)
-                error = self._refusal(response, after_s)
-            except (ProtocolError, httpx.DecodingError) as garbled:
-                failure = Failure(Outcome.GARBLED)
-                error = ProtocolError(f"{self._url}/{path}: {garbled}")
-                error.__cause__ = garbled
-            except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as lost:
-                failure = Failure(Outcome.LOST)
-                error = Unreachable(f"{self._url} does not answer ({_reason(lost)})")
-                error.__cause__ = lost
-            except httpx.LocalProtocolError:
-                # Its text, and the chain of causes, may quote a header: the key is one.
-                raise Unreachable(f"{self._url} cannot be queried (an illegal request)") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as broken:
-                raise Unreachable(f"{self._url} cannot be queried ({_reason(broken)})") from broken
-            delay_s = self._retry.delay_s(
-                failure, attempt=sends, waited_s=waited_s, draw=self._random.random()
-            )
-            if delay_s is None:
-                if sends > 1:
-                    error.args = (f"{error}, after {sends} attempts",)
-                raise error
-            waited_s += delay_s
-            await self._sleep(delay_s)
+        return self._sender
 
-    def _refusal(self, response: httpx.Response, after_s: float | None) -> Refused:
-        status = response.status_code
-        said = v2.error_text(response.content)
-        hint = HINTS.get(status)
-        sentence = f"{self._url} answered {status}: {said}" + (f" ({hint})" if hint else "")
-        if status == httpx.codes.TOO_MANY_REQUESTS:
-            wait = "" if after_s is None else f" (try again in {after_s:.0f} s with --resume)"
-            return OverBudget(sentence + wait, status=status, after_s=after_s)
-        return Refused(sentence, status=status)
-
-    def _entered(self) -> v2.ModelSignature:
+    def _entered(self) -> ModelSignature:
         if self._signature is None:
             raise RuntimeError("the victim is used before 'async with'")
         return self._signature
@@ -321,8 +265,3 @@ def _object(what: str) -> Callable[[httpx.Response], dict[str, Any]]:
         return v2.parse_json(response.content, what)
 
     return parse
-
-
-def _reason(error: Exception) -> str:
-    text = str(error) or type(error).__name__
-    return text if len(text) <= 160 else text[:160] + "..."

@@ -35,6 +35,7 @@ from attack_client.contract import Pool
 from attack_client.http_victim import HttpVictim
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from attack_client.v2_metadata import ModelSignature
 from benchmarks.envelope import Row, write
 from benchmarks.workloads import write_random_bundle
 from intaglio.processes import serving
@@ -157,7 +158,7 @@ def main(seconds: int, rounds: int) -> None:
         write_random_bundle(root / "models", MODEL, MODEL, SHAPE, classes=10)
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (BATCH, *SHAPE), dtype=np.uint8)
-        signature = v2.ModelSignature("images", "UINT8", SHAPE, "probabilities", 10)
+        signature = ModelSignature("images", "UINT8", SHAPE, "probabilities", 10)
         headers, body = v2.encode_query(signature, images, binary=True)
         payload, script = root / "payload", root / "post.lua"
         payload.write_bytes(body)

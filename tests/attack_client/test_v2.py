@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 from attack_client import v2
 from attack_client.attacks.distil_objective import soften
 from attack_client.errors import ProtocolError
+from attack_client.v2_metadata import ModelSignature
 
-SIGNATURE = v2.ModelSignature("images", "UINT8", (1, 2, 3), "probabilities", 4)
-IMAGES = {"name": "images", "datatype": "UINT8", "shape": [-1, 1, 2, 3]}
+SIGNATURE = ModelSignature("images", "UINT8", (1, 2, 3), "probabilities", 4)
 ANSWER = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 4]}
-
-
-def metadata(inputs: list[Any] | None = None, outputs: list[Any] | None = None) -> dict[str, Any]:
-    return {"name": "m", "inputs": inputs or [IMAGES], "outputs": outputs or [ANSWER]}
 
 
 def answer(values: Any, *, binary: bool, **changes: Any) -> tuple[dict[str, str], bytes]:
@@ -57,7 +53,7 @@ def test_what_a_query_looks_like_on_the_wire() -> None:
 
 
 def test_a_float_model_is_sent_pixels_between_zero_and_one() -> None:
-    signature = v2.ModelSignature("x", "FP32", (1, 1, 2), "y", 4)
+    signature = ModelSignature("x", "FP32", (1, 1, 2), "y", 4)
     images = np.array([0, 255], dtype=np.uint8).reshape(1, 1, 1, 2)
     headers, body = v2.encode_query(signature, images, binary=True)
     raw = body[int(headers["Inference-Header-Content-Length"]) :]
@@ -148,50 +144,6 @@ def test_a_flipped_byte_is_an_answer_or_a_protocol_error(position: int, value: i
     assert said.shape == (1, 4)
 
 
-def test_the_signature_is_read_from_metadata() -> None:
-    assert v2.read_signature(metadata()) == SIGNATURE
-
-
-def test_a_model_with_other_names_is_understood_where_they_are_unambiguous() -> None:
-    scores = {"name": "scores", "datatype": "FP32", "shape": [-1, 4]}
-    names = {"name": "ids", "datatype": "INT64", "shape": [-1, 4]}
-    pixels = {"name": "x", "datatype": "FP32", "shape": [-1, 3, 8, 8]}
-    signature = v2.read_signature(metadata([pixels], [names, scores]))
-    assert (signature.input, signature.output) == ("x", "scores")
-    assert signature.shape == (3, 8, 8)
-    with pytest.raises(ProtocolError, match="which of 'scores', 'more'"):
-        v2.read_signature(metadata([pixels], [scores, {**scores, "name": "more"}]))
-
-
-def test_open_sizes_are_asked_for() -> None:
-    pixels = {"name": "x", "datatype": "UINT8", "shape": [-1, 3, -1, -1]}
-    with pytest.raises(ProtocolError, match="give the open sizes yourself"):
-        v2.read_signature(metadata([pixels]))
-    assert v2.read_signature(metadata([pixels]), shape=(3, 9, 7)).shape == (3, 9, 7)
-    with pytest.raises(ProtocolError, match="has shape"):
-        v2.read_signature(metadata([pixels]), shape=(1, 9, 7))
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {},
-        {"inputs": [], "outputs": [ANSWER]},
-        {"inputs": [IMAGES]},
-        {"inputs": [IMAGES], "outputs": ["probabilities"]},
-        {"inputs": [{**IMAGES, "datatype": "BYTES"}], "outputs": [ANSWER]},
-        {"inputs": [{**IMAGES, "shape": [-1, 6]}], "outputs": [ANSWER]},
-        {"inputs": [{**IMAGES, "shape": "any"}], "outputs": [ANSWER]},
-        {"inputs": [{**IMAGES, "shape": [-1, 8, 8, 3]}], "outputs": [ANSWER]},
-        {"inputs": [IMAGES], "outputs": [{**ANSWER, "shape": [-1, -1]}]},
-        {"inputs": [IMAGES], "outputs": [{**ANSWER, "datatype": "FP16"}]},
-    ],
-)
-def test_what_is_no_image_classifier_is_refused(broken: dict[str, Any]) -> None:
-    with pytest.raises(ProtocolError):
-        v2.read_signature(broken)
-
-
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -206,7 +158,3 @@ def test_what_is_no_image_classifier_is_refused(broken: dict[str, Any]) -> None:
 )
 def test_any_error_body_has_something_to_say(body: bytes, text: str) -> None:
     assert v2.error_text(body) == text
-
-
-def test_names_are_quoted_into_paths() -> None:
-    assert v2.model_path("a b/c", "1") == "v2/models/a%20b%2Fc/versions/1"

@@ -10,8 +10,9 @@ import pytest
 
 from attack_client import v2
 from attack_client.errors import ProtocolError
+from attack_client.v2_metadata import ModelSignature, read_signature
 
-SIGNATURE = v2.ModelSignature("images", "UINT8", (1, 2, 3), "probabilities", 4, (2, 5))
+SIGNATURE = ModelSignature("images", "UINT8", (1, 2, 3), "probabilities", 4, (2, 5))
 SAID = np.full((3, 4), 0.25, dtype="<f4")
 MAPS = np.random.default_rng(0).random((3, 2, 5)).astype("<f4")
 
@@ -85,7 +86,7 @@ def test_maps_are_announced_by_the_metadata(
     outputs = [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 4]}]
     images = {"name": "images", "datatype": "UINT8", "shape": [-1, 1, 2, 3]}
     metadata = {"inputs": [images], "outputs": [*outputs, *([announced] if announced else [])]}
-    assert v2.read_signature(metadata).maps == maps
+    assert read_signature(metadata).maps == maps
     if maps is None:
         with pytest.raises(ProtocolError, match="no output 'attributions'"):
-            v2.decode_maps(v2.read_signature(metadata), {}, b"{}", count=1)
+            v2.decode_maps(read_signature(metadata), {}, b"{}", count=1)
