@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.envelope import RESULTS
-from benchmarks.results_page import measured
+from benchmarks.result_tables import measured
 from benchmarks.steps_page import SPREAD
 
 
