@@ -60,6 +60,7 @@ class VictimFacts:
         shape: ``(C, H, W)`` of the images it is shown.
         classes: number of probabilities K.
         maps: ``(h, w)`` of its attribution maps; None for a victim that explains nothing.
+        map_cost: queries that an image counts as which is answered with its map.
     """
 
     url: str
@@ -67,6 +68,7 @@ class VictimFacts:
     shape: tuple[int, int, int]
     classes: int
     maps: tuple[int, int] | None = None
+    map_cost: int = 1
 
 
 class BlackBox(Protocol):

@@ -96,6 +96,7 @@ class HttpVictim:
             shape=signature.shape,
             classes=signature.classes,
             maps=signature.maps,
+            map_cost=signature.map_cost,
         )
 
     async def __aenter__(self) -> Self:

@@ -89,6 +89,7 @@ class BudgetedOracle:
         self._watch = watch
         self._failure: Exception | None = None
         self._replayed = self._copied = self._queries = self._resent = 0
+        self._cost = transfer_set.provenance.cost
         self._known = None if repeats else KnownAnswers(transfer_set)
         self._purse = purse or Purse()
         self._began = time.monotonic()
@@ -199,7 +200,7 @@ class BudgetedOracle:
             try:
                 self._stop_after_failure()
                 again = len(images) in self._transfer_set.sent_earlier(start)
-                async with self._purse.paying(len(images), again=again):
+                async with self._purse.paying(len(images) * self._cost, again=again):
                     self._stop_after_failure()  # it may have waited
                     # The same images at the same position are the same request, before and after a
                     # kill; asking twice for one image at two positions is two.

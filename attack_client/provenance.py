@@ -29,6 +29,7 @@ class Provenance(BaseModel):
         shape: ``(C, H, W)`` of the images asked about.
         classes: number of probabilities K.
         maps: ``(h, w)`` of the attribution maps kept beside the probabilities; None keeps none.
+        cost: queries that the victim counts an answer as; its operator may change it meanwhile.
         pool: name of the surrogate pool.
         pool_sha256: of the pool's images: another pool of that name is noticed.
         attack: the kind of attack.
@@ -44,6 +45,7 @@ class Provenance(BaseModel):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     classes: PositiveInt
     maps: tuple[PositiveInt, PositiveInt] | None = None
+    cost: PositiveInt = 1
     pool: str
     pool_sha256: str
     attack: str
@@ -68,6 +70,7 @@ class Provenance(BaseModel):
             shape=facts.shape,
             classes=facts.classes,
             maps=facts.maps if attack.explains else None,
+            cost=facts.map_cost if attack.explains else 1,
             pool=pool.name,
             pool_sha256=hashlib.sha256(np.ascontiguousarray(pool.images).data).hexdigest(),
             attack=attack.kind,
@@ -95,7 +98,9 @@ class Provenance(BaseModel):
     def write(self, path: Path) -> None:
         """To ``path``, whole or not at all."""
         # A set without maps is written as it was before there were any.
-        write_atomically(path, (self.model_dump_json(indent=2, exclude_none=True) + "\n").encode())
+        unsaid = {"cost"} if self.maps is None else set[str]()
+        text = self.model_dump_json(indent=2, exclude_none=True, exclude=unsaid)
+        write_atomically(path, f"{text}\n".encode())
         directory = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -103,9 +108,9 @@ class Provenance(BaseModel):
             os.close(directory)
 
     def differences(self, other: Provenance) -> tuple[tuple[str, object, object], ...]:
-        """Fields but ``id`` in which two thefts differ: name, this value, the other's."""
+        """Fields but ``id`` and ``cost`` in which two thefts differ: name, this value, its."""
         return tuple(
             (name, getattr(self, name), getattr(other, name))
             for name in type(self).model_fields
-            if name != "id" and getattr(self, name) != getattr(other, name)
+            if name not in {"id", "cost"} and getattr(self, name) != getattr(other, name)
         )

@@ -155,6 +155,7 @@ def score(
         training_seconds: what the clone took to train, where it was trained for this row.
     """
     budget = len(images)
+    paid = stolen.paid(budget) * stolen.provenance.cost
     price = examination.price_per_thousand
     test, honest, reference = examination.test, examination.honest, examination.reference
     said = predict(clone, test.images, device=device)
@@ -173,8 +174,8 @@ def score(
         budget=budget,
         queries=budget,
         unique_queries=_distinct(images),
-        sent=stolen.sent(budget),
-        paid=stolen.paid(budget),
+        sent=stolen.sent(budget) * stolen.provenance.cost,
+        paid=paid,
         seed=seed,
         victim_accuracy=victim_accuracy,
         benign_accuracy=None if honest is None else honest.accuracy,
@@ -193,7 +194,7 @@ def score(
         served_ece=None if served is None else calibration_error(served, test.labels),
         theft_seconds=stolen.seconds(budget),
         training_seconds=training_seconds,
-        cost=None if price is None else price * stolen.paid(budget) / 1000,
+        cost=None if price is None else price * paid / 1000,
     )
 
 

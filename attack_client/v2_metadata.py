@@ -33,6 +33,7 @@ class ModelSignature:
         output: name of the probabilities.
         classes: K.
         maps: height and width of the attribution maps; None for a model that announces none.
+        map_cost: samples that an image counts as which is answered with its map.
     """
 
     input: str
@@ -41,6 +42,7 @@ class ModelSignature:
     output: str
     classes: int
     maps: tuple[int, int] | None = None
+    map_cost: int = 1
 
 
 def model_path(model: str, version: str | None = None) -> str:
@@ -98,6 +100,7 @@ def read_signature(
         output=answer["name"],
         classes=answer["shape"][1],
         maps=_maps(outputs),
+        map_cost=_map_cost(outputs),
     )
 
 
@@ -138,3 +141,13 @@ def _maps(outputs: list[dict[str, Any]]) -> tuple[int, int] | None:
         if tensor["name"] == ATTRIBUTIONS and tensor["datatype"] == "FP32" and len(shape) == 3:
             return (shape[1], shape[2]) if min(shape[1:]) >= 1 else None
     return None
+
+
+def _map_cost(outputs: list[dict[str, Any]]) -> int:
+    """What a server of ours says that an explained image counts as; of any other, one."""
+    for tensor in outputs:
+        parameters = tensor.get("parameters")
+        if tensor["name"] == ATTRIBUTIONS and isinstance(parameters, dict):
+            cost = parameters.get("cost")
+            return cost if type(cost) is int and cost >= 1 else 1
+    return 1

@@ -4,9 +4,9 @@
 
 With all the labels of its teacher's data a student of this size learns nothing from a plain teacher
 either (``benchmarks.defended_training``), so that nothing can be said of a defended one. Here he
-owns ``LABELLED`` images of Fashion-MNIST, asks the teacher about those and distils. Every lesson is
-shown; what is said of teachers is said of the published one. A stopped run goes on where it was,
-and seeds may be run apart.
+owns ``LABELLED`` of the images that the teacher was trained on, asks about those and distils. Every
+lesson is shown; what is said of teachers is said of the published one. A stopped run goes on where
+it was, and seeds may be run apart.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import click
@@ -31,10 +31,10 @@ from attack_client.predictions import agreement, predict
 from attack_client.report import describe_environment
 from benchmarks.defended_page import spread
 from benchmarks.envelope import RESULTS, Row
+from benchmarks.own_images import own_images
 from intaglio.recipe import load_recipe
 from intaglio.training import train_recipe
 from models.bundle import open_bundle
-from models.datasets import Dataset, load
 from models.simplex import GRID, round_to_grid
 from models.training.evaluate import probabilities
 
@@ -73,7 +73,7 @@ def measure(name: str, seed: int, *, out: Path, data_root: Path | None) -> dict[
             data_root=data_root,
         )
     bundle = open_bundle(models / name / "1")
-    data = fashion(data_root)
+    data = own_images(TEACHERS["none"][0], PLAN, data_root)
     chosen = Distil(seed=seed).order(len(data.train_images))[:LABELLED]
     images, truth = data.train_images[chosen], torch.from_numpy(data.train_labels[chosen])
     answers = round_to_grid(probabilities(bundle.load("victim"), torch.from_numpy(images)), GRID)
@@ -98,12 +98,6 @@ def taught(
         seed=seed,
         objective=partial(Distillation, lesson=lesson),
     )
-
-
-@cache
-def fashion(data_root: Path | None) -> Dataset:
-    """Teachers and students learn from it."""
-    return load("fashion_mnist", root=data_root)
 
 
 Found = Mapping[str, Sequence[Mapping[str, float]]]
@@ -212,7 +206,8 @@ def main(data_root: Path | None, out: Path, seeds: str) -> None:
         "command": ["python", "-m", "benchmarks.few_labels"],
         "environment": describe_environment(),
         "notes": [
-            f"Teachers: {', '.join(PLAN)}; students: LeNet, {STUDENT_EPOCHS} epochs.",
+            f"Teachers: {', '.join(PLAN)}; students: LeNet, {STUDENT_EPOCHS} epochs, of images "
+            "that their teachers were trained on.",
             *sentences(found),
         ],
         "tables": [table_of(found)],

@@ -5,8 +5,9 @@
 The students of ``benchmarks.few_labels``, and teachers of a little less than its scale. Every
 teacher is one change away from a shipped recipe, and is compared with that recipe's teacher of the
 same seed. A thief takes the better of what he learns from the labels alone and by each lesson,
-chosen by ``CHOSEN_BY`` images that no student learns from. Seeds are done one after the other, all
-teachers with each; a stopped run goes on where it was.
+chosen by ``CHOSEN_BY`` images that no student learns from. All of them are images that the teachers
+were trained on. Seeds are done one after the other, all teachers with each; a stopped run goes on
+where it was.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from benchmarks.few_labels import (
     PUBLISHED,
     SCRATCH,
     STUDENT_EPOCHS,
-    fashion,
     taught,
 )
+from benchmarks.own_images import own_images
 from benchmarks.teacher_forms_page import (
     NAME,
     alphas_of,
@@ -49,6 +50,7 @@ from benchmarks.teacher_forms_pieces import FORMS, PLAIN, PLAN, Seen
 from defenses.top_k import keep_largest
 from intaglio.training import train_recipe
 from models.bundle import open_bundle
+from models.datasets import Dataset
 from models.errors import NotFiniteError
 from models.simplex import GRID, one_hot, round_to_grid, top1
 from models.training.evaluate import probabilities
@@ -89,7 +91,7 @@ def measure(name: str, seed: int, *, out: Path, data_root: Path | None) -> Seen 
 
 def _distilled(served: str, bundle: Path, seed: int, data_root: Path | None) -> Seen:
     """What a student learns from the answers of ``bundle``."""
-    data = fashion(data_root)
+    data = _data(data_root)
     teacher = open_bundle(bundle).load("victim")
 
     def ask(about: NDArray[np.uint8]) -> Tensor:
@@ -126,13 +128,13 @@ class Score:
 @cache
 def _alone(seed: int, data_root: Path | None) -> Score:
     """The student who hears the labels alone: the same beside every teacher."""
-    unheard = torch.full((LABELLED, len(fashion(data_root).labels)), 0.1)
+    unheard = torch.full((LABELLED, len(_data(data_root).labels)), 0.1)
     return _student(SCRATCH, unheard, seed, data_root)
 
 
 def _student(lesson: Lesson, answers: Tensor, seed: int, data_root: Path | None) -> Score:
     """One who is taught by ``answers`` to the images that he owns."""
-    data = fashion(data_root)
+    data = _data(data_root)
     owned, choosing = _owned(seed, data_root), _owned(seed, data_root, CHOSEN_BY)
     truth = torch.from_numpy(data.train_labels[owned])
     student = taught(data.train_images[owned], truth, answers, lesson, seed)
@@ -142,9 +144,13 @@ def _student(lesson: Lesson, answers: Tensor, seed: int, data_root: Path | None)
     )
 
 
+def _data(data_root: Path | None) -> Dataset:
+    return own_images(FORMS[PLAIN].recipe, PLAN, data_root)
+
+
 def _owned(seed: int, data_root: Path | None, further: int = 0) -> NDArray[np.int64]:
-    """Which training images a student owns, or the ``further`` ones after those."""
-    order = Distil(seed=seed).order(len(fashion(data_root).train_images))
+    """Which of the teacher's images a student owns, or the ``further`` ones after those."""
+    order = Distil(seed=seed).order(len(_data(data_root).train_images))
     return order[LABELLED : LABELLED + further] if further else order[:LABELLED]
 
 
@@ -167,7 +173,8 @@ def main(data_root: Path | None, out: Path, seeds: int) -> None:
         "notes": [
             f"Teachers: {', '.join(PLAN)}; students: LeNet, {STUDENT_EPOCHS} epochs, of the labels "
             f"alone or by {' or '.join(one.name for one in LESSONS)}, whichever "
-            f"does best on {CHOSEN_BY:,} other training images.",
+            f"does best on {CHOSEN_BY:,} others. All of these are images that the teachers were "
+            "trained on.",
             "Entropies are base 10, of answers to the test set at temperature 1 (uniform: 1).",
             *sentences(found),
         ],

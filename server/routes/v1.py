@@ -120,5 +120,10 @@ def _described(view: ModelView) -> dict[str, Any]:
         height, width = view.maps
         extent = view.map_extent or (0.0, 0.0, view.input.height, view.input.width)
         places = zip(("top", "left", "bottom", "right"), extent, strict=True)
-        described["attributions"] = {"height": height, "width": width, **dict(places)}
+        described["attributions"] = {
+            "height": height,
+            "width": width,
+            **dict(places),
+            "cost": view.explanation_cost,
+        }
     return described

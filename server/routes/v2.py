@@ -211,5 +211,13 @@ def _metadata(view: ModelView) -> dict[str, Any]:
         "versions": list(view.versions),
         "platform": "pytorch_safetensors",
         "inputs": [spec.metadata() for spec in _inputs(view)],
-        "outputs": [spec.metadata() for spec in _outputs(view)],
+        "outputs": [_described(spec, view) for spec in _outputs(view)],
     }
+
+
+def _described(spec: TensorSpec, view: ModelView) -> dict[str, Any]:
+    """With what a sample of it counts as, where that is not one."""
+    described = spec.metadata()
+    if spec.name == ATTRIBUTIONS:
+        described["parameters"] = {"cost": view.explanation_cost}
+    return described
