@@ -1,12 +1,11 @@
-"""The result of ``benchmarks.defended_training``: rows, means and spreads, the papers' figures."""
+"""The results of ``benchmarks.defended_training``: rows, means and spreads, the papers' figures."""
 
 from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from attack_client.report import Row, describe_environment
@@ -15,12 +14,13 @@ from benchmarks.defended_pieces import Piece, Scale
 from benchmarks.defended_verdicts import against_control, worth_of_teachers
 from benchmarks.envelope import IMAGES, RESULTS
 
-__all__ = ["Finding", "result", "write_result"]
+__all__ = ["Finding", "result", "write_results"]
 
-NAME = "defended-training"
+NAMES = {"mnist": "defended-training", "fashion": "defended-teachers"}
+"""Results by family."""
 
-PUBLISHED = (
-    {
+PUBLISHED = {
+    "mnist": {
         "title": "The InI paper's own figures, KnockoffNets on MNIST (Guo et al., ACM MM 2023, "
         "Tables 1 and 2): ResNet-18, pool EMNIST letters, 50,000 queries, the best epoch on the "
         "test set",
@@ -33,7 +33,7 @@ PUBLISHED = (
             ["InI", "99.40", "89.02", "95.90"],
         ],
     },
-    {
+    "fashion": {
         "title": "The AST paper's own figures, distillation on CIFAR-10 (Yilmaz and Keles 2024, "
         "Table 1): teacher ResNet-18",
         "header": ["teacher", "teacher %", "CNN", "ResNetC-20", "ResNetC-32", "ResNet-18"],
@@ -45,8 +45,8 @@ PUBLISHED = (
             ["AST", "94.61", "79.82", "87.08", "88.70", "93.66"],
         ],
     },
-)
-"""Read from the papers, to stand beside ours: other data, networks and budgets."""
+}
+"""By family, read from the papers, to stand beside ours: other data, networks and budgets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +73,53 @@ class Finding:
         return found[0] if found else None
 
 
-def write_result(
+def write_results(
     findings: Sequence[Finding],
     curve: Sequence[Finding],
     *,
-    commands: Sequence[Sequence[str]],
+    command: Sequence[str],
+    training: Callable[[Piece], Sequence[str]],
     weights: Mapping[str, float],
     scale: Scale,
-) -> Path:
-    """Write ``results/defended-training.json`` and the trade-off picture."""
-    document = result(findings, curve, commands=commands, weights=weights, scale=scale)
+) -> None:
+    """Write a result for each family that there is, and the trade-off picture.
+
+    Args:
+        findings: of every piece and seed.
+        curve: InI at every weight.
+        command: that found all of it.
+        training: the command that trains a piece.
+        weights: chosen for InI, by form.
+        scale: of everything.
+    """
     RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{NAME}.json"
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    for family, name in NAMES.items():
+        own = _of(findings, family)
+        if not own:
+            continue
+        trained = {finding.piece.name: finding.piece for finding in own}
+        document = result(
+            family,
+            own,
+            curve,
+            commands=[command, *map(training, trained.values())],
+            weights=weights,
+            scale=scale,
+        )
+        text = json.dumps(document, indent=2) + "\n"
+        (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
     if curve:
         IMAGES.mkdir(parents=True, exist_ok=True)
         mnist = [row for finding in _of(findings, "mnist") for row in finding.rows]
         draw_trade_off(
-            mnist, [row for finding in curve for row in finding.rows], IMAGES / f"{NAME}.png"
+            mnist,
+            [row for finding in curve for row in finding.rows],
+            IMAGES / f"{NAMES['mnist']}.png",
         )
-    return path
 
 
 def result(
+    family: str,
     findings: Sequence[Finding],
     curve: Sequence[Finding],
     *,
@@ -103,42 +127,41 @@ def result(
     weights: Mapping[str, float],
     scale: Scale,
 ) -> dict[str, Any]:
-    """The document, without writing it."""
-    rows = [row for finding in findings for row in finding.rows]
-    tables = [
-        table
-        for table in (
-            _stolen(_of(findings, "mnist")),
-            _trade_off(curve, findings),
-            _distilled(_of(findings, "fashion")),
-        )
-        if table["rows"]
-    ]
+    """The document of a family, without writing it."""
     notes = [f"Scale: {json.dumps(asdict(scale))}."]
-    if weights:
-        chosen = ", ".join(f"`{name}` {weight:g}" for name, weight in weights.items())
-        notes.append(
-            "InI's weights are gamma 0.3, delta 1, epsilon 40 times a factor: the largest that "
-            "with the first seed cost at most half a point of accuracy on validation images, "
-            f"against the plain model: {chosen}. No clone and no test image chose it. `ini` is the "
-            "isolation loss of the published code, KL(C || V); `ini-ce_vc` the paper's equation 4."
-        )
-    if _of(findings, "fashion"):
-        notes.append(
+    if family == "mnist":
+        tables = [_stolen(findings), _trade_off(curve, findings)]
+        notes += [*_said_of_weights(weights), *_against_control(findings)]
+    else:
+        tables = [_distilled(findings)]
+        notes += [
+            "The attacker owns the images that the victim was trained on, with their labels.",
             "A distillation is worth the better of its student and of one trained on the labels "
             "alone; alpha and T are chosen on a tenth of the attacker's images, which are held "
             "out. Probabilities leave on a grid of 1e-5, so what a teacher says below that is lost "
-            "to every student."
-        )
-    notes += _verdicts(findings)
+            "to every student.",
+            *_worth_of_teachers(findings),
+        ]
     return {
         "schema": 1,
         "command": [list(command) for command in commands],
         "environment": describe_environment(),
         "notes": notes,
-        "tables": [*tables, *PUBLISHED],
-        "rows": [row.model_dump(mode="json") for row in rows],
+        "tables": [*(table for table in tables if table["rows"]), PUBLISHED[family]],
+        "rows": [row.model_dump(mode="json") for finding in findings for row in finding.rows],
     }
+
+
+def _said_of_weights(weights: Mapping[str, float]) -> list[str]:
+    if not weights:
+        return []
+    chosen = ", ".join(f"`{name}` {weight:g}" for name, weight in weights.items())
+    return [
+        "InI's weights are gamma 0.3, delta 1, epsilon 40 times a factor: the largest that "
+        "with the first seed cost at most half a point of accuracy on validation images, "
+        f"against the plain model: {chosen}. No clone and no test image chose it. `ini` is the "
+        "isolation loss of the published code, KL(C || V); `ini-ce_vc` the paper's equation 4."
+    ]
 
 
 def _of(findings: Iterable[Finding], family: str) -> list[Finding]:
@@ -152,19 +175,24 @@ def _grouped(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
     return groups
 
 
-def _verdicts(findings: Sequence[Finding]) -> list[str]:
-    best = {
-        name: [max(row.clone_accuracy for row in finding.rows) for finding in group]
-        for name, group in _grouped(_of(findings, "mnist")).items()
-    }
+def _against_control(findings: Sequence[Finding]) -> list[str]:
+    return against_control(
+        {
+            name: [max(row.clone_accuracy for row in finding.rows) for finding in group]
+            for name, group in _grouped(findings).items()
+        }
+    )
+
+
+def _worth_of_teachers(findings: Sequence[Finding]) -> list[str]:
     distilled: dict[str, list[float | None]] = {}
     scratch: list[float] = []
-    for name, group in _grouped(_of(findings, "fashion")).items():
+    for name, group in _grouped(findings).items():
         verdicts = [finding.verdict for finding in group if finding.verdict is not None]
         distilled[name] = [(verdict["taught"] or {}).get("accuracy") for verdict in verdicts]
         if name == "none":
             scratch = [verdict["students"][0]["accuracy"] for verdict in verdicts]
-    return [*against_control(best), *worth_of_teachers(distilled, scratch)]
+    return worth_of_teachers(distilled, scratch)
 
 
 def _stolen(findings: Sequence[Finding]) -> dict[str, Any]:
@@ -229,8 +257,8 @@ def _distilled(findings: Sequence[Finding]) -> dict[str, Any]:
             ]
         )
     return {
-        "title": "Fashion-MNIST distilled with the victim's own data: mean and standard deviation "
-        "over seeds, in percent",
+        "title": "Fashion-MNIST distilled with the victim's own images: mean and standard "
+        "deviation over seeds, in percent",
         "header": [
             "defense",
             "seeds",

@@ -118,15 +118,18 @@ class Piece:
         sets = [part for change in changes for part in ("--set", change)]
         return ["train", self.recipe, "--out", str(models), *sets]
 
-    def attack(self, models: Path, out: Path, scale: Scale, seed: int) -> list[str]:
-        """The command that steals it, without ``intaglio`` and ``--url``."""
-        test = {"mnist": "mnist", "fashion": "fashion_mnist"}[self.family]
+    def attack(self, models: Path, out: Path, scale: Scale, seed: int, own: Path) -> list[str]:
+        """The command that steals it, without ``intaglio`` and ``--url``.
+
+        ``own`` holds the images that Fashion-MNIST's victims were trained on.
+        """
         queries = scale.queries[self.family]
-        kind = ["knockoff", "--labels", self.labels]
+        kind = ["knockoff", "--labels", self.labels, "--pool", "fashion_mnist", "--test", "mnist"]
         if self.family == "fashion":
             kind = ["distil", "--alpha", scale.alphas, "--temperature", scale.temperatures]
+            kind += ["--pool", f"npz:{own}", "--test", "fashion_mnist"]
         return [
-            "attack", *kind, "--model", self.name, "--pool", "fashion_mnist", "--test", test,
+            "attack", *kind, "--model", self.name,
             "--budget", "all" if queries is None else str(queries),
             *(() if scale.clone_epochs is None else ("--epochs", str(scale.clone_epochs))),
             "--clone", "lenet", "--reference", str(models / f"{self.family}-lenet" / "1"),

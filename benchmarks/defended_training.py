@@ -3,10 +3,11 @@
     python -m benchmarks.defended_training [--scale small|full] [--jobs 1|2] [--only NAME,...]
 
 MNIST victims are stolen with KnockoffNets from Fashion-MNIST, their strangers are KMNIST's test
-images (``kmnist_t10k``); Fashion-MNIST victims are distilled with their own data. Everything is
-done by the commands a user would type, for three seeds. A finished step is skipped: a stopped run
-goes on where it was. InI's weights are chosen on validation images, with the first seed: the
-largest that cost less than ``COST`` of accuracy against the plain model.
+images (``kmnist_t10k``); Fashion-MNIST victims are distilled with the very images that they were
+trained on. The two families have a result each, and ``--only mnist`` or ``fashion`` does one.
+Everything is done by the commands a user would type, for three seeds. A finished step is skipped:
+a stopped run goes on where it was. InI's weights are chosen on validation images, with the first
+seed: the largest that cost less than ``COST`` of accuracy against the plain model.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import click
 import yaml
 
 from attack_client.report import read_json
-from benchmarks.defended_page import Finding, write_result
+from benchmarks.defended_page import Finding, write_results
 from benchmarks.defended_pieces import FORMS, SCALES, WEIGHTS, Piece, Scale, available, ini_at
+from benchmarks.own_images import own_images, write_own_images
 from intaglio.processes import serving
 from models.bundle import read_card
 
@@ -57,6 +59,11 @@ class Run:
     def report(self, piece: Piece, seed: int) -> Path:
         """What came of stealing ``piece``."""
         return self.out / f"seed-{seed}" / "attacks" / piece.name / "report.json"
+
+    @property
+    def own(self) -> Path:
+        """The images that Fashion-MNIST's victims are trained on, for who has the same."""
+        return self.out / "own-images.npz"
 
     def wanted(self, pieces: Sequence[Piece]) -> tuple[Piece, ...]:
         """Those that were asked for, and the undefended victims that they are measured against."""
@@ -124,7 +131,7 @@ def steal(run: Run, pieces: Sequence[Piece], seed: int) -> None:
 
         def attack(piece: Piece) -> None:
             out = run.report(piece, seed).parent
-            command = piece.attack(models, out, run.scale, seed)
+            command = piece.attack(models, out, run.scale, seed, run.own)
             intaglio([*command, "--url", server.url, "--resume", "--moved"])
 
         at_once(run, [lambda piece=piece: attack(piece) for piece in todo])  # type: ignore[misc]
@@ -184,10 +191,13 @@ def main(
         os.environ["INTAGLIO_DATA_ROOT"] = str(data_root)
     run = Run(out, SCALES[scale_name], jobs, frozenset(filter(None, only.split(","))))
     first = SEEDS[0]
+    changes = tuple(run.scale.of_victim("fashion"))
+    write_own_images(own_images("fashion-lenet", changes, data_root), run.own)
     fixed = run.wanted(available())
     curve = tuple(ini_at(name, weight) for name in FORMS for weight in WEIGHTS)
     curve = tuple(piece for piece in curve if not run.only or run._asks(piece))
-    fixed = fixed or tuple(piece for piece in available() if piece.name == "mnist-none")
+    if curve and not fixed:
+        fixed = tuple(piece for piece in available() if piece.name == "mnist-none")
     plain = next((piece for piece in fixed if piece.name == "mnist-none"), None)
     train(run, (*fixed, *curve), first)
     weights = {
@@ -205,16 +215,17 @@ def main(
         steal(run, pieces, seed)
     if until == "clones":
         return
-    write_result(
+    only_these = ["--only", only] if only else []
+    write_results(
         [found(run, piece, seed) for piece in pieces for seed in SEEDS],
         [found(run, piece, first) for piece in curve],
-        commands=[
-            ["python", "-m", "benchmarks.defended_training", "--scale", scale_name],
-            *(["intaglio", *piece.train(run.models(first), run.scale, first)] for piece in pieces),
+        command=[
+            "python", "-m", "benchmarks.defended_training", "--scale", scale_name, *only_these
         ],
+        training=lambda piece: ["intaglio", *piece.train(run.models(first), run.scale, first)],
         weights=weights,
         scale=run.scale,
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ def against_control(best: Mapping[str, Sequence[float]]) -> list[str]:
         listed = ", ".join(f"{gap:+.1f}" for gap in gaps)
         if max(gaps) < 0.0:
             said = "it beats its control with every seed"
-        elif statistics.fmean(gaps) < 0.0:
-            said = "better on average, but not with every seed: no claim"
+        elif min(gaps) < 0.0:
+            mean = statistics.fmean(gaps)
+            said = f"{mean:+.1f} on average, and neither better nor worse with every seed: no claim"
         else:
             said = (
                 "**it does not beat its control here**: the paper's claim does not carry over to "

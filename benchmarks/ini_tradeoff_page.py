@@ -97,8 +97,11 @@ def sentences(repeated: Repeated) -> list[str]:
         ]
         if max(gaps) < 0.0:
             verdict = "less than its control with every seed"
-        elif statistics.fmean(gaps) < 0.0:
-            verdict = "less on average but not with every seed, so that nothing is claimed"
+        elif min(gaps) < 0.0:
+            verdict = (
+                f"{statistics.fmean(gaps):+.1f} on average, and neither less nor more with every "
+                "seed, so that nothing is claimed"
+            )
         else:
             verdict = "**no less than its control: the paper's claim does not carry over here**"
         name = CALLED[curve].removesuffix(", by factor")

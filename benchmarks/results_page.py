@@ -56,7 +56,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "other-server": "A theft from a server that is not ours: MLServer",
     },
     "Defended weights": {
-        "defended-training": "Defended weights, each against its own attack, at a CPU's scale",
+        "defended-training": "Defended weights against KnockoffNets, at a CPU's scale",
+        "defended-teachers": "Teachers against students who own their training data",
         "ini-tradeoff": "InI: what it leaves a thief against what it costs, and its controls",
         "ini-forms": "InI: which of its forms matter",
         "few-labels": "Teachers against students who have few labels",

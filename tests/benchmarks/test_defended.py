@@ -52,7 +52,9 @@ def test_what_is_trained_is_a_recipe_and_what_is_served_a_defense(
 @pytest.mark.parametrize("piece", ALL, ids=lambda piece: piece.name)
 @pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
 def test_every_attack_is_a_command_that_parses(piece: Piece, scale: Any, tmp_path: Path) -> None:
-    command = piece.attack(tmp_path / "models", tmp_path / "out", scale, 0)
+    own = tmp_path / "own.npz"
+    command = piece.attack(tmp_path / "models", tmp_path / "out", scale, 0, own)
+    assert (f"npz:{own}" in command) == (piece.family == "fashion")
     result = CliRunner().invoke(
         attack, [*command[1:], "--url", "http://127.0.0.1:1", "--data-root", str(tmp_path)],
         env={"INTAGLIO_DATA_ROOT": None},
@@ -102,17 +104,22 @@ def test_the_tables_hold_means_over_seeds_the_curve_and_the_worth_of_a_distillat
         validation=0.93,
         verdict=None,
     )
+    scale = SCALES["small"]
     document = result(
-        [*findings, taught], [point], commands=[["x"]], weights={"ini": 0.3}, scale=SCALES["small"]
+        "mnist", findings, [point], commands=[["x"]], weights={"ini": 0.3}, scale=scale
     )
-    stolen, curve, distilled = document["tables"][:3]
+    stolen, curve = document["tables"][:2]
     assert stolen["rows"] == [
         ["none", "2", "80.00 ± 0.00", "10.00 ± 0.00", "65.00 ± 7.07", "40.00 ± 0.00"]
     ]
     assert curve["rows"] == [["ini-x0.3", "2.00", "10.00", "30.00", "-"]]
+    assert len(document["rows"]) == 4
+    other = result("fashion", [taught], [], commands=[["x"]], weights={}, scale=scale)
+    distilled, _ = other["tables"]
     assert distilled["rows"] == [["nasty", "1", "80.00", "80.00", "85.00", "60.00", "85.00"]]
-    assert len(document["rows"]) == 5
-    assert all(len(r) == len(t["header"]) for t in document["tables"] for r in t["rows"])
+    assert len(other["rows"]) == 1
+    tables = (*document["tables"], *other["tables"])
+    assert all(len(r) == len(t["header"]) for t in tables for r in t["rows"])
 
 
 def test_the_trade_off_is_drawn(tmp_path: Path) -> None:
