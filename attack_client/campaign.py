@@ -79,6 +79,8 @@ class Campaign:
         reference: bundle of the plain model, where it is at hand.
         defense: what the report calls the victim's defense.
         shape: input shape, where the model leaves it open.
+        honest_queries: ask about the whole test set as an honest caller would, once; without it the
+            report does not know what honest callers are served.
         latency_requests: single-image requests to time.
         price_per_thousand: of a thousand queries, for the report.
         device: where clones are trained: ``auto``, ``cpu`` or ``cuda:N``.
@@ -112,6 +114,7 @@ class Campaign:
     reference: Path | None = None
     defense: str | None = None
     shape: tuple[int, int, int] | None = None
+    honest_queries: bool = True
     latency_requests: int = 200
     price_per_thousand: float | None = None
     device: str = "auto"

@@ -173,6 +173,9 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         show_envvar=True,
         help="Key of honest queries, kept apart from the attack's.",
     ),
+    click.option(
+        "--honest/--no-honest", "honest_queries", default=True, help="Ask as an honest one, too."
+    ),
     click.option("--reference", type=click.Path(path_type=Path), help="Bundle of the plain model."),
     click.option("--defense", metavar="NAME", help="What the report calls the victim's defense."),
     click.option(

@@ -51,6 +51,7 @@ async def measure_honest(
     latency_requests: int = 200,
     batch: int = 64,
     concurrency: int = 4,
+    run: uuid.UUID | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Honest:
     """Query the whole test set in batches, then single images one after another for latency.
@@ -65,6 +66,9 @@ async def measure_honest(
             decoded answer, retries included; 0 measures no latency.
         batch: images per request of the first part.
         concurrency: requests in flight of the first part.
+        run: names what is measured: where it is measured again after a kill, a server that knows
+            idempotency keys charges for no batch twice. Another run must have another name, for
+            what it is answered may have changed.
         watch: told ``(done, total)`` queries.
 
     Raises:
@@ -82,12 +86,14 @@ async def measure_honest(
         if watch is not None:
             watch(done, total)
 
+    named = run or uuid.uuid4()
     slots = asyncio.Semaphore(concurrency)
 
     async def ask(start: int) -> NDArray[np.float32]:
         async with slots:
             images = test.images[start : start + batch]
-            reply = await victim.query(images, key=f"honest-{uuid.uuid4().hex}")
+            key = uuid.uuid5(named, f"{start}+{len(images)}").hex
+            reply = await victim.query(images, key=f"honest-{key}")
             advance(len(images))
             return reply.probabilities
 

@@ -35,7 +35,7 @@ def inspect_transfer_set(path: Path) -> Iterator[tuple[str, str]]:
         with TransferSet.read(path) as stolen:
             yield "answers on disk", f"{stolen.recorded:,}"
             yield "usable budget", f"{stolen.complete:,}"
-            yield "samples sent", f"{stolen.sent():,}"
+            yield "samples sent", f"{stolen.sent() * about.cost:,}"
             yield from _times(stolen)
             yield from _answers(stolen)
             torn = stolen.torn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING
 
 import torch
@@ -94,7 +95,8 @@ async def interrogate(
                 watch=watch,
             )
         try:
-            honest = honest or await _honest(campaign, operated, test, console)
+            if honest is None and campaign.honest_queries:
+                honest = await _honest(campaign, operated, test, stolen.provenance.id, console)
         except BaseException:
             stolen.close()
             raise
@@ -108,7 +110,7 @@ async def interrogate(
 
 
 async def _honest(
-    campaign: Campaign, operated: HttpVictim, test: TestSet, console: Console
+    campaign: Campaign, operated: HttpVictim, test: TestSet, theft: uuid.UUID, console: Console
 ) -> Honest:
     """What honest callers are served; of a run that goes on, what it knew already."""
     digest = honest_digest(
@@ -125,6 +127,7 @@ async def _honest(
             latency_requests=campaign.latency_requests,
             batch=campaign.batch,
             concurrency=campaign.concurrency,
+            run=theft,
             watch=advance,
         )
     keep_honest(place, found)

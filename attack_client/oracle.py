@@ -32,6 +32,7 @@ class Tally:
         copied: answers to images that were asked about at another position, which cost nothing.
         queries: answers paid for in this run.
         resent: samples sent again in this run, because an earlier attempt got no answer.
+        repaired: bytes of a torn last record that were cut off when this run began.
         seconds: since the run began.
     """
 
@@ -41,6 +42,7 @@ class Tally:
     copied: int = 0
     queries: int = 0
     resent: int = 0
+    repaired: int = 0
     seconds: float = 0.0
 
     @property
@@ -109,6 +111,7 @@ class BudgetedOracle:
             copied=self._copied,
             queries=self._queries,
             resent=self._resent,
+            repaired=self._transfer_set.repaired,
             seconds=time.monotonic() - self._began,
         )
 

@@ -77,6 +77,8 @@ def _sentence(tally: Tally) -> str:
     parts = [f"{tally.queries:,} queries in {tally.seconds:.1f} s ({_rate(tally)}/s)"]
     if tally.replayed:
         parts.append(f"{tally.replayed:,} answers were on disk already")
+    if tally.repaired:
+        parts.append(f"{tally.repaired:,} bytes of a torn last record were cut off")
     if tally.copied:
         parts.append(f"{tally.copied:,} images were asked about before")
     if tally.resent:

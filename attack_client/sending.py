@@ -20,6 +20,7 @@ HINTS = {
     401: "give a valid key with --api-key or INTAGLIO_API_KEY",
     403: "this key may not query this model",
     404: "check --model and the URL",
+    409: "other images were sent under this key before a kill: begin anew with another --out",
     413: "lower --batch",
 }
 

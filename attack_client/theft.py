@@ -8,7 +8,7 @@ from attack_client.allowance import Purse
 from attack_client.contract import Attack, BlackBox, Pool
 from attack_client.errors import PoolError
 from attack_client.http_victim import HttpVictim
-from attack_client.oracle import BudgetedOracle, Watch
+from attack_client.oracle import BudgetedOracle, Tally, Watch
 from attack_client.provenance import Provenance
 from attack_client.transfer_set import TransferSet
 
@@ -45,7 +45,7 @@ async def steal(
         watch: told about every request.
 
     Returns:
-        The transfer set, open for reading.
+        The transfer set, open for reading. One that holds the whole budget is not asked for again.
 
     Raises:
         AttackError: the first reason why the theft could not go on. What was answered until then
@@ -63,6 +63,12 @@ async def steal(
         provenance = provenance.model_copy(update={"url": begun.url})
     begin = TransferSet.resume if resuming else TransferSet.create
     with begin(out, provenance) as transfer_set:
+        if transfer_set.complete >= budget:
+            # Nothing is left to ask. An attack that trains as it asks would train for nothing, and
+            # on another machine it would not choose the very same images.
+            if watch is not None:
+                watch(Tally(budget, had=budget, replayed=budget, repaired=transfer_set.repaired))
+            return TransferSet.read(out)
         purse = None
         if isinstance(victim, HttpVictim):
             purse = Purse(await victim.allowance(), victim.allowance)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.errors import ProtocolError
+from attack_client.printable import printable
 from attack_client.v2_metadata import ATTRIBUTIONS, ModelSignature
 
 __all__ = ["decode_answer", "decode_maps", "encode_query", "error_text", "parse_json"]
@@ -177,5 +178,6 @@ def _values(
 
 
 def _excerpt(body: bytes) -> str:
-    text = " ".join(body[:400].decode("utf-8", "replace").split())
+    # A stranger's control characters reach no terminal and no report.
+    text = printable(" ".join(body[:400].decode("utf-8", "replace").split()))
     return (text[:160] + "...") if len(text) > 160 else text or "(empty)"

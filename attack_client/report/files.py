@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from attack_client.errors import ReportError
-from attack_client.report.per_clone import MEANINGS, figures, took
+from attack_client.report.per_clone import MEANINGS, figures, honest, took
 from attack_client.report.schema import Report, Row
 from attack_client.report.summary import COLUMNS, MOST_CLASSES, Line, summarise
 from models.training.atomic import write_atomically
@@ -59,7 +59,8 @@ def write_markdown(report: Report, path: Path, *, picture: str | None = None) ->
 def to_markdown(report: Report, *, picture: str | None = None) -> str:
     """The summary, the curve, the classes, every row, and how it was made."""
     parts = ["# Leakage report", ""]
-    about = {(row.dataset, row.pool, row.clone, row.attack) for row in report.rows}
+    thefts = [row for row in report.rows if row.queries] or report.rows
+    about = {(row.dataset, row.pool, row.clone, row.attack) for row in thefts}
     for dataset, pool, clone, attack in sorted(about):
         parts.append(
             f"Victim's task **{dataset}**, stolen with **{attack}** from pool **{pool}** into a "
@@ -71,7 +72,7 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
         parts += [f"![Clone accuracy and fidelity against queries]({picture})", ""]
     parts += ["## Class by class", "", _classes(summary), ""]
     parts += ["## Every clone", "", _table(*figures(report.rows)), "", MEANINGS]
-    parts += [_table(*took(report.rows)), ""]
+    parts += [_table(*took(report.rows)), "", honest(report.rows), ""]
     parts += ["## How it was made", "", "```", shlex.join(report.command), "```", ""]
     known = ((name, value) for name, value in report.environment.items() if value is not None)
     parts += [", ".join(f"{name} {value}" for name, value in known) + ".", ""]

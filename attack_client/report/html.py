@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attack_client.report.page import code, facts, page, paragraph, section, table
-from attack_client.report.per_clone import MEANINGS, duration, figures, took
+from attack_client.report.per_clone import MEANINGS, duration, figures, honest, took
 from attack_client.report.schema import Report, Row
 from attack_client.report.summary import COLUMNS, MOST_CLASSES, Line, summarise
 from attack_client.report.svg import legend, lines
@@ -29,8 +29,10 @@ def to_html(report: Report, *, title: str) -> str:
     """The page: key figures, table, curves, classes, calibration, every clone, how it was made."""
     rows = report.rows
     summary = summarise(rows)
-    best = max(rows, key=lambda row: row.clone_accuracy)
-    about = sorted({(row.dataset, row.pool, row.clone, row.attack) for row in rows})
+    # A student of the true labels asked nobody, and stole nothing.
+    thefts = [row for row in rows if row.queries] or rows
+    best = max(thefts, key=lambda row: row.clone_accuracy)
+    about = sorted({(row.dataset, row.pool, row.clone, row.attack) for row in thefts})
     parts = [
         *(
             paragraph(f"{dataset}, stolen with {attack} from {pool} into a {clone} clone.", "soft")
@@ -135,7 +137,13 @@ def _shaded(share: float | None) -> str | tuple[str, str]:
 
 def every_clone(rows: Sequence[Row]) -> str:
     """Two lines per clone: accuracy, fidelity and calibration; queries, time and money."""
-    return table(*figures(rows)) + paragraph(MEANINGS, "soft") + table(*took(rows))
+    asked = honest(rows)
+    return (
+        table(*figures(rows))
+        + paragraph(MEANINGS, "soft")
+        + table(*took(rows))
+        + (paragraph(asked, "soft") if asked else "")
+    )
 
 
 def made(report: Report) -> str:

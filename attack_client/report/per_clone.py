@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attack_client.report.schema import Row
 
-__all__ = ["MEANINGS", "Table", "duration", "figures", "took"]
+__all__ = ["MEANINGS", "Table", "duration", "figures", "honest", "took"]
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Headings, and lines of as many cells."""
@@ -14,8 +14,9 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 MEANINGS = """\
 ECE is the expected calibration error of the clone, of the plain victim and of what honest callers
 are served. Of the queries, unique are different images, sent is what left (again and in vain
-included), paid what was asked for and not copied from an equal image, and published what the
-attack's published code would have been charged for the same answers.
+included), paid what was asked for and not copied from an equal image, both as the victim counts
+them (an answer with a map may be several), and published what the attack's published code would
+have been charged for the same answers.
 """
 
 Column = tuple[str, Callable[[Row], str]]
@@ -87,3 +88,13 @@ def _number(value: float | None, times: float, places: int) -> str:
 
 def _count(value: int | None) -> str:
     return "-" if value is None else f"{value:,}"
+
+
+def honest(rows: Sequence[Row]) -> str:
+    """How much was asked besides, to know what is served; empty where nothing was."""
+    asked = max((row.evaluation_queries for row in rows), default=0)
+    if not asked:
+        return ""
+    return (
+        f"Besides, {asked:,} honest queries measured what is served; none of them is counted here."
+    )

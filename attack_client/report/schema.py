@@ -36,11 +36,11 @@ class Row(_Record):
             images as the budget instead, and asked nothing.
         unique_queries: distinct images among them. An equal image is answered from disk, unless
             the attack asks for it again on purpose.
-        sent: samples sent for them, retries and what a kill cut off included: the most that a
-            victim which ignores idempotency keys can have charged, unless it charges more than
-            one query for an answer with a map: what a map costs is the operator's choice.
-        paid: answers among them that were asked for and not copied from an equal image's; null
-            where an older report did not tell.
+        sent: what was sent for them costs, retries and what a kill cut off included: the most that
+            a victim which ignores idempotency keys can have charged. An answer with a map counts as
+            what the victim's metadata says.
+        paid: what those cost that were asked for and not copied from an equal image's; null where
+            an older report did not tell.
         published_queries: what the published code of the attack would have been charged for the
             same answers, where it asks again for what it knows; null where it does not.
         seed: of the choice of images; the clone's own seed is derived from it.

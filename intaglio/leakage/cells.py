@@ -155,7 +155,8 @@ def target_digest(matrix: Matrix, defense: str, seed: int) -> str:
     """The same of what is attacked."""
     entry = matrix.defenses[defense]
     if entry.victim is None:
-        return _hash({"format": FORMAT, "url": entry.url, "model": entry.model})
+        release = {} if entry.release is None else {"release": entry.release}
+        return _hash({"format": FORMAT, "url": entry.url, "model": entry.model, **release})
     return _hash(
         {
             "format": FORMAT,
@@ -213,8 +214,18 @@ def victim_digest(matrix: Matrix, name: str, seed: int) -> str:
             card = read_card(entry.bundle)
         except ModelsError as error:
             raise MatrixError(f"victims.{name}.bundle: {error}") from error
-        weights = {role: network.sha256 for role, network in card.networks.items()}
-        return _hash({"format": FORMAT, "weights": weights})
+        # All of a card that decides answers, and nothing that only tells of it.
+        decides = card.model_dump(
+            mode="json",
+            exclude={
+                "name": True,
+                "version": True,
+                "description": True,
+                "measured": True,
+                "networks": {"__all__": {"training", "measured"}},
+            },
+        )
+        return _hash({"format": FORMAT, "bundle": decides})
     described = recipe_of(matrix, name, seed).model_dump(
         mode="json", exclude={"name", "version", "description", "reproduces", "measured"}
     )

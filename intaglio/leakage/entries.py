@@ -107,6 +107,7 @@ class DefenseEntry(Section):
         key_env: environment variable with the thief's key; the key itself has no place in a file.
         operator_key_env: the same of honest queries.
         shape: ``[C, H, W]``, where the running model leaves it open.
+        release: what runs there, as its operator calls it. Nothing else tells that it changed.
         budget_limit: no attack asks more than this, because a query costs too much.
     """
 
@@ -119,6 +120,7 @@ class DefenseEntry(Section):
     key_env: Variable | None = None
     operator_key_env: Variable | None = None
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    release: str | None = None
     budget_limit: PositiveInt | None = None
 
     @model_validator(mode="after")
@@ -130,8 +132,8 @@ class DefenseEntry(Section):
                 raise ValueError("a running server needs model, the name to ask for")
             if self.chain or self.roles or self.explanations:
                 raise ValueError("chain, roles and explanations are the running server's own")
-        elif self.model or self.key_env or self.operator_key_env or self.shape:
-            raise ValueError("model, key_env, operator_key_env and shape belong to a url")
+        elif self.model or self.key_env or self.operator_key_env or self.shape or self.release:
+            raise ValueError("model, key_env, operator_key_env, shape and release belong to a url")
         return self
 
 

@@ -22,7 +22,8 @@ class Outcome:
     Attributes:
         defense: name in the table.
         threshold: the most that its strongest attack may reach; None where none is set.
-        measured: relative accuracy of the strongest attack; None where nothing is known.
+        measured: relative accuracy of the strongest attack, with what a rival is ahead of it; None
+            where nothing is known.
         failure: why the release fails; None where it does not.
         missing: why cells are missing; a gate that was not measured is not passed.
     """
@@ -76,17 +77,32 @@ def _outcome(
             failure = "relative accuracy is not known: give the matrix a reference"
         elif measured > threshold:
             failure = (
-                f"{worst.attack} with {worst.labels} labels and {worst.budget:,} queries makes "
-                f"clones of {measured:.3f} of the victim's accuracy, above {threshold:g}"
+                f"{_told(worst)} makes clones of {measured:.3f} of the victim's accuracy, above "
+                f"{threshold:g}"
             )
     return Outcome(defense, threshold, measured, failure, missing)
 
 
 def _relative(worst: Strongest, line: Line) -> float | None:
-    """Clone over plain victim; over what is served where the plain model is not at hand."""
-    if worst.relative is not None:
-        return worst.relative
-    return worst.accuracy / line.benign_accuracy if line.benign_accuracy else None
+    """Clone over plain victim; over what is served where the plain model is not at hand.
+
+    A rival may turn out to be as far ahead on the seeds that it was not tried on.
+    """
+    relative = worst.relative
+    if relative is None and line.benign_accuracy:
+        relative = worst.accuracy / line.benign_accuracy
+    if relative is None or worst.rival is None or not worst.accuracy:
+        return relative
+    return relative * (worst.accuracy + worst.rival.ahead) / worst.accuracy
+
+
+def _told(worst: Strongest) -> str:
+    if worst.rival is None:
+        return f"{worst.attack} with {worst.labels} labels and {worst.budget:,} queries"
+    return (
+        f"{worst.rival.attack} with {worst.rival.labels} labels, ahead of {worst.attack} on the "
+        "seeds that it was tried on,"
+    )
 
 
 def write_junit(name: str, outcomes: Sequence[Outcome], seconds: float, path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from attack_client.honest import Honest
 from attack_client.honest_store import keep_honest, kept_honest
+from attack_client.printable import printable
 from attack_client.report.schema import Row
 from intaglio.leakage.cells import Cell
 from models.training.atomic import write_atomically
@@ -85,7 +86,9 @@ class Kept:
         """Write down why ``cell`` cannot be had."""
         path = self._reason(cell, digest)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps({"cell": str(cell), "reason": reason}).encode())
+        write_atomically(
+            path, json.dumps({"cell": str(cell), "reason": printable(reason)}).encode()
+        )
 
     def honest(self, defense: str, seed: int, digest: str) -> Honest | None:
         """What honest callers of ``defense`` were served; None where it was not measured yet."""

@@ -47,7 +47,7 @@ class Rival(_Record):
     Attributes:
         attack: that made them.
         labels: what they learnt from.
-        accuracy: mean over the seeds that both have.
+        accuracy: mean over the seeds that both have; over all of its own where there is none.
         ahead: by how much the other's mean over the same seeds is less.
         seeds: how many both have.
     """
@@ -134,8 +134,8 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
     A thief who may ask ``budget`` queries may also ask fewer. The maximum is over attacks and
     labels, and each of them is a mean over seeds: the best seed of a weak attack does not win. One
     that was tried on fewer seeds must also beat the other on those; if it does that alone, it is
-    the other's rival. A clone that asked nothing (distillation's student of true labels) is no
-    attack on anybody.
+    the other's rival, and so is a better one that shares no seed with it. A clone that asked
+    nothing (distillation's student of true labels) is no attack on anybody.
     """
     groups: dict[tuple[str, Labels, int], list[Row]] = {}
     for row in rows:
@@ -150,9 +150,11 @@ def strongest_of(rows: Iterable[Row], budget: int) -> Strongest | None:
     )
     best = ranked[0]
     for group in ranked[1:]:
-        if _ahead(group, best) > 0.0 and _mean_accuracy(group[1]) > _mean_accuracy(best[1]):
+        both = _seeds(group) & _seeds(best)
+        ahead = _mean_accuracy(group[1]) > _mean_accuracy(best[1]) and _ahead(group, best) > 0.0
+        if both and ahead:
             best = group
-    rivals = [_rival(group, best) for group in ranked if _seeds(group) & _seeds(best)]
+    rivals = [_rival(group, best) for group in ranked]
     (attack, labels, spent), clones = best
     accuracies = [row.clone_accuracy for row in clones]
     return Strongest(
@@ -177,10 +179,8 @@ def _seeds(group: Group) -> frozenset[int]:
 
 
 def _shared_means(group: Group, other: Group) -> tuple[float, float]:
-    """Mean accuracies over the seeds that both have; equal where there is none."""
-    shared = _seeds(group) & _seeds(other)
-    if not shared:
-        return 0.0, 0.0
+    """Mean accuracies over the seeds that both have; over all that each has where there is none."""
+    shared = _seeds(group) & _seeds(other) or _seeds(group) | _seeds(other)
     pair = [[row for row in rows if row.seed in shared] for _, rows in (group, other)]
     return _mean_accuracy(pair[0]), _mean_accuracy(pair[1])
 

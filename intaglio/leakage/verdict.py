@@ -129,6 +129,11 @@ def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
 
 
 def _told_rival(rival: Rival, of: str) -> str:
+    if not rival.seeds:
+        return (
+            f" With other seeds than these{of} {rival.attack} with {rival.labels} labels came to "
+            f"{100 * rival.accuracy:.1f} %, {100 * rival.ahead:.1f} points more."
+        )
     return (
         f" On {rival.seeds} of these seeds{of} {rival.attack} with {rival.labels} labels did "
         f"better by {100 * rival.ahead:.1f} points ({100 * rival.accuracy:.1f} %); it was not "

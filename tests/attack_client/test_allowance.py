@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from attack_client.allowance import Allowance
+from attack_client.attacks.attribution import Attribution
 from attack_client.contract import Pool
 from attack_client.errors import OverBudget, Refused
+from attack_client.transfer_set import TransferSet
 from tests.attack_client.stub import Fault, LinearModel, Stub
 from tests.attack_client.test_known_answers import rob
 
@@ -56,6 +58,27 @@ def test_a_theft_stops_at_what_the_key_may_ask(
     stub.usage = lambda: today(stub, 100)
     rob(stub, pool, tmp_path, 40)
     assert stub.samples == 40
+
+
+def test_an_answer_with_a_map_costs_what_the_metadata_says(
+    model: LinearModel, pool: Pool, tmp_path: Path
+) -> None:
+    stub = Stub(model, maps=True)
+    stub.metadata["outputs"][1]["parameters"] = {"cost": 4}
+    stub.usage = lambda: {"lifetime": budget(4 * stub.samples, 100)}
+    with pytest.raises(OverBudget, match="4 samples are left of it"):
+        rob(stub, pool, tmp_path, 40, attack=Attribution())
+    assert stub.samples == stub.explained == 24, "not one request was sent to be refused"
+    with TransferSet.read(tmp_path) as stolen:
+        assert stolen.provenance.cost == 4
+    # Its operator may charge otherwise meanwhile: it is the same theft.
+    stub.metadata["outputs"][1]["parameters"] = {"cost": 2}
+    stub.usage = None
+    rob(stub, pool, tmp_path, 40, attack=Attribution())
+    assert stub.samples == 40
+    # Without maps nothing is said of it.
+    rob(stub, pool, tmp_path / "plain", 8)
+    assert "cost" not in (tmp_path / "plain" / "meta.json").read_text()
 
 
 def test_a_server_that_refuses_ends_it_with_its_own_words(

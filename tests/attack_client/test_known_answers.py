@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from attack_client.attacks.knockoff import Knockoff
-from attack_client.contract import Pool
+from attack_client.contract import Attack, Pool
 from attack_client.http_victim import HttpVictim
 from attack_client.retry import RetryPolicy
 from attack_client.theft import steal
@@ -18,13 +18,28 @@ from attack_client.transfer_set import TransferSet
 from tests.attack_client.stub import Fault, LinearModel, Stub
 
 
-def rob(stub: Stub, pool: Pool, out: Path, budget: int, *, seed: int = 0, batch: int = 8) -> None:
+def rob(
+    stub: Stub,
+    pool: Pool,
+    out: Path,
+    budget: int,
+    *,
+    seed: int = 0,
+    batch: int = 8,
+    attack: Attack | None = None,
+) -> None:
     async def run() -> None:
         transport = httpx.ASGITransport(stub)
         retry = RetryPolicy(attempts=2, base_s=0.0)
         async with HttpVictim("http://victim", "toy", transport=transport, retry=retry) as victim:
             stolen = await steal(
-                victim, pool, Knockoff(seed=seed), budget=budget, out=out, batch=batch, resume=True
+                victim,
+                pool,
+                attack or Knockoff(seed=seed),
+                budget=budget,
+                out=out,
+                batch=batch,
+                resume=True,
             )
             stolen.close()
 

@@ -108,6 +108,30 @@ def test_a_theft_that_failed_goes_on_without_asking_again(
     assert len(second.asked) == 150 - had
 
 
+def test_a_complete_theft_is_not_attacked_again(
+    tmp_path: Path, model: LinearModel, pool: Pool
+) -> None:
+    asyncio.run(steal(Local(model), pool, Knockoff(), budget=64, out=tmp_path)).close()
+
+    class Trains(Knockoff):
+        """Would choose other images on this machine."""
+
+        async def run(self, oracle: Oracle, pool: Pool) -> None:
+            raise AssertionError("it ran")
+
+        def __repr__(self) -> str:
+            return repr(Knockoff())
+
+    tallies: list[Tally] = []
+    again = steal(
+        Local(model, answers=0), pool, Trains(), budget=40, out=tmp_path, resume=True,
+        watch=tallies.append,
+    )  # fmt: skip
+    with asyncio.run(again) as stolen:
+        assert stolen.recorded == 64
+    assert [(tally.had, tally.replayed, tally.queries) for tally in tallies] == [(40, 40, 0)]
+
+
 def test_a_request_keeps_its_key_across_runs(
     tmp_path: Path, model: LinearModel, pool: Pool
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -29,12 +30,12 @@ def test_a_log_gets_one_line_that_says_what_was_paid() -> None:
     console = Console(file=screen, force_terminal=False, width=160)
     with watch_theft(console, "stealing toy") as watch:
         watch(TALLY)
-        watch(TALLY)
+        watch(replace(TALLY, repaired=4096))
     with watch_queries(console, "honest queries") as advance:
         advance(1, 2)
     assert screen.getvalue().strip() == (
         "stealing toy: 1,500 queries in 2.0 s (750/s), 500 answers were on disk already, "
-        "64 samples were sent again"
+        "4,096 bytes of a torn last record were cut off, 64 samples were sent again"
     )
 
 

@@ -244,6 +244,16 @@ def test_both_pages_hold_everything_that_was_measured() -> None:
         assert f"<td>{value}</td>" in html
 
 
+def test_a_student_who_asked_nobody_is_no_theft() -> None:
+    scratch = a_row(attack="scratch", labels="hard", accuracy=0.95, queries=0, unique_queries=0)
+    report = Report(command=("intaglio",), environment={}, rows=(scratch, a_row(accuracy=0.8)))
+    html, page = to_html(report, title="digits"), to_markdown(report)
+    assert "80.0 %" in html.split("best clone")[0]
+    for text in (html, page):
+        assert "stolen with scratch" not in text.replace("*", "")
+        assert "600 honest queries" in text
+
+
 def test_what_nobody_priced_or_published_has_no_column() -> None:
     [heads, *_] = cells(to_markdown(a_report()), "paid")
     assert not {"price", "published"} & set(heads)

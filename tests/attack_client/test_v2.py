@@ -153,6 +153,7 @@ def test_a_flipped_byte_is_an_answer_or_a_protocol_error(position: int, value: i
         (b"<html>\n<h1>502 Bad  Gateway</h1>", "<html> <h1>502 Bad Gateway</h1>"),
         (b"", "(empty)"),
         (b"\xff\xfe", "\ufffd\ufffd"),
+        (b'{"error": "\\u001b[31mred"}', "\ufffd[31mred"),
         (b"x" * 1000, "x" * 160 + "..."),
     ],
 )

@@ -87,6 +87,23 @@ def test_maps_are_announced_by_the_metadata(
     images = {"name": "images", "datatype": "UINT8", "shape": [-1, 1, 2, 3]}
     metadata = {"inputs": [images], "outputs": [*outputs, *([announced] if announced else [])]}
     assert read_signature(metadata).maps == maps
+    assert read_signature(metadata).map_cost == 1
     if maps is None:
         with pytest.raises(ProtocolError, match="no output 'attributions'"):
             v2.decode_maps(read_signature(metadata), {}, b"{}", count=1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "cost"),
+    [({"cost": 4}, 4), ({"cost": 0}, 1), ({"cost": "4"}, 1), ({"cost": True}, 1), ([4], 1)],
+)
+def test_what_a_map_costs_is_told_by_the_metadata(parameters: Any, cost: int) -> None:
+    maps = {"name": "attributions", "datatype": "FP32", "shape": [-1, 7, 9]}
+    metadata = {
+        "inputs": [{"name": "images", "datatype": "UINT8", "shape": [-1, 1, 2, 3]}],
+        "outputs": [
+            {"name": "probabilities", "datatype": "FP32", "shape": [-1, 4]},
+            maps | {"parameters": parameters},
+        ],
+    }
+    assert read_signature(metadata).map_cost == cost

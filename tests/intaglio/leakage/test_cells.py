@@ -11,6 +11,7 @@ from intaglio.leakage.cells import Cell, cells_of, digest, theft_digest
 from intaglio.leakage.kept import Kept, Result
 from intaglio.leakage.matrix import Matrix
 from tests.intaglio.leakage.conftest import matrix_of, row
+from tests.models.builders import edit_card, tiny_bundle
 
 CELL = Cell(0, "none", 40, "knockoff", "soft")
 
@@ -57,6 +58,29 @@ def test_what_does_not_decide_it_leaves_it_alone(changes: dict[str, Any]) -> Non
     assert digest(served(**changes), CELL) == digest(served(), CELL)
 
 
+def test_all_of_a_bundle_that_decides_answers_decides_its_digest(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path)
+
+    def found() -> str:
+        return digest(served(victims={"plain": {"bundle": str(bundle)}}), CELL)
+
+    before = found()
+    edit_card(bundle, lambda card: card.update(description="words"))
+    edit_card(bundle, lambda card: card["networks"]["victim"].pop("measured"))
+    assert found() == before
+    edit_card(bundle, lambda card: card["networks"]["victim"]["normalisation"].update(mean=[0.4]))
+    assert found() != before
+
+
+def test_a_running_server_is_what_its_release_is_called() -> None:
+    def found(**more: str) -> str:
+        entry = {"url": "http://a", "model": "m", **more}
+        return digest(matrix_of("", defenses={"none": entry}), CELL)
+
+    assert found() == found()
+    assert len({found(), found(release="1"), found(release="2")}) == 3
+
+
 def test_soft_and_hard_and_every_budget_come_from_one_theft() -> None:
     matrix = served(attacks={"knockoff": {}, "sharp": {"attack": "knockoff", "adapt": ["sharpen"]}})
     assert len({theft_digest(matrix, cell) for cell in cells_of(matrix)}) == 1
@@ -76,6 +100,12 @@ def test_a_slow_defense_is_asked_less() -> None:
         (30, "soft"),
         (30, "hard"),
     ]
+
+
+def test_a_strangers_words_hold_no_control_characters(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    kept.keep_reason(CELL, "0" * 12, "answered 500:\x1b[2J\x00 no\nreally")
+    assert kept.reason(CELL, "0" * 12) == "answered 500:\ufffd[2J\ufffd no\nreally"
 
 
 def test_a_result_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
+
 from intaglio.leakage.entries import Gate
 from intaglio.leakage.gate import Outcome, judge, write_junit
 from intaglio.leakage.strongest import Status, lines_of
@@ -39,6 +41,20 @@ def test_the_strongest_attack_over_the_victim_decides() -> None:
     assert {name for name, one in found.items() if not one.passed} == {"mad"}
     assert found["none"].threshold is None, "a yardstick always leaks"
     assert "0.918 of the victim's accuracy, above 0.8" in str(found["mad"].failure)
+
+
+def test_a_rival_counts_for_as_much_as_it_is_ahead() -> None:
+    rows = [row("am", one, seed=seed) for seed, one in enumerate((0.7, 0.83, 0.84))]
+    rows.append(row("am", 0.79, attack="recovered"))
+    asked = [status("am")]
+
+    def found(threshold: float) -> Outcome:
+        return judge(Gate(fail_above=threshold), lines_of(rows, asked, [1000]), asked)[0]
+
+    failed = found(0.82)
+    assert failed.measured == pytest.approx((0.79 + 0.09) / 0.98)
+    assert "recovered with soft labels, ahead of knockoff on the seeds" in str(failed.failure)
+    assert found(0.9).passed
 
 
 def test_single_defenses_have_thresholds_of_their_own() -> None:

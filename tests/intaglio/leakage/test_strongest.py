@@ -89,13 +89,22 @@ def test_a_rival_on_fewer_seeds_is_told_and_takes_the_finding_back() -> None:
     assert "On 1 of these seeds recovered with soft labels did better by 9.0" in verdict.sentence
 
 
-def test_seeds_that_nobody_shares_compare_nothing() -> None:
+def test_on_seeds_that_nobody_shares_the_better_mean_is_a_rival() -> None:
     both = [row("am", one, attack="two", seed=seed) for seed, one in ((1, 0.92), (2, 0.91))]
     rows = [*attacked(0.90, 0.90, 0.90, attack="full"), *both, *attacked(0.95, attack="one")]
     found = strongest_of(rows, 1000)
     assert found is not None
     assert found.attack == "two"
-    assert found.rival is None
+    assert found.rival is not None
+    assert (found.rival.attack, found.rival.seeds) == ("one", 0)
+    assert found.rival.ahead == pytest.approx(0.035)
+    rows += [row("label-only", 0.9, seed=seed) for seed in range(3)]
+    (verdict,) = verdicts_of(lines_of(rows, statuses(tuple(rows)), [1000]), rows)
+    assert "With other seeds than these one with soft labels came to 95.0 %" in verdict.sentence
+    rows = [*both, *attacked(0.5, attack="one")]
+    found = strongest_of(rows, 1000)
+    assert found is not None
+    assert (found.attack, found.rival) == ("two", None)
 
 
 def test_a_yardstick_that_may_leak_more_is_no_even_match() -> None:

@@ -297,5 +297,6 @@ def test_a_model_tells_how_large_its_maps_are_and_what_they_cover() -> None:
         "left": 2.0,
         "bottom": 7.0,
         "right": 6.0,
+        "cost": 4,
     }
     assert "attributions" not in call(app, "GET", "/v1/models/colours").json()
