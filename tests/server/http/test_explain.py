@@ -209,6 +209,7 @@ def test_metadata_lists_maps_where_there_are_some() -> None:
         "name": "attributions",
         "datatype": "FP32",
         "shape": [-1, 4, 4],
+        "parameters": {"cost": 4},
     }
     assert [output["name"] for output in outputs["colours"]] == ["probabilities"]
 
