@@ -23,17 +23,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client import records
-from attack_client.appending import append, open_for_appending
-from attack_client.errors import TransferSetError, TransferSetExists
+from attack_client.appending import append
+from attack_client.errors import TransferSetError
 from attack_client.journal import Journal
 from attack_client.positions import Positions
 from attack_client.provenance import Provenance
+from attack_client.transfer_files import (
+    META,
+    RECORDS,
+    SENT,
+    begun,
+    open_new,
+    open_old,
+    open_to_read,
+)
 
 __all__ = ["TransferSet", "hard_labels"]
-
-META = "meta.json"
-RECORDS = "records.bin"
-SENT = "sent.log"
 
 _Record = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]
 
@@ -75,10 +80,7 @@ class TransferSet:
     @staticmethod
     def begun(path: Path) -> bool:
         """Whether ``path`` holds a transfer set for which something was sent."""
-        used = any(
-            file.is_file() and file.stat().st_size > 0 for file in (path / RECORDS, path / SENT)
-        )
-        return used and (path / META).is_file()
+        return begun(path)
 
     @staticmethod
     def provenance_of(path: Path) -> Provenance:
@@ -99,27 +101,7 @@ class TransferSet:
             TransferSetExists: there is one already.
             TransferSetLocked: another process is writing there.
         """
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TransferSetError(f"cannot make {path}: {error.strerror}") from error
-        descriptor, journal = cls._open(path)
-        try:
-            if cls.begun(path):
-                raise TransferSetExists(
-                    f"{path} already holds a transfer set: go on with --resume, "
-                    "or choose another --out"
-                )
-            if os.fstat(descriptor).st_size:
-                raise TransferSetError(
-                    f"{path / RECORDS} holds answers but {META} is missing: restore it, "
-                    "or choose another --out"
-                )
-            provenance.write(path / META)
-        except BaseException:
-            os.close(descriptor)
-            os.close(journal)
-            raise
+        descriptor, journal = open_new(path, provenance)
         return cls(path, provenance, descriptor, journal)
 
     @classmethod
@@ -142,7 +124,7 @@ class TransferSet:
                 f"{path} belongs to another theft: "
                 + "; ".join(f"{name} was {old}, not {new}" for name, old, new in differences)
             )
-        descriptor, journal = cls._open(path)
+        descriptor, journal = open_old(path)
         transfer_set = cls(path, found, descriptor, journal)
         try:
             transfer_set._load(repair=True)
@@ -160,10 +142,7 @@ class TransferSet:
             CorruptRecord: damage before the last record.
         """
         provenance = Provenance.read(path / META)
-        try:
-            descriptor = os.open(path / RECORDS, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise TransferSetError(f"cannot read {path / RECORDS}: {error.strerror}") from error
+        descriptor = open_to_read(path)
         transfer_set = cls(path, provenance, descriptor, -1)
         try:
             transfer_set._load(repair=False)
@@ -325,16 +304,6 @@ class TransferSet:
             here = slice(first - entry.start, last - entry.start)
             record = records.read(self._layout, self._descriptor, entry)
             yield slice(first - start, last - start), here, record
-
-    @staticmethod
-    def _open(path: Path) -> tuple[int, int]:
-        """Descriptors of ``records.bin``, locked, and ``sent.log``."""
-        descriptor = open_for_appending(path / RECORDS, lock=True)
-        try:
-            return descriptor, open_for_appending(path / SENT)
-        except TransferSetError:
-            os.close(descriptor)
-            raise
 
     def _load(self, *, repair: bool) -> None:
         path = self.path / RECORDS
