@@ -11,42 +11,15 @@ from typing import Any
 from attack_client.report import Row, describe_environment
 from benchmarks.defended_picture import draw_trade_off
 from benchmarks.defended_pieces import Piece, Scale
+from benchmarks.defended_published import PUBLISHED
+from benchmarks.defended_teachers_picture import draw_teachers
 from benchmarks.defended_verdicts import against_control, worth_of_teachers
 from benchmarks.envelope import IMAGES, RESULTS
 
-__all__ = ["Finding", "result", "write_results"]
+__all__ = ["Finding", "result", "worth_by_teacher", "write_results"]
 
 NAMES = {"mnist": "defended-training", "fashion": "defended-teachers"}
 """Results by family."""
-
-PUBLISHED = {
-    "mnist": {
-        "title": "The InI paper's own figures, KnockoffNets on MNIST (Guo et al., ACM MM 2023, "
-        "Tables 1 and 2): ResNet-18, pool EMNIST letters, 50,000 queries, the best epoch on the "
-        "test set",
-        "header": ["defense", "benign %", "clone soft %", "clone hard %"],
-        "rows": [
-            ["vanilla", "99.46", "99.39", "98.84"],
-            ["MAD", "99.46", "99.31", "99.05"],
-            ["AM", "99.41", "98.58", "97.14"],
-            ["EDM", "99.43", "98.90", "97.44"],
-            ["InI", "99.40", "89.02", "95.90"],
-        ],
-    },
-    "fashion": {
-        "title": "The AST paper's own figures, distillation on CIFAR-10 (Yilmaz and Keles 2024, "
-        "Table 1): teacher ResNet-18",
-        "header": ["teacher", "teacher %", "CNN", "ResNetC-20", "ResNetC-32", "ResNet-18"],
-        "rows": [
-            ["from scratch", "-", "86.64", "92.37", "93.41", "95.03"],
-            ["base", "95.03", "87.76", "92.27", "92.94", "95.39"],
-            ["Nasty", "94.37", "82.98", "88.54", "90.07", "93.76"],
-            ["STT", "94.94", "86.70", "91.30", "91.85", "94.48"],
-            ["AST", "94.61", "79.82", "87.08", "88.70", "93.66"],
-        ],
-    },
-}
-"""By family, read from the papers, to stand beside ours: other data, networks and budgets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +55,7 @@ def write_results(
     weights: Mapping[str, float],
     scale: Scale,
 ) -> None:
-    """Write a result for each family that there is, and the trade-off picture.
+    """Write a result for each family that there is, and their pictures.
 
     Args:
         findings: of every piece and seed.
@@ -108,8 +81,10 @@ def write_results(
         )
         text = json.dumps(document, indent=2) + "\n"
         (RESULTS / f"{name}.json").write_text(text, encoding="utf-8")
+    teachers = worth_by_teacher(_of(findings, "fashion"))
+    if teachers:
+        draw_teachers(teachers, IMAGES / f"{NAMES['fashion']}.png")
     if curve:
-        IMAGES.mkdir(parents=True, exist_ok=True)
         mnist = [row for finding in _of(findings, "mnist") for row in finding.rows]
         draw_trade_off(
             mnist,
@@ -193,6 +168,23 @@ def _worth_of_teachers(findings: Sequence[Finding]) -> list[str]:
         if name == "none":
             scratch = [verdict["students"][0]["accuracy"] for verdict in verdicts]
     return worth_of_teachers(distilled, scratch)
+
+
+def worth_by_teacher(findings: Sequence[Finding]) -> dict[str, dict[str, list[float]]]:
+    """What ``draw_teachers`` shows."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, group in _grouped(findings).items():
+        verdicts = [finding.verdict for finding in group if finding.verdict is not None]
+        served = [finding.rows[0].benign_accuracy for finding in group]
+        taught = [(verdict["taught"] or {}).get("accuracy") for verdict in verdicts]
+        found[name] = {
+            "teacher": [share for share in served if share is not None],
+            "student of the labels alone": [
+                verdict["students"][0]["accuracy"] for verdict in verdicts
+            ],
+            "student of the teacher": [share for share in taught if share is not None],
+        }
+    return found
 
 
 def _stolen(findings: Sequence[Finding]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from click.testing import CliRunner
 
 from attack_client.cli import attack
 from attack_client.report import Row
-from benchmarks.defended_page import Finding, result, spread
+from benchmarks.defended_page import Finding, result, spread, worth_by_teacher
 from benchmarks.defended_picture import draw_trade_off
 from benchmarks.defended_pieces import FORMS, SCALES, WEIGHTS, Piece, available, ini_at
+from benchmarks.defended_teachers_picture import draw_teachers
 from defenses.registry import kinds
 from intaglio.objectives import OBJECTIVES
 from intaglio.recipe import load_recipe
@@ -72,7 +73,9 @@ def test_a_spread_is_over_seeds_and_unknown_is_a_dash() -> None:
     assert spread([]) == "-"
 
 
-def test_the_tables_hold_means_over_seeds_the_curve_and_the_worth_of_a_distillation() -> None:
+def test_the_tables_hold_means_over_seeds_the_curve_and_the_worth_of_a_distillation(
+    tmp_path: Path,
+) -> None:
     plain = next(piece for piece in ALL if piece.name == "mnist-none")
     nasty = next(piece for piece in ALL if piece.defense == "nasty")
     findings = [
@@ -118,6 +121,16 @@ def test_the_tables_hold_means_over_seeds_the_curve_and_the_worth_of_a_distillat
     distilled, _ = other["tables"]
     assert distilled["rows"] == [["nasty", "1", "80.00", "80.00", "85.00", "60.00", "85.00"]]
     assert len(other["rows"]) == 1
+    drawn = worth_by_teacher([taught])
+    assert drawn == {
+        "nasty": {
+            "teacher": [0.8],
+            "student of the labels alone": [0.8],
+            "student of the teacher": [0.85],
+        }
+    }
+    draw_teachers(drawn, tmp_path / "new" / "teachers.png")
+    assert (tmp_path / "new" / "teachers.png").stat().st_size > 5_000
     tables = (*document["tables"], *other["tables"])
     assert all(len(r) == len(t["header"]) for t in tables for r in t["rows"])
 
