@@ -79,15 +79,16 @@ def dry_run(
     }
     if trainable.ensemble:
         choice, name = hash_choice(recipe)
+        known = data["objective.ensemble.hash.data"][1]
         networks["hash"], _ = build_hash(
             choice,
             name,
-            data["objective.ensemble.hash.data"][1].classes,
+            known.classes,
             prepared.input,
             allow_factories=allow_factories,
         )
         check_machine(
-            CrossEntropy(networks["hash"]), outlook.images, choice.plan, torch.device(device), ALONE
+            CrossEntropy(networks["hash"]), known.train, choice.plan, torch.device(device), ALONE
         )
     parameters = {r: sum(p.numel() for p in n.parameters()) for r, n in networks.items()}
     objective = trainable.build(networks, recipe.objective)

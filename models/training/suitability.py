@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.errors import TrainingError
 from models.training.data import TrainingData
@@ -107,8 +108,23 @@ def check_machine(
             f"{plan.epochs} epochs"
         )
     check_precision(objective, plan, device)
-    if team.size == 1:
-        return
+    smallest = samples // plan.steps(samples)
+    if team.size > 1:
+        _check_team(objective, smallest, plan, team)
+    if smallest // team.size == 1 and any(map(_normalises, objective.networks.values())):
+        alone = "one image" if team.size == 1 else f"one image for one of {team.size} processes"
+        raise TrainingError(
+            f"plan.batch_size: of {samples} images in batches of {plan.batch_size} at most, some "
+            f"batch would be {alone}, over which batch normalisation has nothing to normalise"
+        )
+
+
+def _normalises(network: nn.Module) -> bool:
+    """Whether it computes statistics over its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def _check_team(objective: Objective, smallest: int, plan: Plan, team: Team) -> None:
     if not objective.mean_over_samples:
         raise TrainingError(
             f"the objective {objective.kind!r} is trained by one process, not by {team.size}: its "
@@ -119,7 +135,6 @@ def check_machine(
             f"combiner: {plan.combiner} needs the gradient of each loss by itself, which "
             f"{team.size} processes do not keep: use sum, or one process"
         )
-    smallest = samples // plan.steps(samples)
     if smallest < team.size:
         raise TrainingError(
             f"batch_size: a batch of {smallest} cannot be shared among {team.size} processes"

@@ -173,6 +173,11 @@ def test_the_list_tells_cost_data_and_what_was_never_run() -> None:
     ("override", "sentence"),
     [
         ("plan.schedule={kind: cosine, warmup_epochs: 3}", "the run has only 3 epochs"),
+        ("plan.batch_size=1", r"plan\.batch_size: .* some batch would be one image"),
+        (
+            "objective.ensemble.hash.plan.batch_size=1",
+            r"plan\.batch_size: of 6000 images in batches",
+        ),
         ("data.train_limit=3", "data.train_limit: 3 training images are fewer than the 10 classes"),
         ("objective.ensemble.hash.data=digits", "is what the members are trained on"),
         ("objective.ensemble.hash.plan.selection=best-on-validation", "plan.selection: must be"),

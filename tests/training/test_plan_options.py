@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
 from defenses.training.isolation_induction import IsolationInduction
@@ -211,6 +211,17 @@ def test_a_gradient_that_is_not_finite_names_its_loss_at_its_step() -> None:
         fit(Rooted(module), problem(), plan(), reporter=reporter)
     assert reporter.calls[-2].startswith("step 2 2")  # of five steps an epoch
     assert all(bool(parameter.isfinite().all()) for parameter in module.parameters())
+
+
+def test_a_batch_of_one_image_is_refused_where_batches_are_normalised() -> None:
+    sentence = r"plan\.batch_size: of 151 images in batches of .* some batch would be one image"
+    odd = problem(count=151)
+    for size in (1, 2):  # 76 steps: one of them has an image left over
+        with pytest.raises(TrainingError, match=sentence):
+            fit(CrossEntropy(network()), odd, plan(batch_size=size))
+    fit(CrossEntropy(network()), odd, plan(batch_size=3, epochs=1))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    fit(CrossEntropy(plain), problem(count=15), plan(batch_size=2, epochs=1))
 
 
 def test_labels_of_other_classes_are_refused_before_the_first_step() -> None:
