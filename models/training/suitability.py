@@ -12,6 +12,7 @@ from models.training.evaluate import probabilities
 from models.training.objective import Objective
 from models.training.plan import Cosine, Plan
 from models.training.precision import check_precision
+from models.training.schedule import drop_beyond
 from models.training.team import Team
 
 __all__ = ["check", "check_labels", "check_machine"]
@@ -106,6 +107,13 @@ def check_machine(
         raise TrainingError(
             f"schedule.warmup_epochs is {plan.schedule.warmup_epochs:g} but the run has only "
             f"{plan.epochs} epochs"
+        )
+    beyond = drop_beyond(plan.schedule, plan.epochs)
+    if beyond is not None:
+        option, drop = beyond
+        raise TrainingError(
+            f"plan.schedule.{option}: the learning rate is to drop after {drop} epochs, but "
+            f"plan.epochs is {plan.epochs}: bring it forward, or choose another plan.schedule"
         )
     check_precision(objective, plan, device)
     smallest = samples // plan.steps(samples)

@@ -173,6 +173,10 @@ def test_the_list_tells_cost_data_and_what_was_never_run() -> None:
     ("override", "sentence"),
     [
         ("plan.schedule={kind: cosine, warmup_epochs: 3}", "the run has only 3 epochs"),
+        (
+            "plan.schedule={kind: step, milestones: [1, 3]}",
+            r"plan\.schedule\.milestones: .* 3 epochs",
+        ),
         ("plan.batch_size=1", r"plan\.batch_size: .* some batch would be one image"),
         (
             "objective.ensemble.hash.plan.batch_size=1",

@@ -25,6 +25,7 @@ from models import datasets
 from models.architectures import build
 from models.bundle import NetworkSource, open_bundle, write_bundle
 from models.card import InputSpec, Normalisation
+from models.training.schedule import drop_beyond
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu" / "reproduce.sh"
 NORMALISATION = Normalisation(mean=(0.5,), std=(0.25,))
@@ -44,6 +45,7 @@ def test_every_stage_trains_a_recipe_that_loads(stage: Stage, smoke: bool) -> No
     trainable.check(recipe.objective.options)
     check_choice(recipe, needs_base=trainable.base, needs_paired=trainable.objective.needs_paired)
     assert recipe.data.train == stage.test
+    assert drop_beyond(recipe.plan.schedule, recipe.plan.epochs) is None
     if smoke:
         assert recipe.architecture.name == "cnn-small"
         assert {recipe.data.train, recipe.data.ood or "digits"} <= set(datasets.names())
