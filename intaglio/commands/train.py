@@ -35,7 +35,11 @@ __all__ = ["train"]
 )
 @shared_options.data_root
 @shared_options.device
-@click.option("--restart", is_flag=True, help="Forget an interrupted run of this recipe.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Forget an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
+)
 @shared_options.allow_factory("the recipe")
 @click.option(
     "--metrics",
@@ -153,7 +157,7 @@ def _train(
     if metrics is not None:
         written.append(CsvMetrics(metrics / f"{recipe.name}.csv", restart=restart))
     if tensorboard is not None:
-        written.append(TensorBoardMetrics(tensorboard / recipe.name))
+        written.append(TensorBoardMetrics(tensorboard / recipe.name, restart=restart))
     counting = Counting("adversarial set", console)
     with launched(device) as (team, place):
 

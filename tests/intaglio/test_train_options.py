@@ -15,9 +15,11 @@ from intaglio.commands.models import models
 from intaglio.commands.train import train
 from intaglio.dry_run import dry_run
 from intaglio.recipe import load_recipe, shipped_recipes
+from intaglio.training import train_recipe
 from models.bundle import open_bundle
-from models.errors import ModelsError, RecipeError
-from tests.training.toys import quadrants
+from models.errors import ModelsError, RecipeError, TrainingError
+from models.training.metrics import CsvMetrics
+from tests.training.toys import Interrupting, quadrants
 
 RECIPE = """
 name: toy
@@ -120,10 +122,45 @@ def test_metrics_tensorboard_and_the_card_of_a_deterministic_run(place: Path) ->
     assert training.deterministic
     shown = CliRunner().invoke(models, ["show", "toy", "--models", str(place / "out")])
     assert "deterministic" in " ".join(shown.output.split())
-    again = run(place, *where)
-    assert again.exit_code == 2
-    assert "holds the metrics of another run" in again.output
+    for one, sentence in (
+        (where[:2], "the metrics of another"),
+        (where[2:], "the events of another"),
+    ):
+        again = run(place, *one)
+        assert again.exit_code == 2
+        assert sentence in again.output
     assert run(place, *where, "--restart").exit_code == 0
+    assert len(list((place / "events" / "toy").glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["data.ood=symbols", "objective={kind: edm, ensemble: {members: 2}}"],
+        ["objective={kind: ast, base: toy, adversarial: {iterations: 1}}"],
+    ],
+    ids=["hash network", "adversarial set"],
+)
+def test_metrics_are_refused_before_anything_is_spent(place: Path, changes: list[str]) -> None:
+    assert run(place).exit_code == 0
+    recipe, spent = load_recipe(str(place / "toy.yaml"), [*changes, "name=other"]), Interrupting()
+    (place / "old.csv").write_text("epoch\n1\n")
+
+    def train_it(*, restart: bool) -> None:
+        train_recipe(
+            recipe,
+            out=place / "out",
+            data_root=place,
+            metrics=[CsvMetrics(place / "old.csv", restart=restart)],
+            hash_reporter=spent,
+            adversarial=lambda done, of: spent.calls.append(f"{done} of {of}"),
+        )
+
+    with pytest.raises(TrainingError, match="holds the metrics of another run"):
+        train_it(restart=False)
+    assert spent.calls == []
+    train_it(restart=True)
+    assert spent.calls
 
 
 def test_two_processes_write_one_bundle(place: Path) -> None:
