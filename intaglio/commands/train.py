@@ -84,6 +84,7 @@ def train(
     from models.errors import ModelsError
 
     console = Console(soft_wrap=True)
+    again = "the same command without --restart" if restart else "the same command"
     try:
         if listing:
             from intaglio.commands.recipe_tables import print_recipes
@@ -110,8 +111,13 @@ def train(
         )
     except (ModelsError, DefenseError) as error:
         raise _Refused(str(error)) from error
+    except OSError as error:
+        said = f"{error.filename or out}: {error.strerror or error}"
+        if not (listing or dry_run):
+            said += f" ({again} goes on after the last saved epoch)"
+        raise _Refused(said) from error
     except KeyboardInterrupt:
-        raise _Refused("interrupted: the same command goes on after the last epoch") from None
+        raise _Refused(f"interrupted: {again} goes on after the last saved epoch") from None
 
 
 def _rehearse(

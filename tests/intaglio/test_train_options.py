@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.training import train_recipe
 from models.bundle import open_bundle
 from models.errors import ModelsError, RecipeError, TrainingError
+from models.training.atomic import write_atomically
 from models.training.metrics import CsvMetrics
 from tests.training.toys import Interrupting, quadrants
 
@@ -68,6 +70,30 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_epoch(place: Pa
         assert sentence in result.output
         assert "Traceback" not in result.output
         assert "epoch" not in result.output
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_disk_that_fills_up_is_a_sentence_and_the_run_goes_on(
+    place: Path, restart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Path] = []
+
+    def filling(path: Path, content: bytes) -> None:
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, content)
+        saved.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.training.checkpoint.write_atomically", filling)
+        result = run(place, *(["--restart"] if restart else []))
+    assert result.exit_code == 2
+    assert saved[0] == saved[1]
+    again = "the same command without --restart" if restart else "the same command"
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: {saved[0]}: No space left on device ({again} goes on after the last saved epoch)"
+    )
+    assert "resumed after epoch 2" in run(place).output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
