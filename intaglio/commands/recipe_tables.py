@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from intaglio.dry_run import Rehearsal
-from intaglio.outlook import availability, outlook_of
+from intaglio.outlook import availability, expected, outlook_of
 from intaglio.recipe import Recipe
 
 __all__ = ["print_recipes", "print_rehearsal"]
@@ -26,8 +27,9 @@ NAME.npz under the data root). measured: where our own figures are; unmeasured: 
 def print_recipes(console: Console, recipes: Mapping[str, Recipe], data_root: Path | None) -> None:
     """A line per recipe: what it costs, whether we ran it, its data, what it is or reproduces."""
     rows = [("recipe", "compute", "measured", "data", "what it trains")]
+    look = cache(expected)  # many recipes are of one dataset
     for name, recipe in recipes.items():
-        flops = outlook_of(recipe, data_root=data_root).flops
+        flops = outlook_of(recipe, data_root=data_root, look=look).flops
         cost = "unknown" if flops is None else f"{_pflop(flops)} PFLOP"
         where = recipe.measured or "unmeasured"
         rows.append((name, cost, where, _data(recipe, data_root), recipe.description))

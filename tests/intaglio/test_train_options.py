@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from intaglio.commands.train import train
 from intaglio.dry_run import dry_run
 from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.training import train_recipe
+from models import datasets
 from models.bundle import open_bundle
+from models.datasets import Dataset
 from models.errors import ModelsError, RecipeError, TrainingError
 from models.training.atomic import write_atomically
 from models.training.metrics import CsvMetrics
@@ -230,6 +233,31 @@ def test_the_list_tells_cost_data_and_what_was_never_run() -> None:
     assert "digits (bundled)" in lines["digits-plain"]
     assert "Table 2, Res50 AST" in lines["ast-table-2/res50-ast"]
     assert "PFLOP" in lines["composite/mentor"]
+
+
+def test_the_list_and_a_dry_run_read_a_dataset_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def load(spec: str, *, root: Path | None, split_seed: int) -> Dataset:
+        read.append(spec)
+        return datasets.load(spec, root=root, split_seed=split_seed)
+
+    monkeypatch.setattr("intaglio.outlook.datasets", SimpleNamespace(load=load))
+    for name, shape in (("mnist", (28, 28)), ("cifar10", (32, 32, 3))):
+        pixels, numbers = np.zeros((400, *shape), np.uint8), np.arange(400) % 10
+        np.savez(
+            place / f"{name}.npz", x_train=pixels, y_train=numbers, x_test=pixels, y_test=numbers
+        )
+    listed = CliRunner().invoke(train, ["--list", "--data-root", str(place)])
+    assert listed.exit_code == 0, listed.output
+    assert sorted(set(read)) == ["cifar10", "mnist"]
+    assert len(read) == 2
+    read.clear()
+    for _ in range(2):  # the next one looks again: data may have changed
+        assert run(place, "--dry-run").exit_code == 0
+    assert read == ["quadrants", "quadrants"]
 
 
 @pytest.mark.parametrize(
