@@ -21,7 +21,8 @@ compute: an estimate, in PFLOP (10^15 operations) for the whole training: counte
 forward pass x 3 x training images x epochs x passes of the objective. A machine that sustains
 S TFLOP/s needs 1000 / S seconds for each.
 data: here, bundled (nothing to download), download (torchvision has it), or bring your own (as
-NAME.npz under the data root). measured: where our own figures are; unmeasured: we never ran it."""
+NAME.npz under the data root). measured: where our own figures are; unmeasured: never run as it
+stands."""
 
 
 def print_recipes(console: Console, recipes: Mapping[str, Recipe], data_root: Path | None) -> None:
