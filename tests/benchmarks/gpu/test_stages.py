@@ -54,6 +54,15 @@ def test_every_stage_trains_a_recipe_that_loads(stage: Stage, smoke: bool) -> No
         assert stage.epochs < stage.published_epochs
 
 
+@pytest.mark.parametrize("family", ["mnist", "fashion"])
+def test_the_two_forms_of_ini_are_those_of_the_papers_rows(family: str) -> None:
+    for stage, row in (("ini", "ini-table-2/cifar10-ini"), ("ini-paper", "ini-table-5/paper-form")):
+        chosen = STAGES[f"{family}-{stage}"]
+        assert chosen.recipe is not None
+        ours = load_recipe(chosen.recipe, chosen.changes).objective
+        assert ours.options == load_recipe(row).objective.options
+
+
 def test_what_a_stage_needs_is_made_by_one_before_it() -> None:
     made: set[str] = set()
     for stage in STAGES.values():
