@@ -165,6 +165,8 @@ def test_the_options_and_the_data_of_every_row_are_right(name: str) -> None:
     # Ranges of options are checked by constructors, which networks of any kind satisfy.
     objective = trainable.build({role: nn.Linear(1, 2) for role in roles}, recipe.objective)
     assert objective.kind == recipe.objective.kind
+    if name.startswith(("ast-", "ini-")):  # as docs/training.md says
+        assert (recipe.data.validation_fraction, recipe.plan.selection) == (0.05, "last")
     assert outlook.flops is not None
     assert 1e12 < outlook.flops < 1e18
     if trainable.base:
