@@ -97,9 +97,10 @@ def check_schedule(recipe: CloneRecipe, budgets: tuple[int, ...], *, per_image: 
         beyond = drop_beyond(recipe.schedule, epochs)
         if beyond is not None:
             option, drop = beyond
+            longer = "--epochs" if recipe.per_epoch is None else "--budget"
             raise AttackError(
                 f"schedule.{option} of the recipe: the learning rate is to drop after {drop} "
-                f"epochs, but a clone is trained for {epochs}: raise --epochs, or choose another "
+                f"epochs, but a clone is trained for {epochs}: raise {longer}, or choose another "
                 "--recipe"
             )
 

@@ -197,9 +197,9 @@ class TensorBoardMetrics:
 
 
 def _tells_of_others(path: Path, history: Sequence[EpochRecord]) -> bool:
-    """Whether rows are in the file that ``history`` has not: another run's, or none of a run.
+    """Whether the file has anything that ``history`` has not.
 
-    Fewer rows are this run's: a kill may have come between the checkpoint and the row.
+    It may have less: a kill may have come between the checkpoint and the row.
     """
     return path.exists() and not history_csv(history).startswith(path.read_text(errors="replace"))
 

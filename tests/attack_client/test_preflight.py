@@ -100,7 +100,7 @@ def test_the_learning_rate_of_a_clone_drops_while_it_is_trained() -> None:
     check_schedule(by_budget, (40_000,), per_image=2)
     with pytest.raises(AttackError, match="trained for 10"):
         check_schedule(by_budget, (300, 30_000))
-    with pytest.raises(AttackError, match="trained for 3"):
+    with pytest.raises(AttackError, match="trained for 3: raise --budget"):
         check_schedule(replace(by_budget, per_epoch=10), (30,))
 
 
