@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from models.errors import TrainingError
 from models.training.cross_entropy import CrossEntropy
@@ -14,6 +15,12 @@ from models.training.history import EpochRecord
 from models.training.loop import fit
 from models.training.metrics import CsvMetrics, Metrics, TensorBoardMetrics
 from tests.training.toys import Interrupted, Interrupting, network, plan, problem
+
+
+@pytest.fixture(autouse=True)
+def _ordered_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one second are read by name, in which the tenth writer comes before the ninth."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
 
 
 def run(metrics: Metrics, state: Path, after: int | None = None, seed: int = 7) -> None:
