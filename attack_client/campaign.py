@@ -25,6 +25,7 @@ from attack_client.interrogation import TRANSFER, interrogate
 from attack_client.preflight import (
     check_epochs,
     check_holdout,
+    check_schedule,
     choose_split_seed,
     in_epochs,
 )
@@ -212,6 +213,7 @@ def collect_rows(
     campaign = replace(campaign, budgets=campaign.budgets or (everything,))
     check_holdout(campaign.recipe, campaign.budgets, per_image=adaptations.per_image)
     check_epochs(campaign.recipe, campaign.budgets, adapted=bool(adaptations))
+    check_schedule(campaign.recipe, campaign.budgets, per_image=adaptations.per_image)
     study = study or Clones(cache)
     check_adaptations(campaign, study, plainly, pool=len(source.train_images))
     study.check(source, task)

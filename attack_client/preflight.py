@@ -8,8 +8,16 @@ from attack_client.clone import CloneRecipe, build_clone
 from attack_client.errors import AttackError
 from attack_client.reference import split_seed_of
 from models.card import Card, Normalisation
+from models.training.schedule import drop_beyond
 
-__all__ = ["check_clone", "check_epochs", "check_holdout", "choose_split_seed", "in_epochs"]
+__all__ = [
+    "check_clone",
+    "check_epochs",
+    "check_holdout",
+    "check_schedule",
+    "choose_split_seed",
+    "in_epochs",
+]
 
 
 def in_epochs(recipe: CloneRecipe, per_epoch: int | None) -> CloneRecipe:
@@ -70,6 +78,31 @@ def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...], *, per_image: i
             f"a holdout of {recipe.holdout:g} of a budget of {smallest} queries is no answer at "
             "all: raise --holdout or --budget, or hold out nothing"
         )
+
+
+def check_schedule(recipe: CloneRecipe, budgets: tuple[int, ...], *, per_image: int = 1) -> None:
+    """Refuse a learning rate that would drop after the last epoch of a clone: that is, never.
+
+    Args:
+        recipe: of the clones.
+        budgets: in queries.
+        per_image: queries that an image costs under add-ons.
+
+    Raises:
+        AttackError: names the drop and the epochs.
+    """
+    for budget in budgets:
+        images = max(1, budget // per_image)
+        epochs = recipe.plan(images - recipe.held(images), seed=0).epochs
+        beyond = drop_beyond(recipe.schedule, epochs)
+        if beyond is not None:
+            option, drop = beyond
+            longer = "--epochs" if recipe.per_epoch is None else "--budget"
+            raise AttackError(
+                f"schedule.{option} of the recipe: the learning rate is to drop after {drop} "
+                f"epochs, but a clone is trained for {epochs}: raise {longer}, or choose another "
+                "--recipe"
+            )
 
 
 def check_clone(recipe: CloneRecipe, *, shape: tuple[int, int, int], classes: int) -> None:

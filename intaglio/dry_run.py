@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from intaglio.hash_network import build_hash, hash_choice
 from intaglio.networks import build_network, normalisation_of
 from intaglio.objectives import Trainable, trainable_of
-from intaglio.outlook import Outlook, expected, outlook_of
+from intaglio.outlook import Expected, Outlook, expected, outlook_of
 from intaglio.recipe import Recipe
 from intaglio.training_data import Prepared, check_strangers, input_of
 from models.datasets.declared import Declared
@@ -69,7 +70,9 @@ def dry_run(
     """
     trainable = trainable_of(recipe)
     check_strangers(recipe, needs_ood=trainable.objective.needs_ood)
-    outlook, data = outlook_of(recipe, data_root=data_root), _data(recipe, trainable, data_root)
+    look = cache(expected)
+    outlook = outlook_of(recipe, data_root=data_root, look=look)
+    data = _data(recipe, trainable, data_root, look)
     prepared = _noise(recipe, trainable, data["data.train"][1])
     normalisation = normalisation_of(recipe, prepared)
     roles = (*trainable.trained(recipe.objective), *trainable.untrained)
@@ -79,15 +82,16 @@ def dry_run(
     }
     if trainable.ensemble:
         choice, name = hash_choice(recipe)
+        known = data["objective.ensemble.hash.data"][1]
         networks["hash"], _ = build_hash(
             choice,
             name,
-            data["objective.ensemble.hash.data"][1].classes,
+            known.classes,
             prepared.input,
             allow_factories=allow_factories,
         )
         check_machine(
-            CrossEntropy(networks["hash"]), outlook.images, choice.plan, torch.device(device), ALONE
+            CrossEntropy(networks["hash"]), known.train, choice.plan, torch.device(device), ALONE
         )
     parameters = {r: sum(p.numel() for p in n.parameters()) for r, n in networks.items()}
     objective = trainable.build(networks, recipe.objective)
@@ -106,7 +110,7 @@ def dry_run(
 
 
 def _data(
-    recipe: Recipe, trainable: Trainable, data_root: Path | None
+    recipe: Recipe, trainable: Trainable, data_root: Path | None, look: Expected
 ) -> dict[str, tuple[str, Declared]]:
     wanted = {"data.train": recipe.data.train, "data.ood": recipe.data.ood}
     if trainable.ensemble:
@@ -114,7 +118,7 @@ def _data(
     return {
         key: (
             name,
-            expected(key, name, data_root=data_root, split_seed=recipe.data.split_seed),
+            look(key, name, data_root=data_root, split_seed=recipe.data.split_seed),
         )
         for key, name in wanted.items()
         if name is not None

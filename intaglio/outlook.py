@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from intaglio.costs import flops_of_training
 from intaglio.recipe import Recipe
@@ -13,7 +14,15 @@ from models.datasets.catalogue import is_bundled, is_downloadable, local_file
 from models.datasets.declared import Declared, declared
 from models.errors import RecipeError
 
-__all__ = ["Outlook", "availability", "expected", "outlook_of"]
+__all__ = ["Expected", "Outlook", "availability", "expected", "outlook_of"]
+
+
+class Expected(Protocol):
+    """``expected``, or one that remembers its answers: of data that lies here all is read."""
+
+    def __call__(self, key: str, spec: str, *, data_root: Path | None, split_seed: int) -> Declared:
+        """What is known of the dataset ``spec``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +81,21 @@ def availability(spec: str, data_root: Path | None) -> str:
     return "download" if is_downloadable(spec) else "bring your own"
 
 
-def outlook_of(recipe: Recipe, *, data_root: Path | None) -> Outlook:
+def outlook_of(recipe: Recipe, *, data_root: Path | None, look: Expected = expected) -> Outlook:
     """What training ``recipe`` would be.
+
+    Args:
+        recipe: the recipe.
+        data_root: where datasets are looked for; nothing is downloaded.
+        look: how the training set is looked at; ``functools.cache(expected)`` looks once, as long
+            as one listing takes.
 
     Raises:
         DatasetError: its data lies there and is malformed.
         RecipeError: nothing is known of its data, or it is too little to be split.
     """
     data = recipe.data
-    train = expected("data.train", data.train, data_root=data_root, split_seed=data.split_seed)
+    train = look("data.train", data.train, data_root=data_root, split_seed=data.split_seed)
     spec = input_of(recipe, train.shape)
     _, images = sizes(data, train.train, train.classes)
     flops = flops_of_training(recipe, spec.shape, train.classes, images)

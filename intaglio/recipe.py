@@ -142,7 +142,8 @@ class Recipe(_Section):
         description: a sentence for people.
         reproduces: the paper, table and row whose network this is, where there is one. A recipe
             that was changed on the command line says so here.
-        measured: where what we measured of it is written down; None where we never ran it.
+        measured: where what we measured of it is written down, with the command that says which
+            strangers it had; None where it was never run as it stands.
         architecture: what is trained.
         input: what the model is shown; the shape of the training images by default.
         normalisation: name of a preset or mean and std; by default what is usual for the dataset.

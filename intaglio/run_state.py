@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,9 @@ from intaglio.recipe import Recipe
 from models.bundle import read_card
 from models.errors import BundleError, RecipeError
 from models.training.atomic import write_atomically
+from models.training.checkpoint import kept_history
 from models.training.lock import locked
+from models.training.metrics import Metrics
 from models.training.team import Team
 
 __all__ = ["announce", "finished", "forget", "held", "run_state", "state_of"]
@@ -22,8 +24,16 @@ FILE = "bundle.json"
 
 
 @contextmanager
-def run_state(recipe: Recipe, out: Path, restart: bool, team: Team) -> Iterator[Path]:
-    """The directory of this recipe's interrupted run, kept from other runs meanwhile."""
+def run_state(
+    recipe: Recipe, out: Path, restart: bool, team: Team, metrics: Sequence[Metrics] = ()
+) -> Iterator[Path]:
+    """The directory of this recipe's interrupted run, kept from other runs meanwhile.
+
+    Raises:
+        TrainingError: another process has it, or one of ``metrics`` cannot be written after the
+            epochs of that run: before anything is spent.
+        RecipeError: it cannot be made.
+    """
     state = state_of(recipe, out)
     if not team.leads:
         team.wait()
@@ -33,6 +43,9 @@ def run_state(recipe: Recipe, out: Path, restart: bool, team: Team) -> Iterator[
         if restart:
             for entry in state.iterdir():
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        history = kept_history(state) if metrics else ()
+        for metric in metrics:
+            metric.check(history)
         team.wait()
         yield state
 

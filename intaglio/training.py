@@ -121,7 +121,7 @@ def train_recipe(
     data = prepared.training
     check_machine(objective, len(data.images), recipe.plan, torch.device(device), team)
 
-    with run_state(recipe, out, restart, team) as state:
+    with run_state(recipe, out, restart, team, metrics) as state:
         unrelated: dict[str, NetworkSource] = {}
         if hashing is not None:
             with team.in_turn():

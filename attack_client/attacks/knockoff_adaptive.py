@@ -100,7 +100,12 @@ def _teach(
     new: int,
     draws: np.random.Generator,
 ) -> None:
-    """The latest answers, and as many earlier ones lest they be forgotten."""
+    """The latest answers, and as many earlier ones lest they be forgotten.
+
+    A first answer waits for the second: there are networks that normalise over what they learn.
+    """
+    if len(asked) < 2:
+        return
     earlier = len(asked) - new
     again = draws.choice(earlier, min(new, earlier), replace=False)
     rows = np.concatenate([again, np.arange(earlier, len(asked))])

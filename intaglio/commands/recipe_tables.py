@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from intaglio.dry_run import Rehearsal
-from intaglio.outlook import availability, outlook_of
+from intaglio.outlook import availability, expected, outlook_of
 from intaglio.recipe import Recipe
 
 __all__ = ["print_recipes", "print_rehearsal"]
@@ -20,14 +21,16 @@ compute: an estimate, in PFLOP (10^15 operations) for the whole training: counte
 forward pass x 3 x training images x epochs x passes of the objective. A machine that sustains
 S TFLOP/s needs 1000 / S seconds for each.
 data: here, bundled (nothing to download), download (torchvision has it), or bring your own (as
-NAME.npz under the data root). measured: where our own figures are; unmeasured: we never ran it."""
+NAME.npz under the data root). measured: where our own figures are; unmeasured: never run as it
+stands."""
 
 
 def print_recipes(console: Console, recipes: Mapping[str, Recipe], data_root: Path | None) -> None:
     """A line per recipe: what it costs, whether we ran it, its data, what it is or reproduces."""
     rows = [("recipe", "compute", "measured", "data", "what it trains")]
+    look = cache(expected)  # many recipes are of one dataset
     for name, recipe in recipes.items():
-        flops = outlook_of(recipe, data_root=data_root).flops
+        flops = outlook_of(recipe, data_root=data_root, look=look).flops
         cost = "unknown" if flops is None else f"{_pflop(flops)} PFLOP"
         where = recipe.measured or "unmeasured"
         rows.append((name, cost, where, _data(recipe, data_root), recipe.description))

@@ -35,7 +35,11 @@ __all__ = ["train"]
 )
 @shared_options.data_root
 @shared_options.device
-@click.option("--restart", is_flag=True, help="Forget an interrupted run of this recipe.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Forget an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
+)
 @shared_options.allow_factory("the recipe")
 @click.option(
     "--metrics",
@@ -80,6 +84,7 @@ def train(
     from models.errors import ModelsError
 
     console = Console(soft_wrap=True)
+    again = "the same command without --restart" if restart else "the same command"
     try:
         if listing:
             from intaglio.commands.recipe_tables import print_recipes
@@ -106,8 +111,13 @@ def train(
         )
     except (ModelsError, DefenseError) as error:
         raise _Refused(str(error)) from error
+    except OSError as error:
+        said = f"{error.filename or out}: {error.strerror or error}"
+        if not (listing or dry_run):
+            said += f" ({again} goes on after the last saved epoch)"
+        raise _Refused(said) from error
     except KeyboardInterrupt:
-        raise _Refused("interrupted: the same command goes on after the last epoch") from None
+        raise _Refused(f"interrupted: {again} goes on after the last saved epoch") from None
 
 
 def _rehearse(
@@ -153,7 +163,7 @@ def _train(
     if metrics is not None:
         written.append(CsvMetrics(metrics / f"{recipe.name}.csv", restart=restart))
     if tensorboard is not None:
-        written.append(TensorBoardMetrics(tensorboard / recipe.name))
+        written.append(TensorBoardMetrics(tensorboard / recipe.name, restart=restart))
     counting = Counting("adversarial set", console)
     with launched(device) as (team, place):
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -28,7 +29,7 @@ from models.training.history import EpochRecord, write_history
 from models.training.objective import Objective
 from models.training.plan import Plan
 
-__all__ = ["Best", "Checkpoint", "Store", "restore", "run_digest", "snapshot"]
+__all__ = ["Best", "Checkpoint", "Store", "kept_history", "restore", "run_digest", "snapshot"]
 
 FILE = "checkpoint.safetensors"
 FORMAT = 2
@@ -127,15 +128,10 @@ class Store:
         if self._directory is None or not (self._directory / FILE).exists():
             return None
         path = self._directory / FILE
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})["run"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        with _read(path) as file:
+            header = json.loads((file.metadata() or {})["run"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             digest = header["digest"]
-        except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise TrainingError(
-                f"the checkpoint {path} cannot be read ({error}): delete it to start over"
-            ) from error
         if digest != self._digest:
             raise TrainingError(
                 f"{self._directory} holds the checkpoint of another run (other data, plan, "
@@ -161,6 +157,30 @@ class Store:
         header["digest"] = self._digest
         write_atomically(self._directory / FILE, save(tensors, {"run": json.dumps(header)}))
         write_history(self._directory / "history.csv", checkpoint.history)
+
+
+def kept_history(directory: Path) -> tuple[EpochRecord, ...]:
+    """The epochs of the run whose state is kept in ``directory``: no tensor is read.
+
+    Raises:
+        TrainingError: the checkpoint there cannot be read.
+    """
+    path = directory / FILE
+    if not path.exists():
+        return ()
+    with _read(path) as file:
+        return _records(json.loads((file.metadata() or {})["run"]))
+
+
+@contextmanager
+def _read(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise TrainingError(
+            f"the checkpoint {path} cannot be read ({error}): delete it to start over"
+        ) from error
 
 
 def restore(networks: Mapping[str, nn.Module], weights: Weights) -> None:
@@ -201,10 +221,14 @@ def _decoded(header: dict[str, Any], tensors: Weights) -> Checkpoint:
     return Checkpoint(
         weights=_under("weights/", tensors),
         optimiser=optimiser,
-        history=tuple(EpochRecord(**record) for record in header["history"]),
+        history=_records(header),
         best=None if best is None else Best(best[0], best[1], _under("best/", tensors)),
         scale=header["scale"],
     )
+
+
+def _records(header: Mapping[str, Any]) -> tuple[EpochRecord, ...]:
+    return tuple(EpochRecord(**record) for record in header["history"])
 
 
 def _under(prefix: str, tensors: Weights) -> Weights:

@@ -83,6 +83,8 @@ class Cosine(_Choice):
 class Step(_Choice):
     """Multiplied by ``factor`` every ``every`` epochs, or at the ends of ``milestones``.
 
+    The last milestone, or the first multiple of ``every``, has to lie before the end of the run.
+
     Attributes:
         every: epochs between two drops; not together with ``milestones``.
         milestones: increasing numbers of epochs after which the rate drops.

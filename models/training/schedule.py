@@ -6,7 +6,7 @@ import math
 
 from models.training.plan import Constant, Cosine, OneCycle, Schedule, Step
 
-__all__ = ["learning_rate"]
+__all__ = ["drop_beyond", "learning_rate"]
 
 
 def learning_rate(schedule: Schedule, peak: float, *, done: float, epochs: int) -> float:
@@ -39,6 +39,19 @@ def learning_rate(schedule: Schedule, peak: float, *, done: float, epochs: int) 
             if every is not None:
                 return peak * factor ** (int(done) // every)
             return peak * factor ** sum(done >= milestone for milestone in milestones)
+
+
+def drop_beyond(schedule: Schedule, epochs: int) -> tuple[str, int] | None:
+    """A drop that a run of ``epochs`` would never see, as its option and its epochs.
+
+    Shortening a run leaves the milestones where they were: it would end at the peak rate.
+    """
+    match schedule:
+        case Step(every=int(every)) if every >= epochs:
+            return "every", every
+        case Step(milestones=(*_, last)) if last >= epochs:
+            return "milestones", last
+    return None
 
 
 def _half_cosine(first: float, last: float, share: float) -> float:

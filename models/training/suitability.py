@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.errors import TrainingError
 from models.training.data import TrainingData
@@ -11,6 +12,7 @@ from models.training.evaluate import probabilities
 from models.training.objective import Objective
 from models.training.plan import Cosine, Plan
 from models.training.precision import check_precision
+from models.training.schedule import drop_beyond
 from models.training.team import Team
 
 __all__ = ["check", "check_labels", "check_machine"]
@@ -106,9 +108,31 @@ def check_machine(
             f"schedule.warmup_epochs is {plan.schedule.warmup_epochs:g} but the run has only "
             f"{plan.epochs} epochs"
         )
+    beyond = drop_beyond(plan.schedule, plan.epochs)
+    if beyond is not None:
+        option, drop = beyond
+        raise TrainingError(
+            f"plan.schedule.{option}: the learning rate is to drop after {drop} epochs, but "
+            f"plan.epochs is {plan.epochs}: bring it forward, or choose another plan.schedule"
+        )
     check_precision(objective, plan, device)
-    if team.size == 1:
-        return
+    smallest = samples // plan.steps(samples)
+    if team.size > 1:
+        _check_team(objective, smallest, plan, team)
+    if smallest // team.size == 1 and any(map(_normalises, objective.networks.values())):
+        alone = "one image" if team.size == 1 else f"one image for one of {team.size} processes"
+        raise TrainingError(
+            f"plan.batch_size: of {samples} images in batches of {plan.batch_size} at most, some "
+            f"batch would be {alone}, over which batch normalisation has nothing to normalise"
+        )
+
+
+def _normalises(network: nn.Module) -> bool:
+    """Whether it computes statistics over its batch."""
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
+
+
+def _check_team(objective: Objective, smallest: int, plan: Plan, team: Team) -> None:
     if not objective.mean_over_samples:
         raise TrainingError(
             f"the objective {objective.kind!r} is trained by one process, not by {team.size}: its "
@@ -119,7 +143,6 @@ def check_machine(
             f"combiner: {plan.combiner} needs the gradient of each loss by itself, which "
             f"{team.size} processes do not keep: use sum, or one process"
         )
-    smallest = samples // plan.steps(samples)
     if smallest < team.size:
         raise TrainingError(
             f"batch_size: a batch of {smallest} cannot be shared among {team.size} processes"

@@ -131,6 +131,7 @@ def test_a_theft_with_maps_ends_in_a_row_per_lambda(
         ("composite", ("--set", "per_epoch=20", "--adapt", "sharpen"), "leave out the add-ons"),
         ("jbda", ("--set", "clone=alexnet"), "alexnet"),
         ("jbda", ("--set", "seeds=30", "--adapt", "semi-supervised"), "has but the seeds"),
+        ("knockoff", ("--recipe", "knockoffnets"), "schedule.every of the recipe"),
         ("knockoff", ("--recipe", "inii"), "there is no clone recipe 'inii'"),
     ],
 )

@@ -11,6 +11,7 @@ from attack_client.clone import CloneRecipe
 from attack_client.clone_recipes import clone_recipe, recipe_names
 from attack_client.errors import AttackError
 from models.training.plan import Adam, Constant, Cosine, Optimiser, Schedule, Sgd, Step
+from models.training.schedule import drop_beyond
 
 NAMES = (
     "am-mnist", "default", "distil-cifar10", "distil-cifar100", "distil-cnn", "grad2",
@@ -58,6 +59,7 @@ def test_a_published_recipe_is_the_published_one(
         assert (plan.epochs, plan.batch_size, plan.augment) == (epochs, batch, augment)
         assert (plan.optimiser, plan.schedule, plan.clip_norm) == (optimiser, schedule, None)
         assert plan.selection == "last"
+        assert drop_beyond(plan.schedule, plan.epochs) is None
 
 
 def test_flags_come_before_the_recipe() -> None:

@@ -89,6 +89,13 @@ def test_an_adaptive_attacker_asks_where_the_victim_is_sure(tmp_path: Path) -> N
     assert shares["adaptive"] > shares["random"] + 0.1, shares
 
 
+def test_an_apprentice_that_normalises_is_taught_by_one_answer_at_a_time(tmp_path: Path) -> None:
+    victim = CallableVictim(answers, shape=SHAPE, classes=CLASSES)
+    attack = Knockoff(strategy="adaptive", reward="loss", stride=1, clone="cnn-small")
+    with asyncio.run(steal(victim, block_pool(9), attack, budget=4, out=tmp_path)) as stolen:
+        assert stolen.complete == 4
+
+
 def test_a_pool_without_classes_or_images_is_refused(tmp_path: Path) -> None:
     victim = CallableVictim(answers, shape=SHAPE, classes=CLASSES)
     bare = Pool(name="bare", images=blocks(9, seed=0), labels=np.zeros(0, dtype=np.int64))

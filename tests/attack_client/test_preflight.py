@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from attack_client.clone import CloneRecipe
 from attack_client.errors import AttackError
-from attack_client.preflight import check_clone, check_holdout, choose_split_seed
+from attack_client.preflight import (
+    check_clone,
+    check_holdout,
+    check_schedule,
+    choose_split_seed,
+)
 from attack_client.reference import split_seed_of
 from models.card import Card, InputSpec, NetworkCard, Normalisation, TrainingCard
 from models.errors import ArchitectureError
+from models.training.plan import Step
 
 
 def card(recipe: dict[str, Any] | None, *, role: str = "victim") -> Card:
@@ -78,6 +85,23 @@ def test_a_holdout_of_the_smallest_budget_is_at_least_one_answer() -> None:
     with pytest.raises(AttackError, match="holdout"):
         check_holdout(recipe, (19, 300), per_image=2)
     check_holdout(CloneRecipe(architecture="lenet"), (1,))
+
+
+def test_the_learning_rate_of_a_clone_drops_while_it_is_trained() -> None:
+    steps = Step(milestones=(5, 10))
+    check_schedule(CloneRecipe(architecture="lenet", epochs=11, schedule=steps), (10, 300))
+    with pytest.raises(
+        AttackError, match=r"schedule\.milestones .* 10 epochs, but .* for 10: raise"
+    ):
+        check_schedule(CloneRecipe(architecture="lenet", epochs=10, schedule=steps), (10, 300))
+    # 300,000 images shown: 15 epochs of 20,000 answers, and 10 of 30,000.
+    by_budget = CloneRecipe(architecture="lenet", schedule=steps)
+    check_schedule(by_budget, (300, 20_000))
+    check_schedule(by_budget, (40_000,), per_image=2)
+    with pytest.raises(AttackError, match="trained for 10"):
+        check_schedule(by_budget, (300, 30_000))
+    with pytest.raises(AttackError, match="trained for 3: raise --budget"):
+        check_schedule(replace(by_budget, per_epoch=10), (30,))
 
 
 def test_a_clone_is_built_for_the_victims_images() -> None:

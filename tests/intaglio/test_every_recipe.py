@@ -13,6 +13,7 @@ import pytest
 from intaglio.dry_run import dry_run
 from intaglio.outlook import outlook_of
 from intaglio.recipe import load_recipe, shipped_recipes
+from models.training.schedule import drop_beyond
 
 
 def what_is_built(name: str) -> Hashable:
@@ -28,6 +29,12 @@ def what_is_built(name: str) -> Hashable:
         outlook.classes, recipe.objective.kind, *sorted(options.items()), plan.combiner,
         plan.precision, plan.channels_last, plan.optimiser.kind,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_every_drop_of_a_learning_rate_comes_while_there_are_epochs(name: str) -> None:
+    plan = load_recipe(name).plan
+    assert drop_beyond(plan.schedule, plan.epochs) is None
 
 
 GROUPS: dict[Hashable, list[str]] = {}

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +17,14 @@ from intaglio.commands.models import models
 from intaglio.commands.train import train
 from intaglio.dry_run import dry_run
 from intaglio.recipe import load_recipe, shipped_recipes
+from intaglio.training import train_recipe
+from models import datasets
 from models.bundle import open_bundle
-from models.errors import ModelsError, RecipeError
-from tests.training.toys import quadrants
+from models.datasets import Dataset
+from models.errors import ModelsError, RecipeError, TrainingError
+from models.training.atomic import write_atomically
+from models.training.metrics import CsvMetrics
+from tests.training.toys import Interrupting, quadrants
 
 RECIPE = """
 name: toy
@@ -66,6 +73,30 @@ def test_a_place_that_cannot_be_written_to_is_refused_before_any_epoch(place: Pa
         assert sentence in result.output
         assert "Traceback" not in result.output
         assert "epoch" not in result.output
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_disk_that_fills_up_is_a_sentence_and_the_run_goes_on(
+    place: Path, restart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[Path] = []
+
+    def filling(path: Path, content: bytes) -> None:
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_atomically(path, content)
+        saved.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("models.training.checkpoint.write_atomically", filling)
+        result = run(place, *(["--restart"] if restart else []))
+    assert result.exit_code == 2
+    assert saved[0] == saved[1]
+    again = "the same command without --restart" if restart else "the same command"
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: {saved[0]}: No space left on device ({again} goes on after the last saved epoch)"
+    )
+    assert "resumed after epoch 2" in run(place).output
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -120,10 +151,45 @@ def test_metrics_tensorboard_and_the_card_of_a_deterministic_run(place: Path) ->
     assert training.deterministic
     shown = CliRunner().invoke(models, ["show", "toy", "--models", str(place / "out")])
     assert "deterministic" in " ".join(shown.output.split())
-    again = run(place, *where)
-    assert again.exit_code == 2
-    assert "holds the metrics of another run" in again.output
+    for one, sentence in (
+        (where[:2], "the metrics of another"),
+        (where[2:], "the events of another"),
+    ):
+        again = run(place, *one)
+        assert again.exit_code == 2
+        assert sentence in again.output
     assert run(place, *where, "--restart").exit_code == 0
+    assert len(list((place / "events" / "toy").glob("events.out.tfevents.*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["data.ood=symbols", "objective={kind: edm, ensemble: {members: 2}}"],
+        ["objective={kind: ast, base: toy, adversarial: {iterations: 1}}"],
+    ],
+    ids=["hash network", "adversarial set"],
+)
+def test_metrics_are_refused_before_anything_is_spent(place: Path, changes: list[str]) -> None:
+    assert run(place).exit_code == 0
+    recipe, spent = load_recipe(str(place / "toy.yaml"), [*changes, "name=other"]), Interrupting()
+    (place / "old.csv").write_text("epoch\n1\n")
+
+    def train_it(*, restart: bool) -> None:
+        train_recipe(
+            recipe,
+            out=place / "out",
+            data_root=place,
+            metrics=[CsvMetrics(place / "old.csv", restart=restart)],
+            hash_reporter=spent,
+            adversarial=lambda done, of: spent.calls.append(f"{done} of {of}"),
+        )
+
+    with pytest.raises(TrainingError, match="holds the metrics of another run"):
+        train_it(restart=False)
+    assert spent.calls == []
+    train_it(restart=True)
+    assert spent.calls
 
 
 def test_two_processes_write_one_bundle(place: Path) -> None:
@@ -169,10 +235,44 @@ def test_the_list_tells_cost_data_and_what_was_never_run() -> None:
     assert "PFLOP" in lines["composite/mentor"]
 
 
+def test_the_list_and_a_dry_run_read_a_dataset_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def load(spec: str, *, root: Path | None, split_seed: int) -> Dataset:
+        read.append(spec)
+        return datasets.load(spec, root=root, split_seed=split_seed)
+
+    monkeypatch.setattr("intaglio.outlook.datasets", SimpleNamespace(load=load))
+    for name, shape in (("mnist", (28, 28)), ("cifar10", (32, 32, 3))):
+        pixels, numbers = np.zeros((400, *shape), np.uint8), np.arange(400) % 10
+        np.savez(
+            place / f"{name}.npz", x_train=pixels, y_train=numbers, x_test=pixels, y_test=numbers
+        )
+    listed = CliRunner().invoke(train, ["--list", "--data-root", str(place)])
+    assert listed.exit_code == 0, listed.output
+    assert sorted(set(read)) == ["cifar10", "mnist"]
+    assert len(read) == 2
+    read.clear()
+    for _ in range(2):  # the next one looks again: data may have changed
+        assert run(place, "--dry-run").exit_code == 0
+    assert read == ["quadrants", "quadrants"]
+
+
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
         ("plan.schedule={kind: cosine, warmup_epochs: 3}", "the run has only 3 epochs"),
+        (
+            "plan.schedule={kind: step, milestones: [1, 3]}",
+            r"plan\.schedule\.milestones: .* 3 epochs",
+        ),
+        ("plan.batch_size=1", r"plan\.batch_size: .* some batch would be one image"),
+        (
+            "objective.ensemble.hash.plan.batch_size=1",
+            r"plan\.batch_size: of 6000 images in batches",
+        ),
         ("data.train_limit=3", "data.train_limit: 3 training images are fewer than the 10 classes"),
         ("objective.ensemble.hash.data=digits", "is what the members are trained on"),
         ("objective.ensemble.hash.plan.selection=best-on-validation", "plan.selection: must be"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from defenses.training.adaptive_misinformation import AdaptiveMisinformation
 from defenses.training.isolation_induction import IsolationInduction
@@ -211,6 +211,37 @@ def test_a_gradient_that_is_not_finite_names_its_loss_at_its_step() -> None:
         fit(Rooted(module), problem(), plan(), reporter=reporter)
     assert reporter.calls[-2].startswith("step 2 2")  # of five steps an epoch
     assert all(bool(parameter.isfinite().all()) for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("schedule", "sentence"),
+    [
+        ({"milestones": [2, 4]}, r"plan\.schedule\.milestones: .* 4 epochs, but plan\.epochs is 4"),
+        ({"milestones": [2, 80]}, r"plan\.schedule\.milestones: .* after 80 epochs"),
+        ({"every": 4}, r"plan\.schedule\.every: .* after 4 epochs, but plan\.epochs is 4"),
+    ],
+)
+def test_a_drop_that_would_never_come_is_refused(schedule: dict[str, Any], sentence: str) -> None:
+    reporter, late = Interrupting(), plan(schedule={"kind": "step", **schedule})
+    with pytest.raises(TrainingError, match=sentence):
+        fit(CrossEntropy(network()), problem(), late, reporter=reporter)
+    assert reporter.calls == []
+
+
+def test_a_drop_at_the_last_moment_is_one() -> None:
+    for schedule in ({"milestones": [1, 3]}, {"every": 3}):
+        fit(CrossEntropy(network()), problem(), plan(schedule={"kind": "step", **schedule}))
+
+
+def test_a_batch_of_one_image_is_refused_where_batches_are_normalised() -> None:
+    sentence = r"plan\.batch_size: of 151 images in batches of .* some batch would be one image"
+    odd = problem(count=151)
+    for size in (1, 2):  # 76 steps: one of them has an image left over
+        with pytest.raises(TrainingError, match=sentence):
+            fit(CrossEntropy(network()), odd, plan(batch_size=size))
+    fit(CrossEntropy(network()), odd, plan(batch_size=3, epochs=1))
+    plain = nn.Sequential(nn.Flatten(), nn.Linear(64, 4))
+    fit(CrossEntropy(plain), problem(count=15), plan(batch_size=2, epochs=1))
 
 
 def test_labels_of_other_classes_are_refused_before_the_first_step() -> None:

@@ -135,6 +135,10 @@ def test_what_a_team_cannot_train_is_refused_before_it_meets() -> None:
         fit(CrossEntropy(network()), problem(), plan(combiner="pcgrad"), team=pair)
     with pytest.raises(TrainingError, match="a batch of 30 cannot be shared among 31 processes"):
         fit(CrossEntropy(network()), problem(), plan(), team=Team(0, 31))
+    with pytest.raises(
+        TrainingError, match=r"plan\.batch_size: .* one image for one of 16 process"
+    ):
+        fit(CrossEntropy(network()), problem(), plan(), team=Team(0, 16))
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,6 +52,8 @@ def test_a_line_per_clone_and_one_for_a_victim_alone(tmp_path: Path) -> None:
     )
     assert "| InI Table 2, mnist, ini | - | 3 | 4, 6 | 50 | - | 50.0 | - | - | 12 |" in shown
     assert "EPOCHS=4 CLONE_EPOCHS=6 benchmarks/gpu/reproduce.sh mnist-ini --seed 3" in shown
+    # 2,000 of them are kept from training: see the dataset kmnist_t10k.
+    assert "strangers are 8,000 of KMNIST's 10,000 test images" in shown
     assert shown.count("A remark.") == 1
     assert "A row, shortened." not in shown
     assert "Measured on: A card, torch 2.11" in shown

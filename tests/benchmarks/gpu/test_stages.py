@@ -25,6 +25,7 @@ from models import datasets
 from models.architectures import build
 from models.bundle import NetworkSource, open_bundle, write_bundle
 from models.card import InputSpec, Normalisation
+from models.training.schedule import drop_beyond
 
 SCRIPT = Path(__file__).parents[3] / "benchmarks" / "gpu" / "reproduce.sh"
 NORMALISATION = Normalisation(mean=(0.5,), std=(0.25,))
@@ -44,12 +45,22 @@ def test_every_stage_trains_a_recipe_that_loads(stage: Stage, smoke: bool) -> No
     trainable.check(recipe.objective.options)
     check_choice(recipe, needs_base=trainable.base, needs_paired=trainable.objective.needs_paired)
     assert recipe.data.train == stage.test
+    assert drop_beyond(recipe.plan.schedule, recipe.plan.epochs) is None
     if smoke:
         assert recipe.architecture.name == "cnn-small"
         assert {recipe.data.train, recipe.data.ood or "digits"} <= set(datasets.names())
     else:
         assert recipe.architecture.name == "resnet18"
         assert stage.epochs < stage.published_epochs
+
+
+@pytest.mark.parametrize("family", ["mnist", "fashion"])
+def test_the_two_forms_of_ini_are_those_of_the_papers_rows(family: str) -> None:
+    for stage, row in (("ini", "ini-table-2/cifar10-ini"), ("ini-paper", "ini-table-5/paper-form")):
+        chosen = STAGES[f"{family}-{stage}"]
+        assert chosen.recipe is not None
+        ours = load_recipe(chosen.recipe, chosen.changes).objective
+        assert ours.options == load_recipe(row).objective.options
 
 
 def test_what_a_stage_needs_is_made_by_one_before_it() -> None:
