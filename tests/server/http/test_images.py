@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import random
 import struct
@@ -14,11 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from models.card import InputSpec
 from models.preprocessing import fit_image
 from server.errors import BadRequest, QueueFull, TooLarge
-from server.images import EncodedImage, ImageDecoder, decode_image
+from server.images import MAX_SCANS, EncodedImage, ImageDecoder, decode_image
 from tests.server.http.fakes import (
     DIGITS,
     CountingMetrics,
@@ -94,6 +96,38 @@ def test_a_bomb_is_refused_over_http_at_once() -> None:
         sentence = error_of(response, 413)
         assert sentence == "the body has more than 16000000 pixels (limits.max_image_pixels)"
         assert time.perf_counter() - started < 1
+
+
+def test_a_jpeg_of_very_many_scans_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = encoded(np.full((3, 64, 64), 7, np.uint8), "JPEG", progressive=True)
+    end = few.rindex(b"\xff\xd9")
+    scan = few[few.rindex(b"\xff\xda") : end]
+    room = MAX_SCANS - few.count(b"\xff\xda")
+    assert room > 80, "what encoders write is far below the limit"
+    assert decode(few[:end] + scan * room + few[end:]).shape == SPEC.shape
+    loaded: list[str] = []
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: loaded.append(image.format))
+    for many in (room + 1, 100_000):
+        with pytest.raises(BadRequest, match="it has more than 100 scans"):
+            decode(few[:end] + scan * many + few[end:])
+    assert not loaded
+
+
+def test_a_jpeg_bomb_is_refused_over_http() -> None:
+    into = io.BytesIO()
+    Image.new("L", (4000, 4000), 7).save(into, "JPEG", progressive=True)
+    whole = into.getvalue()
+    end = whole.rindex(b"\xff\xd9")
+    # Hours of work for one thread, and 16 kB once compressed.
+    bomb = whole[:end] + whole[whole.rindex(b"\xff\xda") : end] * 500_000 + whole[end:]
+    response = call(
+        app_for(FakePlane()),
+        "POST",
+        "/v1/models/digits/predict",
+        content=gzip.compress(bomb, 1),
+        headers={"content-type": "image/jpeg", "content-encoding": "gzip"},
+    )
+    assert error_of(response, 400) == "the body has more than 100 scans"
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -181,6 +215,7 @@ def test_the_queue_of_the_decoder_is_bounded_and_recovers() -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         assert (await decoder.decode(files + files[:4], SPEC)).shape == (10, 1, 8, 8)
+        assert not decoder.busy
 
     asyncio.run(scenario())
 
