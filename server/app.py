@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from server.callers.assembly import Callers, build_callers
 from server.dataplane import DataPlane
-from server.images import ImageDecoder, build_decoder
+from server.decoder import ImageDecoder, build_decoder
 from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics

@@ -32,11 +32,11 @@ from server.answer_cache_setup import build_answer_cache
 from server.app import create_app
 from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
+from server.decoder import build_decoder
 from server.engine import Engine, choose_device
 from server.errors import ConfigurationError
 from server.evidence import Evidence
 from server.hot_reload import HotReload
-from server.images import build_decoder
 from server.logs import configure_logs
 from server.metrics import Metrics
 from server.repository import load_models

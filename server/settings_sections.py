@@ -207,11 +207,29 @@ class LimitSettings(Section):
     max_image_pixels: Positive = 16_000_000
     """Width times height of one encoded image; read from its header, before decoding."""
 
+    max_request_pixels: Positive | None = None
+    """Pixels of all encoded images of a request together, by their headers; default: four times
+    ``max_image_pixels``."""
+
     max_request_samples: Positive = 256
     """Images in one request. Tensors in JSON are bounded by the bytes that so many can take."""
 
     body_timeout_s: Seconds = 30.0
     """How long the body of one request may take to arrive; beyond that it is answered 408."""
+
+    @property
+    def request_pixels(self) -> int:
+        """``max_request_pixels``, or its default."""
+        return self.max_request_pixels or 4 * self.max_image_pixels
+
+    @model_validator(mode="after")
+    def _the_largest_image_fits(self) -> LimitSettings:
+        if self.request_pixels < self.max_image_pixels:
+            raise ValueError(
+                "max_request_pixels must be at least max_image_pixels, "
+                "or the largest image could never be accepted"
+            )
+        return self
 
 
 class TracingSettings(Section):

@@ -207,13 +207,13 @@ def test_a_second_signal_waits_for_nothing(
 
 STUCK = """
 import time
-import server.images
+import server.decoder
 
 def stuck(image, spec, **options):
     print("decoding", flush=True)
     time.sleep(600)
 
-server.images.decode_image = stuck
+server.decoder.decode_image = stuck
 import server.cli
 server.cli.serve()
 """

@@ -19,8 +19,9 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from models.card import InputSpec
 from models.preprocessing import fit_image
+from server.decoder import ImageDecoder
 from server.errors import BadRequest, QueueFull, TooLarge
-from server.images import MAX_SCANS, EncodedImage, ImageDecoder, decode_image
+from server.images import MAX_SCANS, EncodedImage, decode_image
 from tests.server.http.fakes import (
     DIGITS,
     CountingMetrics,
@@ -189,7 +190,7 @@ def test_images_are_decoded_in_order_and_off_the_event_loop(
 
     monkeypatch.setattr("server.images.fit_image", watched)
     images = np.stack([picture(DIGITS, seed) for seed in range(9)])
-    decoder = ImageDecoder(max_pixels=1000, queue_samples=10, threads=2)
+    decoder = ImageDecoder(max_pixels=1000, max_request_pixels=4000, queue_samples=10, threads=2)
     files = [EncodedImage(f"images[{i}]", encoded(image)) for i, image in enumerate(images)]
     np.testing.assert_array_equal(asyncio.run(decoder.decode(files, SPEC)), images)
     assert threads
@@ -198,7 +199,9 @@ def test_images_are_decoded_in_order_and_off_the_event_loop(
 
 def test_the_queue_of_the_decoder_is_bounded_and_recovers() -> None:
     async def scenario() -> None:
-        decoder = ImageDecoder(max_pixels=1000, queue_samples=10, threads=1)
+        decoder = ImageDecoder(
+            max_pixels=1000, max_request_pixels=4000, queue_samples=10, threads=1
+        )
         files = [EncodedImage("it", encoded(picture(DIGITS)))] * 6
         first = asyncio.ensure_future(decoder.decode(files, SPEC))
         await asyncio.sleep(0)
@@ -233,4 +236,4 @@ def test_decoding_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch) -
     error_of(call(app, "POST", "/v1/models/digits/predict", files=files), 504)
     assert time.perf_counter() - started < 1.5
     assert not plane.asked
-    assert metrics.refusals == [("deadline", 0)]
+    assert metrics.refusals == [("deadline", 50)]
