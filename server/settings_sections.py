@@ -201,6 +201,10 @@ class LimitSettings(Section):
     max_body_bytes: Positive = 16 * 2**20
     """Body size in bytes, before and after decompression."""
 
+    max_json_bytes: Positive = 2 * 2**20
+    """Size in bytes of a ``/v2`` request that is nothing but JSON, and of the JSON before binary
+    tensors; before and after decompression. A parser keeps the whole process waiting."""
+
     max_buffered_bytes: Positive = 256 * 2**20
     """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
 

@@ -54,8 +54,10 @@ class Codec:
         read: from the body to a question, for the model that will be asked.
         encode: from its answer to what leaves.
         explain: that a map will be asked for is known before the body is read.
+        tensors: the body is nothing but JSON with tensors, which has a bound of its own.
     """
 
     read: Callable[[ModelView, bytes], Awaitable[Question]]
     encode: Callable[[Answer], Awaitable[Response]]
     explain: bool = False
+    tensors: bool = False

@@ -183,7 +183,7 @@ class QueryPath:
                     raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:
                     raise Draining(retry_after=1.0)
-                body = await read_body(request, self.limits, lease)
+                body = await read_body(request, self.limits, lease, tensors=codec.tensors)
                 loop = asyncio.get_running_loop()
                 began = loop.time()
                 return await unless_gone(request.receive, from_body_to_response())

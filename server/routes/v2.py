@@ -142,7 +142,13 @@ class _Routes:
             nonlocal asked
             header_length = request.headers.get(HEADER_LENGTH)
             text = json_part(body, header_length)
-            check_tensor(text, view.input.shape, max_samples=self._path.limits.max_request_samples)
+            limits = self._path.limits
+            check_tensor(
+                text,
+                view.input.shape,
+                max_samples=limits.max_request_samples,
+                max_bytes=limits.max_json_bytes,
+            )
             parse = partial(
                 decode_request,
                 body,
@@ -175,7 +181,8 @@ class _Routes:
             cells = sum(answers[output.name].size for output in asked.outputs)
             return write() if copied or cells <= INLINE_CELLS else await asyncio.to_thread(write)
 
-        return await self._path.answer(request, name, version, Codec(read, encode))
+        codec = Codec(read, encode, tensors=HEADER_LENGTH not in request.headers)
+        return await self._path.answer(request, name, version, codec)
 
 
 def _written(

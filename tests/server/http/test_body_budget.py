@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from server.body_budget import BodyBudget
-from server.errors import QueueFull
+from server.errors import BadRequest, QueueFull
 from tests.server.http.asgi import Exchange
 from tests.server.http.fakes import (
     DIGITS,
@@ -24,6 +24,7 @@ from tests.server.http.fakes import (
     encoded,
     error_of,
     picture,
+    settings,
 )
 
 V1, V2 = "/v1/models/digits/predict", "/v2/models/digits/infer"
@@ -111,15 +112,17 @@ def test_what_a_body_decompresses_to_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "start", "unit"),
+    ("path", "start", "unit", "limit"),
     [
-        (V2, b'{"inputs": [{"name": "images", "data": [', b"[],"),
-        (V2, b'{"inputs": [{"name": "images", "data": [', b"1,"),
-        (V1, b'{"images": [', b'"",'),
-        (V1, b'{"images": [', b"[],"),
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"[],", "max_json_bytes"),
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"1,", "max_json_bytes"),
+        (V1, b'{"images": [', b'"",', "max_request_samples"),
+        (V1, b'{"images": [', b"[],", "max_request_samples"),
     ],
 )
-def test_json_that_only_costs_memory_is_not_parsed(path: str, start: bytes, unit: bytes) -> None:
+def test_json_that_only_costs_memory_is_not_parsed(
+    path: str, start: bytes, unit: bytes, limit: str
+) -> None:
     body = gzip.compress(start + unit * (15 * 2**20 // len(unit)))
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     app = app_for(FakePlane())
@@ -130,10 +133,46 @@ def test_json_that_only_costs_memory_is_not_parsed(path: str, start: bytes, unit
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert "limits.max_request_samples" in error_of(refused, 413)
+    assert f"(limits.{limit})" in error_of(refused, 413)
     # The decompressed body, and nothing made from it.
     assert peak < 50 * 2**20
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("framed", [False, True])
+def test_tensors_in_json_have_a_bound_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, coding: str, framed: bool
+) -> None:
+    parsed: list[bytes] = []
+
+    def note(body: bytes, *_: Any, **__: Any) -> Any:
+        parsed.append(body)
+        raise BadRequest("seen")
+
+    monkeypatch.setattr("server.routes.v2.decode_request", note)
+    app = app_for(FakePlane(), limits={"max_json_bytes": 2000, "max_body_bytes": 9000})
+
+    def sent(path: str, size: int) -> Any:
+        body = gzip.compress(bytes(size)) if coding == "gzip" else bytes(size)
+        headers = {"content-encoding": coding, "content-type": "application/json"}
+        if framed:
+            # As if binary tensors followed; none does.
+            headers["inference-header-content-length"] = str(size)
+        return call(app, "POST", path, content=body, headers=headers)
+
+    assert error_of(sent(V2, 2000), 400) == "seen"
+    sentence = error_of(sent(V2, 2001), 413)
+    assert "2000 bytes" in sentence
+    assert sentence.endswith("(limits.max_json_bytes); binary tensors take less")
+    assert len(parsed) == 1
+    # JSON of pictures is parsed quickly, and is as large as they are.
+    assert "limits.max_json_bytes" not in error_of(sent(V1, 8000), 400)
+
+
+def test_the_default_leaves_room_for_a_batch_of_colour_pictures() -> None:
+    image = np.full((64, 3, 32, 32), 255, np.uint8)
+    assert 2 * len(json.dumps(image.tolist())) < settings().limits.max_json_bytes
 
 
 def test_the_bound_is_on_json_and_not_on_binary_tensors() -> None:
