@@ -208,6 +208,10 @@ class LimitSettings(Section):
     max_buffered_bytes: Positive = 256 * 2**20
     """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
 
+    max_caller_buffered_bytes: Positive | None = None
+    """What one API key may hold of ``max_buffered_bytes``; default: a quarter of them, or twice
+    ``max_body_bytes`` if that is more."""
+
     max_image_pixels: Positive = 16_000_000
     """Width times height of one encoded image; read from its header, before decoding."""
 
@@ -220,6 +224,12 @@ class LimitSettings(Section):
 
     body_timeout_s: Seconds = 30.0
     """How long the body of one request may take to arrive; beyond that it is answered 408."""
+
+    @property
+    def caller_buffered_bytes(self) -> int:
+        """``max_caller_buffered_bytes``, or its default."""
+        default = max(self.max_buffered_bytes // 4, 2 * self.max_body_bytes)
+        return self.max_caller_buffered_bytes or default
 
     @property
     def request_pixels(self) -> int:

@@ -65,7 +65,7 @@ class QueryPath:
     ) -> None:
         self.plane = plane
         self.limits = settings.limits
-        self.bodies = BodyBudget(settings.limits.max_buffered_bytes)
+        self.bodies = BodyBudget(self.limits.max_buffered_bytes, self.limits.caller_buffered_bytes)
         self._told_apart = not settings.open_to_all
         self._deadline_s = settings.batching.deadline_s
         self.admission = admission
@@ -130,7 +130,7 @@ class QueryPath:
         name = entry.model
         within_plane = False
         body = b""
-        lease = self.bodies.lease()
+        lease = self.bodies.lease(self.known(request))
         caller: Caller = request.state.caller
 
         async def from_body_to_response() -> Response:

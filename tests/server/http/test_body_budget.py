@@ -47,6 +47,53 @@ def test_a_budget_gives_back_what_a_lease_held() -> None:
     assert budget.held == 0
 
 
+def test_a_caller_has_a_share_and_leaves_the_rest_to_others() -> None:
+    budget = BodyBudget(100, 60)
+    with budget.lease("a") as first, budget.lease("a") as second, budget.lease("b") as other:
+        first.hold(40)
+        with pytest.raises(QueueFull, match=r"40 bytes .* \(limits\.max_caller_buffered_bytes\)"):
+            second.hold(21)
+        second.hold(20)
+        other.hold(40)
+        # The budget of all goes before what is left of a share.
+        with pytest.raises(QueueFull, match=r"\(limits\.max_buffered_bytes\)"):
+            other.hold(1)
+        first.release()
+        second.hold(40)
+    assert budget.held == 0
+    assert not budget._by_caller
+    with budget.lease() as anybody:
+        anybody.hold(100)
+
+
+def test_one_key_cannot_fill_the_budget_of_all() -> None:
+    async def scenario() -> None:
+        limits = {"max_body_bytes": 1000, "max_buffered_bytes": 10_000}
+        app = app_for(FakePlane(), api_keys=("many", "one"), limits=limits)
+
+        def sent(key: str) -> Exchange:
+            exchange = Exchange(app, V1, {**PNG, "x-api-key": key})
+            exchange.body(bytes(1000), more=True)
+            return exchange
+
+        # A quarter of 10,000 bytes: two bodies, and not a third.
+        held = [sent("many") for _ in range(2)]
+        await asyncio.sleep(0.05)
+        late, other = sent("many"), sent("one")
+        await asyncio.wait_for(late.done, 5)
+        assert late.status == 503
+        assert late.headers["retry-after"] == "1"
+        assert "limits.max_caller_buffered_bytes" in json.loads(late.sent[1]["body"])["error"]
+        other.body(b"")
+        await asyncio.wait_for(other.done, 5)
+        assert other.status == 400
+        for exchange in held:
+            exchange.hang_up()
+            await asyncio.wait_for(exchange.done, 5)
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("path", [V1, V2])
 def test_bodies_over_the_budget_are_answered_503_and_freed_by_leaving(path: str) -> None:
     async def scenario() -> None:
