@@ -104,7 +104,7 @@ class QueryPath:
         caller: Caller = request.state.caller
         entry = AuditEntry(_request_id(request), caller.identity, name)
         try:
-            response = await self._answer(request, version, codec, entry)
+            response = await self._answer(request, name, version, codec, entry)
         except ServiceError as error:
             entry.status, entry.decision = error.status, error.reason
             self._recorded(entry)
@@ -125,9 +125,13 @@ class QueryPath:
         return response
 
     async def _answer(
-        self, request: Request, version: str | None, codec: Codec, entry: AuditEntry
+        self,
+        request: Request,
+        name: str,
+        version: str | None,
+        codec: Codec,
+        entry: AuditEntry,
     ) -> Response:
-        name = entry.model
         within_plane = False
         body = b""
         lease = self.bodies.lease(self.known(request))
