@@ -29,8 +29,17 @@ MAX_SCANS = 100
 """Passes that a JPEG may make over its picture. Encoders write about ten; a file may hold hundreds
 of thousands of ten bytes each, and a decoder walks the whole picture for every one of them."""
 
+MAX_PROFILES = 8
+"""Colour profiles in a PNG, which may have one; every one unpacks to a megabyte."""
+
+MAX_PIECES = 100_000
+"""Reads that a decoder may need: a file of many small or empty pieces is taken apart one by one."""
+
 _SCAN = b"\xff\xda"
 """Begins a scan; compressed pixels never look so, for they have 0 after every 255."""
+
+_PROFILE = b"iCCP"
+"""Names a colour profile; four such bytes by chance are rare, nine times four are not met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +48,21 @@ class EncodedImage:
 
     where: str
     content: bytes
+
+
+class _Content(io.BytesIO):
+    """The bytes of an image, in no more than ``MAX_PIECES`` pieces."""
+
+    def __init__(self, image: EncodedImage) -> None:
+        super().__init__(image.content)
+        self._where = image.where
+        self._pieces = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._pieces += 1
+        if self._pieces > MAX_PIECES:
+            raise BadRequest(f"{self._where} is made of more than {MAX_PIECES} pieces")
+        return super().read(size)
 
 
 def check_pixels(images: Iterable[EncodedImage], *, max_pixels: int, most: int) -> None:
@@ -73,7 +97,7 @@ def decode_image(image: EncodedImage, spec: InputSpec, *, max_pixels: int) -> ND
         ``(C, H, W)`` uint8.
 
     Raises:
-        BadRequest: not a whole PNG, JPEG or WebP image, or a JPEG of more than ``MAX_SCANS`` scans.
+        BadRequest: not a whole PNG, JPEG or WebP image, or one that is laborious for its size.
         TooLarge: more than ``max_pixels`` pixels.
     """
     with _opened(image, max_pixels) as opened:
@@ -87,8 +111,10 @@ def _opened(image: EncodedImage, max_pixels: int) -> Iterator[Image.Image]:
     too_large = TooLarge(
         f"{image.where} has more than {max_pixels} pixels (limits.max_image_pixels)"
     )
+    if image.content.count(_PROFILE) > MAX_PROFILES:
+        raise BadRequest(f"{image.where} has more than {MAX_PROFILES} colour profiles")
     try:
-        with Image.open(io.BytesIO(image.content), formats=FORMATS) as opened:
+        with Image.open(_Content(image), formats=FORMATS) as opened:
             if opened.width * opened.height > max_pixels:
                 raise too_large
             if isinstance(opened, JpegImageFile) and image.content.count(_SCAN) > MAX_SCANS:

@@ -114,6 +114,42 @@ def test_a_jpeg_of_very_many_scans_is_never_decoded(monkeypatch: pytest.MonkeyPa
     assert not loaded
 
 
+PNG_FILE = encoded(np.full((1, 8, 8), 7, np.uint8))
+JPEG_FILE = encoded(np.full((1, 8, 8), 7, np.uint8), "JPEG")
+AT = PNG_FILE.index(b"IDAT") - 4
+PROFILE = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1000)))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (PNG_FILE[:AT] + chunk(b"tIME", b"") * 60_000 + PNG_FILE[AT:], "100000 pieces"),
+        (PNG_FILE[:-12] + chunk(b"tIME", b"") * 60_000 + PNG_FILE[-12:], "100000 pieces"),
+        (PNG_FILE[:AT] + chunk(b"IDAT", b"") * 120_000 + PNG_FILE[AT:], "100000 pieces"),
+        (PNG_FILE[:AT] + PROFILE * 9 + PNG_FILE[AT:], "8 colour profiles"),
+        (JPEG_FILE[:2] + b"\xff" * 200_000 + JPEG_FILE[2:], "100000 pieces"),
+        (JPEG_FILE[:2] + b"\xff\xe0\x00\x02" * 60_000 + JPEG_FILE[2:], "100000 pieces"),
+    ],
+    ids=["chunks", "chunks-after", "empty-data", "profiles", "fill", "segments"],
+)
+def test_a_file_that_is_laborious_for_its_size_is_refused(content: bytes, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=f"it .* more than {sentence}"):
+        decode(content)
+
+
+def test_a_file_in_thousands_of_pieces_is_read() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (1, 90, 90), dtype=np.uint8)
+    whole = encoded(image)
+    start = whole.index(b"IDAT") - 4
+    (size,) = struct.unpack(">I", whole[start : start + 4])
+    data = whole[start + 8 : start + 8 + size]
+    pieces = b"".join(chunk(b"IDAT", data[at : at + 1]) for at in range(size))
+    assert size > 5000
+    whole = whole[:start] + PROFILE + pieces + whole[start + 12 + size :]
+    spec = InputSpec(channels=1, height=90, width=90)
+    np.testing.assert_array_equal(decode(whole, spec), image)
+
+
 def test_a_jpeg_bomb_is_refused_over_http() -> None:
     into = io.BytesIO()
     Image.new("L", (4000, 4000), 7).save(into, "JPEG", progressive=True)
