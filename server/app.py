@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from server.callers.assembly import Callers, build_callers
 from server.dataplane import DataPlane
-from server.images import ImageDecoder
+from server.decoder import ImageDecoder, build_decoder
 from server.middleware.opaque_failures import OpaqueFailures
 from server.middleware.request_id import RequestId
 from server.middleware.request_metrics import RequestMetrics
@@ -48,6 +48,7 @@ def create_app(
     *,
     traces: Traces | None = None,
     audit: AuditLog | None = None,
+    decoder: ImageDecoder | None = None,
 ) -> FastAPI:
     """Build the application; starts nothing.
 
@@ -61,6 +62,7 @@ def create_app(
             here, which will do where nothing has to be started.
         traces: where traces of requests go; None: nowhere.
         audit: told of every query; None: nobody is.
+        decoder: of all pictures; None: made here, for whoever need not know whether it is busy.
     """
     if callers is None:
         callers = build_callers(settings)
@@ -92,10 +94,7 @@ def create_app(
     install_error_bodies(app)
     monitor = _monitor(settings, metrics, audit)
     path = QueryPath(plane, settings, callers.admission, metrics, monitor, audit=audit)
-    decoder = ImageDecoder(
-        max_pixels=settings.limits.max_image_pixels,
-        queue_samples=settings.batching.queue_samples,
-    )
+    decoder = decoder or build_decoder(settings)
     add_health_routes(app, plane)
     add_v1_routes(app, path, decoder)
     add_explain_routes(app, path, decoder)

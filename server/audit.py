@@ -14,16 +14,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from server.backlog import Backlog
 from server.callers.metrics import CallerMetrics
 from server.errors import ConfigurationError
 from server.evidence import Evidence
@@ -32,6 +34,19 @@ from server.settings_callers import AuditSettings
 __all__ = ["AuditEntry", "AuditLog"]
 
 logger = logging.getLogger(__name__)
+
+LONGEST_NAME = 64
+"""Characters that are kept of a model's name: a name that is served has no more, and what a
+stranger calls a model costs no more than a short line."""
+
+MOST = 2048
+"""Records that wait for the disk, at most; those that come beyond that are missed."""
+
+MOST_BYTES = 256 * 2**20
+"""What their images may take."""
+
+LAST_S = 5.0
+"""How long a stopping server goes on writing."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
@@ -43,7 +58,7 @@ class AuditEntry:
     Attributes:
         request: its id, as in the log and in the answer's header.
         key: id of the caller's key.
-        model: as asked for.
+        model: as asked for, no longer than ``LONGEST_NAME``.
         version: that answers; None if it never came to that.
         weights: that answer, as evidence knows them; never written.
         samples: images; 0 if it never came to that.
@@ -69,13 +84,16 @@ class AuditEntry:
     decision: str = "failed"
     began: float = field(default_factory=time.time)
 
+    def __post_init__(self) -> None:
+        self.model = self.model[:LONGEST_NAME]
+
 
 class AuditLog:
     """Appends JSON lines to files in a directory, from a thread of its own.
 
     A line is with the kernel before the answer it is about leaves: it survives a kill of the
-    process, not a power cut. A disk that cannot be written does not stop the service: the records
-    are missed, counted and logged.
+    process, not a power cut. A disk that cannot be written, or that hangs until ``MOST`` records
+    wait for it, does not stop the service: the records are missed, counted and logged.
 
     Args:
         settings: with a directory.
@@ -93,11 +111,11 @@ class AuditLog:
         self._files = settings.files
         self.evidence = evidence
         self._metrics = metrics
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="intaglio-audit")
         self._file = -1
         self._path = self._directory / "none"
         self._size = 0
         self._failing = False
+        self._full = False
         self._instance = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,10 +124,12 @@ class AuditLog:
             raise ConfigurationError(
                 f"audit.directory: {self._directory} cannot be written: {error.strerror}"
             ) from error
+        self._backlog = Backlog("intaglio-audit", most=MOST, most_bytes=MOST_BYTES)
 
     def record(self, entry: AuditEntry) -> Future[None]:
-        """Write one query down; done when that was tried."""
-        return self._executor.submit(self._record, entry)
+        """Write one query down; done when that was tried, or will not be."""
+        size = 0 if entry.images is None else entry.images.nbytes
+        return self._later(partial(self._record, entry), size)
 
     def tested(
         self,
@@ -132,14 +152,31 @@ class AuditLog:
             "distances": distances,
             "natural": natural,
         }
-        self._executor.submit(self._write, line)
+        self._later(partial(self._write, line))
 
     def close(self) -> None:
-        """Write what is there, and close the file."""
-        self._executor.shutdown()
-        if self._file >= 0:
+        """Write what is there, for ``LAST_S`` at most, and close the file."""
+        left = self._backlog.close(LAST_S)
+        if left:
+            # The thread may still hang in the file, which ends with the process.
+            self._metrics.failed("audit", left)
+            logger.error("audit: %d records end here without being written", left)
+        elif self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+    def _later(self, work: Callable[[], None], size: int = 0) -> Future[None]:
+        done = self._backlog.put(work, size)
+        if done is None:
+            self._metrics.failed("audit")
+            if not self._full:
+                logger.error("audit: too many records wait for %s: others are missed", self._path)
+            self._full = True
+            done = Future()
+            done.set_result(None)
+        else:
+            self._full = False
+        return done
 
     # -- in the thread -------------------------------------------------------------------------
 

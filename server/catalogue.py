@@ -73,7 +73,7 @@ class Entry:
         """
         tiers = self.versions.get(self.default if version is None else version)
         if tiers is None:
-            raise NotFound(f"model {self.name!r} has no version {version!r}")
+            raise NotFound(f"model {self.name!r} has no version {(version or self.default)[:64]!r}")
         return tiers.get(tier or PUBLIC) or tiers[PUBLIC]
 
 
@@ -113,7 +113,7 @@ class Catalogue:
         """
         entry = self._entries.get(name)
         if entry is None:
-            raise NotFound(f"there is no model {name!r}")
+            raise NotFound(f"there is no model {name[:64]!r}")
         return entry
 
     def with_entry(self, entry: Entry) -> Catalogue:

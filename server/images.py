@@ -1,31 +1,45 @@
-"""Encoded images to what a model is shown: limits first, then decoding, off the event loop."""
+"""Encoded images to what a model is shown: limits first, then decoding."""
 
 from __future__ import annotations
 
-import asyncio
 import io
 import logging
-import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from models.card import InputSpec
 from models.errors import ImageError
 from models.preprocessing import fit_image
-from server.errors import BadRequest, QueueFull, ServiceError, TooLarge
+from server.errors import BadRequest, ServiceError, TooLarge
 
-__all__ = ["FORMATS", "EncodedImage", "ImageDecoder", "decode_image"]
+__all__ = ["FORMATS", "MAX_SCANS", "EncodedImage", "check_pixels", "decode_image"]
 
 logger = logging.getLogger(__name__)
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 """The only decoders that a caller's bytes may reach; which one, the bytes say."""
+
+MAX_SCANS = 100
+"""Passes that a JPEG may make over its picture. Encoders write about ten; a file may hold hundreds
+of thousands of ten bytes each, and a decoder walks the whole picture for every one of them."""
+
+MAX_PROFILES = 8
+"""Colour profiles in a PNG, which may have one; every one unpacks to a megabyte."""
+
+MAX_PIECES = 100_000
+"""Reads that a decoder may need: a file of many small or empty pieces is taken apart one by one."""
+
+_SCAN = b"\xff\xda"
+"""Begins a scan; compressed pixels never look so, for they have 0 after every 255."""
+
+_PROFILE = b"iCCP"
+"""Names a colour profile; four such bytes by chance are rare, nine times four are not met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +48,44 @@ class EncodedImage:
 
     where: str
     content: bytes
+
+
+class _Content(io.BytesIO):
+    """The bytes of an image, in no more than ``MAX_PIECES`` pieces."""
+
+    def __init__(self, image: EncodedImage) -> None:
+        super().__init__(image.content)
+        self._where = image.where
+        self._pieces = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._pieces += 1
+        if self._pieces > MAX_PIECES:
+            raise BadRequest(f"{self._where} is made of more than {MAX_PIECES} pieces")
+        return super().read(size)
+
+
+def check_pixels(images: Iterable[EncodedImage], *, max_pixels: int, most: int) -> None:
+    """Refuse a request by the sizes in the headers of its images, none of which is decoded.
+
+    Args:
+        images: of one request.
+        max_pixels: of one of them.
+        most: of all of them together.
+
+    Raises:
+        BadRequest: one is not a PNG, JPEG or WebP image.
+        TooLarge: too many pixels.
+    """
+    pixels = 0
+    for image in images:
+        with _opened(image, max_pixels) as opened:
+            pixels += opened.width * opened.height
+        if pixels > most:
+            raise TooLarge(
+                f"the images of the request have more than {most} pixels together "
+                "(limits.max_request_pixels)"
+            )
 
 
 def decode_image(image: EncodedImage, spec: InputSpec, *, max_pixels: int) -> NDArray[np.uint8]:
@@ -45,18 +97,29 @@ def decode_image(image: EncodedImage, spec: InputSpec, *, max_pixels: int) -> ND
         ``(C, H, W)`` uint8.
 
     Raises:
-        BadRequest: not a whole PNG, JPEG or WebP image.
+        BadRequest: not a whole PNG, JPEG or WebP image, or one that is laborious for its size.
         TooLarge: more than ``max_pixels`` pixels.
     """
+    with _opened(image, max_pixels) as opened:
+        opened.load()
+        return fit_image(opened, spec)
+
+
+@contextmanager
+def _opened(image: EncodedImage, max_pixels: int) -> Iterator[Image.Image]:
+    """``image`` with its header read; what is wrong with it there or in the block is its fault."""
     too_large = TooLarge(
         f"{image.where} has more than {max_pixels} pixels (limits.max_image_pixels)"
     )
+    if image.content.count(_PROFILE) > MAX_PROFILES:
+        raise BadRequest(f"{image.where} has more than {MAX_PROFILES} colour profiles")
     try:
-        with Image.open(io.BytesIO(image.content), formats=FORMATS) as opened:
+        with Image.open(_Content(image), formats=FORMATS) as opened:
             if opened.width * opened.height > max_pixels:
                 raise too_large
-            opened.load()
-            return fit_image(opened, spec)
+            if isinstance(opened, JpegImageFile) and image.content.count(_SCAN) > MAX_SCANS:
+                raise BadRequest(f"{image.where} has more than {MAX_SCANS} scans")
+            yield opened
     except ServiceError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -72,50 +135,3 @@ def decode_image(image: EncodedImage, spec: InputSpec, *, max_pixels: int) -> ND
         # struct.error, zlib.error, ...). The bytes are at fault, not the server.
         logger.debug("%s does not decode", image.where, exc_info=error)
         raise BadRequest(f"{image.where} is damaged or cut short") from None
-
-
-class ImageDecoder:
-    """Decodes for all requests, on a bounded number of threads and with a bounded queue.
-
-    Args:
-        max_pixels: of one image.
-        queue_samples: images that may wait for a thread, over all requests.
-        threads: how many; default: one per core.
-    """
-
-    def __init__(self, *, max_pixels: int, queue_samples: int, threads: int | None = None) -> None:
-        self._max_pixels = max_pixels
-        self._queue_samples = queue_samples
-        self._waiting = 0
-        self._threads = ThreadPoolExecutor(
-            threads or os.cpu_count() or 1, thread_name_prefix="intaglio-decode"
-        )
-
-    async def decode(self, images: Sequence[EncodedImage], spec: InputSpec) -> NDArray[np.uint8]:
-        """Decode the images of one request, in order.
-
-        Cancelling the awaiting task withdraws the images that are not yet being decoded.
-
-        Returns:
-            ``(n, C, H, W)`` uint8.
-
-        Raises:
-            BadRequest: an image does not decode; the message says which.
-            TooLarge: an image has too many pixels.
-            QueueFull: too many images wait already.
-        """
-        if self._waiting + len(images) > self._queue_samples:
-            raise QueueFull(retry_after=1.0)
-        self._waiting += len(images)
-        left = len(images)
-        loop = asyncio.get_running_loop()
-        decoded = np.empty((len(images), *spec.shape), dtype=np.uint8)
-        try:
-            for index, image in enumerate(images):
-                work = partial(decode_image, image, spec, max_pixels=self._max_pixels)
-                decoded[index] = await loop.run_in_executor(self._threads, work)
-                self._waiting -= 1
-                left -= 1
-        finally:
-            self._waiting -= left
-        return decoded

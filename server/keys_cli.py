@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from server.cli import assignment
-from server.keys_options import fields_of, limits, span
+from server.keys_options import burst_at, fields_of, limits, span
 
 if TYPE_CHECKING:
     from server.callers.key_store import KeyStore
@@ -56,7 +56,10 @@ def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
     """Make a key and print it: the only time that it is seen."""
     from server.callers.keys import new_key
 
-    made = _checked(lambda: new_key(**fields_of(given)))
+    fields = fields_of(given)
+    if "rate" in fields and "burst" not in fields:
+        fields["burst"] = burst_at(fields["rate"], None)
+    made = _checked(lambda: new_key(**fields))
 
     def put(before: KeyRecord | None) -> KeyRecord:
         assert before is None, "48 random bits were drawn twice"
@@ -111,11 +114,15 @@ def list_(context: click.Context, *, as_json: bool) -> None:
 )
 @click.pass_context
 def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **given: Any) -> None:
-    """Change what the key ID may do; what it has used stays used."""
-    fields = {item.replace("-", "_"): None for item in clear}
+    """Change what the key ID may do; what it has used stays used.
+
+    A new --rate leaves the burst as it is; it must still be whole seconds, or be given too.
+    """
+    fields: dict[str, Any] = {item.replace("-", "_"): None for item in clear}
     if "rate" in fields:
         fields["burst"] = None
-    fields |= fields_of(given)
+    asked = fields_of(given)
+    fields |= asked
     if not fields:
         raise click.UsageError("give at least one option")
 
@@ -123,7 +130,10 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
         from server.callers.keys import KeyRecord
 
         there = _there(before, key_id)
-        return _checked(lambda: KeyRecord.model_validate({**there.model_dump(), **fields}))
+        record = {**there.model_dump(), **fields}
+        if "rate" in asked and "burst" not in asked:
+            record["burst"] = burst_at(asked["rate"], record["burst"])
+        return _checked(lambda: KeyRecord.model_validate(record))
 
     record = _in_store(context, lambda store: store.change(key_id, changed))
     click.echo(f"changed {record.id}", err=True)

@@ -9,9 +9,12 @@ from typing import Any
 
 import click
 
-__all__ = ["fields_of", "limits", "span"]
+__all__ = ["burst_at", "fields_of", "limits", "span"]
 
 SPAN = re.compile(r"(\d+)([smhdw])")
+MOST_RATE = 1e9
+"""What a record takes."""
+
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -50,7 +53,7 @@ def limits(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--burst",
                 type=int,
-                help="Samples at once: whole seconds at --rate.  [default: ten of them]",
+                help="Samples at once: whole seconds at --rate.  [default: ten, or as it is]",
             ),
             click.option("--per-day", type=int, help="Samples a day (UTC).  [default: no limit]"),
             click.option("--lifetime", type=int, help="Samples for good.  [default: no limit]"),
@@ -80,6 +83,28 @@ def fields_of(given: dict[str, Any]) -> dict[str, Any]:
             fields["expires"] = datetime.now(UTC) + timedelta(seconds=expires_s)
         except OverflowError:
             raise click.UsageError("--expires: that is too long") from None
-    if "rate" in fields and "burst" not in fields:
-        fields["burst"] = max(1, round(10 * fields["rate"]))
     return fields
+
+
+def burst_at(rate: float, kept: int | None) -> int:
+    """The burst of a key whose ``rate`` was given without one.
+
+    Args:
+        rate: samples a second, not checked yet.
+        kept: what the key has had; None: nothing, and it gets ten seconds of the rate.
+
+    Raises:
+        UsageError: what it has had is no whole number of seconds at that rate.
+    """
+    from server.callers.keys import burst_fits
+
+    if not 0 < rate <= MOST_RATE:
+        return 1  # the record will refuse the rate, by its name
+    if kept is None:
+        return max(1, round(10 * rate))
+    if not burst_fits(rate, kept):
+        raise click.UsageError(
+            f"--rate: the key keeps its burst of {kept} samples, which at {rate:g} a second are "
+            f"{kept / rate:g} s: it must be whole seconds, from 1 to 86400, so give --burst too"
+        )
+    return kept

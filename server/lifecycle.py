@@ -32,6 +32,7 @@ from server.answer_cache_setup import build_answer_cache
 from server.app import create_app
 from server.audit import AuditLog
 from server.callers.assembly import Callers, build_callers
+from server.decoder import build_decoder
 from server.engine import Engine, choose_device
 from server.errors import ConfigurationError
 from server.evidence import Evidence
@@ -71,7 +72,8 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
 
     Returns:
         Exit status: 0 if everything accepted was answered. If not, the process ends here, with 1:
-        a forward pass may still run in a thread that nothing can interrupt.
+        a forward pass may still run in a thread that nothing can interrupt. So may the decoding of
+        a picture for somebody who gave up: then it ends here, too, with what it would return.
 
     Raises:
         ConfigurationError: this configuration cannot be served; one sentence.
@@ -111,7 +113,10 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
         told = RepositoryMetrics(metrics.registry)
         reloads = HotReload(service, weights, settings, read or (lambda: settings), told)
         traces = Traces(settings.tracing) if settings.tracing.endpoint is not None else None
-        app = create_app(service, settings, metrics, who, traces=traces, audit=audit)
+        decoder = build_decoder(settings)
+        app = create_app(
+            service, settings, metrics, who, traces=traces, audit=audit, decoder=decoder
+        )
         front = _Server(app, callers)
         back = _Server(create_admin_app(metrics, who.authority, service, reloads), operator)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
@@ -126,10 +131,10 @@ def run(settings: Settings, read: Callable[[], Settings] | None = None) -> int:
                     traces.close()
                 if audit is not None:
                     audit.close()
-            if finished:
+            if finished and not decoder.busy:
                 return 0
             logging.shutdown()
-            os._exit(1)
+            os._exit(0 if finished else 1)
 
 
 async def _serve(

@@ -171,6 +171,11 @@ class Settings(BaseSettings):
                 "limits.max_buffered_bytes must be at least twice limits.max_body_bytes, "
                 "or the largest request could never be accepted"
             )
+        if self.limits.caller_buffered_bytes < 2 * self.limits.max_body_bytes:
+            raise ValueError(
+                "limits.max_caller_buffered_bytes must be at least twice limits.max_body_bytes, "
+                "or the largest request could never be accepted"
+            )
         if self.cache.backend == "redis" and self.redis.url is None:
             raise ValueError("cache.backend is redis, which needs redis.url")
         if self.callers.store == "redis" and self.redis.url is None:

@@ -201,17 +201,49 @@ class LimitSettings(Section):
     max_body_bytes: Positive = 16 * 2**20
     """Body size in bytes, before and after decompression."""
 
+    max_json_bytes: Positive = 2 * 2**20
+    """Size in bytes of a ``/v2`` request that is nothing but JSON, and of the JSON before binary
+    tensors; before and after decompression. A parser keeps the whole process waiting."""
+
     max_buffered_bytes: Positive = 256 * 2**20
     """Bytes of all bodies that are not decoded yet; beyond that a request is answered 503."""
 
+    max_caller_buffered_bytes: Positive | None = None
+    """What one API key may hold of ``max_buffered_bytes``; default: a quarter of them, or twice
+    ``max_body_bytes`` if that is more."""
+
     max_image_pixels: Positive = 16_000_000
     """Width times height of one encoded image; read from its header, before decoding."""
+
+    max_request_pixels: Positive | None = None
+    """Pixels of all encoded images of a request together, by their headers; default: four times
+    ``max_image_pixels``."""
 
     max_request_samples: Positive = 256
     """Images in one request. Tensors in JSON are bounded by the bytes that so many can take."""
 
     body_timeout_s: Seconds = 30.0
     """How long the body of one request may take to arrive; beyond that it is answered 408."""
+
+    @property
+    def caller_buffered_bytes(self) -> int:
+        """``max_caller_buffered_bytes``, or its default."""
+        default = max(self.max_buffered_bytes // 4, 2 * self.max_body_bytes)
+        return self.max_caller_buffered_bytes or default
+
+    @property
+    def request_pixels(self) -> int:
+        """``max_request_pixels``, or its default."""
+        return self.max_request_pixels or 4 * self.max_image_pixels
+
+    @model_validator(mode="after")
+    def _the_largest_image_fits(self) -> LimitSettings:
+        if self.request_pixels < self.max_image_pixels:
+            raise ValueError(
+                "max_request_pixels must be at least max_image_pixels, "
+                "or the largest image could never be accepted"
+            )
+        return self
 
 
 class TracingSettings(Section):

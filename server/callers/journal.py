@@ -78,7 +78,10 @@ class Journal:
         return self._put((line,), anew=False)
 
     def replace(self, lines: Iterable[bytes]) -> asyncio.Future[None]:
-        """Have all that was given before replaced by ``lines``, as a whole or not at all."""
+        """Have all that was given before replaced by ``lines``, as a whole or not at all.
+
+        ``lines`` are made in the thread that writes them, so out of nothing that still changes.
+        """
         return self._put(lines, anew=True)
 
     def close(self) -> None:
@@ -95,7 +98,7 @@ class Journal:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         done.add_done_callback(_seen)
-        self._queue.put(_Entry(b"".join(line + b"\n" for line in lines), anew, loop, done))
+        self._queue.put(_Entry(lines, anew, loop, done))
         return done
 
     # -- in the thread -------------------------------------------------------------------------
@@ -112,13 +115,14 @@ class Journal:
             last = batch[-1]
             together = [one for one in batch if one is not None and not one.anew]
             if together:
-                self._finish(together, self._append, b"".join(one.text for one in together))
+                self._finish(together, self._append)
             if last is not None and last.anew:
-                self._finish([last], self._replace, last.text)
+                self._finish([last], self._replace)
             if last is None:
                 return
 
-    def _finish(self, entries: list[_Entry], write: Callable[[bytes], None], text: bytes) -> None:
+    def _finish(self, entries: list[_Entry], write: Callable[[bytes], None]) -> None:
+        text = b"".join(line + b"\n" for entry in entries for line in entry.lines)
         error: OSError | None = None
         try:
             write(text)
@@ -159,12 +163,12 @@ class Journal:
 class _Entry:
     def __init__(
         self,
-        text: bytes,
+        lines: Iterable[bytes],
         anew: bool,
         loop: asyncio.AbstractEventLoop,
         done: asyncio.Future[None],
     ) -> None:
-        self.text = text
+        self.lines = lines
         self.anew = anew
         self._loop = loop
         self._done = done

@@ -19,7 +19,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from models.card import Name
 from server.admission import Allowance, Caller, key_digest
 
-__all__ = ["KeyRecord", "NewKey", "new_key", "presented_id", "rotated"]
+__all__ = ["KeyRecord", "NewKey", "burst_fits", "new_key", "presented_id", "rotated"]
 
 FORM = re.compile(r"intaglio_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 NOBODY = bytes(32)
@@ -74,7 +74,7 @@ class KeyRecord(BaseModel):
             raise ValueError("burst: a rate needs a burst, and a burst a rate")
         if self.rate is not None and self.burst is not None:
             seconds = self.burst / self.rate
-            if abs(seconds - round(seconds)) > 1e-6 * seconds or not 1 <= seconds <= 86_400:
+            if not burst_fits(self.rate, self.burst):
                 raise ValueError(
                     f"burst: must be what the rate allows in a whole number of seconds, from 1 to "
                     f"86400: {self.burst} samples at {self.rate:g} a second are {seconds:g} s"
@@ -156,6 +156,12 @@ def rotated(record: KeyRecord, *, grace_s: float) -> NewKey:
         "replaced_until": until if grace_s > 0 else None,
     }
     return NewKey(secret=secret, record=record.model_copy(update=changed))
+
+
+def burst_fits(rate: float, burst: int) -> bool:
+    """Whether ``burst`` is what ``rate`` allows in a whole number of seconds, from 1 to 86400."""
+    seconds = burst / rate
+    return 1 <= seconds <= 86_400 and abs(seconds - round(seconds)) <= 1e-6 * seconds
 
 
 def presented_id(presented: str) -> str | None:

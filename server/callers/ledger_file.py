@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ __all__ = ["FileLedger"]
 logger = logging.getLogger(__name__)
 
 COMPACTED_AT = 50_000
-"""Lines after which the file is replaced by what they came to."""
+"""Lines after which the file is replaced by what they came to; twice as many as that was last time
+where that is more, so that the work stays a share of what is charged."""
 
 
 class FileLedger:
@@ -38,7 +40,7 @@ class FileLedger:
         settings: what of requests is remembered.
         metrics: told of what could not be written.
         clock: seconds since the epoch.
-        compacted_at: lines after which the file is compacted.
+        compacted_at: lines after which the file is compacted, at least.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class FileLedger:
         self._journal = Journal(path)
         self._compacted_at = compacted_at
         self._lines = 0
+        self._kept = 0
 
     async def start(self) -> None:
         """See ``Ledger``."""
@@ -75,7 +78,7 @@ class FileLedger:
         if not lines:
             return
         try:
-            await self._journal.replace(self._snapshot())
+            await self._compact()
         except OSError as error:
             self._journal.close()
             raise ConfigurationError(
@@ -138,39 +141,21 @@ class FileLedger:
         await asyncio.to_thread(self._journal.close)
 
     def _append(self, line: dict[str, Any]) -> asyncio.Future[None]:
-        written = self._journal.append(json.dumps(line, separators=(",", ":")).encode())
+        written = self._journal.append(_line(**line))
         self._lines += 1
-        if self._lines >= self._compacted_at:
-            # Taken now, when memory is what all lines up to here come to.
-            self._lines = 0
-            self._journal.replace(list(self._snapshot()))
+        if self._lines >= max(self._compacted_at, 2 * self._kept):
+            self._compact()
         return written
 
-    # -- lines ---------------------------------------------------------------------------------
+    def _compact(self) -> asyncio.Future[None]:
+        """Replace all lines by what they came to."""
+        # Taken now, when memory is what all lines up to here come to; written out by the journal's
+        # thread, which may take its time.
+        taken = _Snapshot.of(self._memory)
+        self._lines, self._kept = 0, len(taken)
+        return self._journal.replace(taken.lines())
 
-    def _snapshot(self) -> Iterator[bytes]:
-        """Lines that come to what memory holds."""
-        memory = self._memory
-        lines: list[dict[str, Any]] = [
-            {"account": identity, "lifetime": of.lifetime, "day": of.day, "today": of.today}
-            for identity, of in memory.accounts.items()
-        ]
-        lines += [
-            {"open": name, "of": identity, "n": samples, "day": day}
-            for name, (identity, samples, day) in memory.open.items()
-        ]
-        lines += [
-            {
-                "request": place,
-                "of": identity,
-                "print": request.print.hex(),
-                "by": request.charge,
-                "at": request.born,
-            }
-            for identity, place, request in memory.remembered()
-        ]
-        for line in lines:
-            yield json.dumps(line, separators=(",", ":")).encode()
+    # -- lines ---------------------------------------------------------------------------------
 
     def _read(self, line: dict[str, Any]) -> None:
         """Do to memory what was done when ``line`` was written."""
@@ -206,3 +191,39 @@ class FileLedger:
     def _remember(self, place: str, charge: str, line: dict[str, Any]) -> None:
         request = Request(bytes.fromhex(line["print"]), charge, charge, line["at"])
         self._memory.remember(line["of"], place, request)
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """What memory held at one moment, in rows that nobody changes any more."""
+
+    accounts: list[tuple[str, int, int, int]]
+    open: list[tuple[str, tuple[str, int, int]]]
+    requests: list[tuple[str, str, bytes, str, float]]
+
+    @classmethod
+    def of(cls, memory: MemoryLedger) -> _Snapshot:
+        return cls(
+            [(name, of.lifetime, of.day, of.today) for name, of in memory.accounts.items()],
+            list(memory.open.items()),
+            [
+                (place, identity, known.print, known.charge, known.born)
+                for identity, place, known in memory.remembered()
+            ],
+        )
+
+    def __len__(self) -> int:
+        return len(self.accounts) + len(self.open) + len(self.requests)
+
+    def lines(self) -> Iterator[bytes]:
+        """Lines that come to what memory held."""
+        for identity, lifetime, day, today in self.accounts:
+            yield _line(account=identity, lifetime=lifetime, day=day, today=today)
+        for charge, (identity, samples, day) in self.open:
+            yield _line(open=charge, of=identity, n=samples, day=day)
+        for place, identity, print_, charge, born in self.requests:
+            yield _line(request=place, of=identity, print=print_.hex(), by=charge, at=born)
+
+
+def _line(**fields: Any) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode()

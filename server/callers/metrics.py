@@ -83,9 +83,9 @@ class CallerMetrics:
             registry=registry,
         )
 
-    def failed(self, function: str) -> None:
-        """Count one failed look-up."""
-        self._errors.labels(function if function in FUNCTIONS else "budgets").inc()
+    def failed(self, function: str, times: int = 1) -> None:
+        """Count one failed look-up, or several."""
+        self._errors.labels(function if function in FUNCTIONS else "budgets").inc(times)
 
     def redis_up(self, up: bool) -> None:
         """Record whether Redis answered."""

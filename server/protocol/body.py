@@ -22,28 +22,38 @@ WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 INFLATERS = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="intaglio-inflate")
 
 
-async def read_body(request: Request, limits: LimitSettings, lease: BodyLease) -> bytes:
+async def read_body(
+    request: Request, limits: LimitSettings, lease: BodyLease, *, tensors: bool = False
+) -> bytes:
     """Read and decompress the body; ``lease`` holds its bytes as they arrive.
+
+    Args:
+        request: not read yet.
+        limits: on its size, and on its time.
+        lease: of the budget of all bodies.
+        tensors: whether the body is nothing but JSON with tensors, of which less may be sent.
 
     Raises:
         QueueFull: all bodies together are over ``limits.max_buffered_bytes``.
-        TooLarge: over ``limits.max_body_bytes``, as announced, as sent, or once decompressed.
+        TooLarge: over ``limits.max_body_bytes``, or ``max_json_bytes`` for ``tensors``: as
+            announced, as sent, or once decompressed.
         RequestTimeout: not there after ``limits.body_timeout_s``.
         UnsupportedMedia: a content coding other than gzip and deflate.
         BadRequest: the body does not decompress.
         CallerGone: the caller hung up half way.
     """
-    limit = limits.max_body_bytes
+    tensors = tensors and limits.max_json_bytes < limits.max_body_bytes
+    limit = limits.max_json_bytes if tensors else limits.max_body_bytes
     coding = _coding(request.headers)
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, tensors=tensors)
     body = bytearray()
     try:
         async with asyncio.timeout(limits.body_timeout_s):
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, tensors=tensors)
                 lease.hold(len(chunk))
                 body += chunk
     except TimeoutError:
@@ -56,7 +66,7 @@ async def read_body(request: Request, limits: LimitSettings, lease: BodyLease) -
         return bytes(body)
 
     def unpack() -> bytes:
-        plain = inflate(body, coding, limit=limit)
+        plain = inflate(body, coding, limit=limit, tensors=tensors)
         # Here and not on the loop: threads must not run ahead of what is counted.
         lease.hold(len(plain))
         return plain
@@ -64,8 +74,14 @@ async def read_body(request: Request, limits: LimitSettings, lease: BodyLease) -
     return await asyncio.get_running_loop().run_in_executor(INFLATERS, unpack)
 
 
-def inflate(body: bytes | bytearray, coding: str, *, limit: int) -> bytes:
+def inflate(body: bytes | bytearray, coding: str, *, limit: int, tensors: bool = False) -> bytes:
     """Decompress ``body`` to at most ``limit`` bytes; ``coding`` is gzip, x-gzip or deflate.
+
+    Args:
+        body: compressed.
+        coding: how.
+        limit: in bytes.
+        tensors: whether the limit is the one of JSON with tensors.
 
     Raises:
         TooLarge: there would be more than ``limit`` bytes; no more than that are ever produced.
@@ -77,7 +93,7 @@ def inflate(body: bytes | bytearray, coding: str, *, limit: int) -> bytes:
     except zlib.error:
         raise BadRequest(f"the body is not valid {coding} (content-encoding)") from None
     if len(plain) > limit:
-        raise _too_large(limit, " once decompressed")
+        raise _too_large(limit, " once decompressed", tensors=tensors)
     if not decompressor.eof:
         raise BadRequest(f"the {coding} body is cut short (content-encoding)")
     if decompressor.unused_data:
@@ -94,5 +110,10 @@ def _coding(headers: Mapping[str, str]) -> str | None:
     return coding
 
 
-def _too_large(limit: int, when: str = "") -> TooLarge:
+def _too_large(limit: int, when: str = "", *, tensors: bool) -> TooLarge:
+    if tensors:
+        return TooLarge(
+            f"the JSON body is larger than {limit} bytes{when} (limits.max_json_bytes); "
+            "binary tensors take less"
+        )
     return TooLarge(f"the body is larger than {limit} bytes{when} (limits.max_body_bytes)")

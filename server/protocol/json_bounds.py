@@ -27,17 +27,24 @@ ENVELOPE_ITEMS = 2048
 """Brackets or commas of everything else; an ``id`` has up to 1024 characters."""
 
 
-def check_tensor(text: bytes, shape: Sequence[int], *, max_samples: int) -> None:
+def check_tensor(text: bytes, shape: Sequence[int], *, max_samples: int, max_bytes: int) -> None:
     """Refuse JSON that is larger than ``max_samples`` UINT8 tensors of ``shape``, flat or nested.
 
     Args:
         text: the JSON of the request, without binary tensors.
         shape: of one sample.
         max_samples: ``limits.max_request_samples``.
+        max_bytes: ``limits.max_json_bytes``.
 
     Raises:
         TooLarge: too many bytes, or too many lists and objects.
     """
+    # A header may say that tensors follow, and none does.
+    if len(text) > max_bytes:
+        raise TooLarge(
+            f"the JSON of a request may have {max_bytes} bytes, not {len(text)} "
+            "(limits.max_json_bytes); binary tensors take less"
+        )
     # One list for the batch, one for every sample, one for every channel, and so on.
     lists = 1 + max_samples * sum(math.prod(shape[:depth]) for depth in range(len(shape)))
     elements = max_samples * math.prod(shape)

@@ -16,15 +16,17 @@ __all__ = ["Answer", "Codec", "Question"]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A decoded query.
+    """A query that was read, and whose images are not decoded before its caller may ask it.
 
     Attributes:
-        images: ``(n, C, H, W)`` uint8.
+        samples: images in it.
+        images: decodes them: ``(samples, C, H, W)`` uint8. Called once.
         timeout_s: what the caller will wait, counted from the end of its body; None: unstated.
         explain: whether an attribution map is asked for.
     """
 
-    images: NDArray[np.uint8]
+    samples: int
+    images: Callable[[], Awaitable[NDArray[np.uint8]]]
     timeout_s: float | None = None
     explain: bool = False
 
@@ -49,11 +51,13 @@ class Codec:
     """A protocol's part of one request.
 
     Attributes:
-        decode: from the body to uint8 images, for the model that will be asked.
+        read: from the body to a question, for the model that will be asked.
         encode: from its answer to what leaves.
         explain: that a map will be asked for is known before the body is read.
+        tensors: the body is nothing but JSON with tensors, which has a bound of its own.
     """
 
-    decode: Callable[[ModelView, bytes], Awaitable[Question]]
+    read: Callable[[ModelView, bytes], Awaitable[Question]]
     encode: Callable[[Answer], Awaitable[Response]]
     explain: bool = False
+    tensors: bool = False

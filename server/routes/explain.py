@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from server.dataplane import ModelView
+from server.decoder import ImageDecoder
 from server.errors import BadRequest
 from server.heat_map import heat_map
-from server.images import ImageDecoder
 from server.protocol.accept import prefers
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_explanations
 from server.routes.answer import Answer, Codec, Question
-from server.routes.pictures import read_pictures
+from server.routes.pictures import read_pictures, undecoded
 from server.routes.query import QueryPath
 
 __all__ = ["add_explain_routes"]
@@ -76,17 +76,22 @@ class _Routes:
         pictured = prefers(request.headers.get("accept"), PNG, over=JSON)
         shown: NDArray[np.uint8] | None = None
 
-        async def decode(view: ModelView, body: bytes) -> Question:
-            nonlocal wanted, shown
-            images, wanted = read_pictures(self._path, request, body, top_k=wanted)
+        async def read(view: ModelView, body: bytes) -> Question:
+            nonlocal wanted
+            images, wanted = await read_pictures(self._path, request, body, top_k=wanted)
             if pictured and len(images) != 1:
                 raise BadRequest(f"a picture explains one image, not {len(images)}: ask for {JSON}")
             self._path.check_samples(
                 len(images), cost=view.explanation_cost, most=view.max_request_samples
             )
-            question = Question(await self._decoder.decode(images, view.input), explain=True)
-            shown = question.images
-            return question
+            decode = undecoded(self._decoder, images, view.input, self._path.known(request))
+
+            async def decoded() -> NDArray[np.uint8]:
+                nonlocal shown
+                shown = await decode()
+                return shown
+
+            return Question(len(images), decoded, explain=True)
 
         async def encode(answer: Answer) -> Response:
             assert answer.attributions is not None
@@ -102,7 +107,7 @@ class _Routes:
             )
             return Response(body, media_type=JSON, headers={**headers, "vary": VARY})
 
-        return await self._path.answer(request, name, version, Codec(decode, encode, explain=True))
+        return await self._path.answer(request, name, version, Codec(read, encode, explain=True))
 
 
 def _encoded(answer: Answer, top_k: int | None) -> bytes:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from fastapi import Request
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
+import numpy as np
+from fastapi import Request
+from numpy.typing import NDArray
+
+from models.card import InputSpec
+from server.decoder import ImageDecoder
 from server.errors import BadRequest, UnsupportedMedia
 from server.images import EncodedImage
 from server.protocol.json_bounds import check_image_list
@@ -11,12 +19,15 @@ from server.protocol.multipart import parse_multipart
 from server.protocol.v1 import decode_base64, decode_json
 from server.routes.query import QueryPath
 
-__all__ = ["read_pictures"]
+__all__ = ["read_pictures", "undecoded"]
+
+INLINE_BYTES = 64 * 1024
+"""Forms and JSON that are taken apart on the event loop; more goes to a thread."""
 
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/webp")
 
 
-def read_pictures(
+async def read_pictures(
     path: QueryPath, request: Request, body: bytes, *, top_k: int | None
 ) -> tuple[list[EncodedImage], int | None]:
     """The images of a body, still encoded, and how many labels are wanted of each.
@@ -33,10 +44,32 @@ def read_pictures(
         TooLarge: more images than a request may hold.
     """
     content_type = request.headers.get("content-type", "")
-    images, stated = _encoded_images(path, content_type, body)
+    read = partial(_encoded_images, path, content_type, body)
+    images, stated = read() if len(body) <= INLINE_BYTES else await asyncio.to_thread(read)
     if stated is not None and top_k not in (None, stated):
         raise BadRequest(f"top_k is {top_k} in the address but {stated} in the body")
     return images, stated if top_k is None else top_k
+
+
+def undecoded(
+    decoder: ImageDecoder, images: list[EncodedImage], spec: InputSpec, caller: str | None
+) -> Callable[[], Awaitable[NDArray[np.uint8]]]:
+    """What decodes ``images`` and forgets the files: who waits for a model holds none.
+
+    Args:
+        decoder: of all pictures.
+        images: emptied.
+        spec: what they are made to fit.
+        caller: who sent them; None: callers are not told apart.
+    """
+
+    async def decode() -> NDArray[np.uint8]:
+        try:
+            return await decoder.decode(images, spec, caller=caller)
+        finally:
+            images.clear()
+
+    return decode
 
 
 def _encoded_images(

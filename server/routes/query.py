@@ -1,4 +1,4 @@
-"""What every protocol does with a query: who asks, read, decode, may they, wait for the answer."""
+"""What every protocol does with a query: who asks, read, may they, decode, wait for the answer."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Awaitable
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import numpy as np
 from fastapi import Request
+from numpy.typing import NDArray
 from starlette.responses import Response
 
 from server.admission import Admission, Caller
 from server.audit import AuditEntry, AuditLog
-from server.body_budget import BodyBudget
+from server.body_budget import BodyBudget, BodyLease
 from server.dataplane import DataPlane, ModelView
 from server.errors import (
     BadRequest,
@@ -27,6 +29,7 @@ from server.errors import (
 )
 from server.protocol.body import read_body
 from server.routes.answer import Answer, Codec, Question
+from server.routes.asking import Asking
 from server.routes.hang_up import unless_gone
 from server.routes.replays import once_of, paid, unpacked
 from server.settings import Settings
@@ -62,11 +65,12 @@ class QueryPath:
     ) -> None:
         self.plane = plane
         self.limits = settings.limits
-        self.bodies = BodyBudget(settings.limits.max_buffered_bytes)
+        self.bodies = BodyBudget(self.limits.max_buffered_bytes, self.limits.caller_buffered_bytes)
+        self._told_apart = not settings.open_to_all
         self._deadline_s = settings.batching.deadline_s
         self.admission = admission
         self._recorder = recorder
-        self._monitor = monitor
+        self._asking = Asking(plane, monitor)
         self._audit = audit
 
     async def identify(self, request: Request) -> None:
@@ -100,7 +104,7 @@ class QueryPath:
         caller: Caller = request.state.caller
         entry = AuditEntry(_request_id(request), caller.identity, name)
         try:
-            response = await self._answer(request, version, codec, entry)
+            response = await self._answer(request, name, version, codec, entry)
         except ServiceError as error:
             entry.status, entry.decision = error.status, error.reason
             self._recorded(entry)
@@ -121,28 +125,32 @@ class QueryPath:
         return response
 
     async def _answer(
-        self, request: Request, version: str | None, codec: Codec, entry: AuditEntry
+        self,
+        request: Request,
+        name: str,
+        version: str | None,
+        codec: Codec,
+        entry: AuditEntry,
     ) -> Response:
-        name = entry.model
         within_plane = False
         body = b""
-        lease = self.bodies.lease()
+        lease = self.bodies.lease(self.known(request))
         caller: Caller = request.state.caller
 
         async def from_body_to_response() -> Response:
             nonlocal body
             once = await once_of(request, view, caller.tier, body)
-            question = await self._before(began + deadline_s, codec.decode(view, body))
+            question = await self._before(began + deadline_s, codec.read(view, body))
             body = b""
-            entry.samples = len(question.images)
-            entry.explain, entry.images = question.explain, question.images
+            entry.samples, entry.explain = question.samples, question.explain
             cost = self._cost(caller, view, question)
+            # Before anything is decoded: that costs too much to be had for nothing.
             grant = await self.admission.admit(caller, cost, once)
-            # From here the queue bounds the images; who waited to be admitted was bounded by this.
-            lease.release()
             entry.replayed = grant.replayed
             try:
                 if grant.stored is not None:
+                    # Its time went to waiting for the first request; it is answered all the same.
+                    entry.images = await self._decoded(question, lease, loop.time() + deadline_s)
                     return await codec.encode(unpacked(grant.stored, view))
                 return await paid(
                     grant,
@@ -155,12 +163,19 @@ class QueryPath:
 
         async def from_question_to_answer(question: Question) -> Answer:
             nonlocal within_plane
+            entry.images = await self._decoded(question, lease, began + deadline_s)
             wait_s = min(deadline_s, question.timeout_s or math.inf)
             left_s = began + wait_s - loop.time()
             if left_s <= 0:
                 raise DeadlinePassed
             within_plane = True
-            return await self._asked(view, question, left_s, caller)
+            return await self._asking.ask(
+                view,
+                entry.images,
+                explain=question.explain,
+                timeout_s=left_s,
+                caller=caller.identity,
+            )
 
         try:
             with lease:
@@ -172,7 +187,7 @@ class QueryPath:
                     raise NotFound(f"model {name!r} has no explanations")
                 if not self.plane.ready:
                     raise Draining(retry_after=1.0)
-                body = await read_body(request, self.limits, lease)
+                body = await read_body(request, self.limits, lease, tensors=codec.tensors)
                 loop = asyncio.get_running_loop()
                 began = loop.time()
                 return await unless_gone(request.receive, from_body_to_response())
@@ -187,34 +202,25 @@ class QueryPath:
     def _cost(self, caller: Caller, view: ModelView, question: Question) -> int:
         """Samples that ``question`` counts as, if ``caller`` may ask it at all."""
         caller.require("explain" if question.explain else "infer")
-        cost, samples = view.explanation_cost if question.explain else 1, len(question.images)
+        cost, samples = view.explanation_cost if question.explain else 1, question.samples
         self.check_samples(samples, cost=cost, most=view.max_request_samples)
         return samples * cost
+
+    async def _decoded(
+        self, question: Question, lease: BodyLease, deadline: float
+    ) -> NDArray[np.uint8]:
+        images = await self._before(deadline, question.images())
+        # From here the queue bounds the images; until here this bounded what they came as.
+        lease.release()
+        return images
 
     def _recorded(self, entry: AuditEntry) -> Future[None] | None:
         return None if self._audit is None else self._audit.record(entry)
 
-    async def _asked(
-        self, view: ModelView, question: Question, timeout_s: float, caller: Caller
-    ) -> Answer:
-        images, tight = question.images, False
-        if self._monitor is not None and self.plane.tightens(view):
-            tight = self._monitor.tightens(caller.identity, view.name, len(images))
-        if question.explain:
-            told = await self.plane.explain(
-                view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
-            )
-            answer = Answer(view, told.probabilities, told.attributions)
-        else:
-            said = await self.plane.predict(
-                view, images, timeout_s=timeout_s, tightened=tight, caller=caller.identity
-            )
-            answer = Answer(view, said)
-        if self._monitor is not None:
-            self._monitor.observe(
-                caller.identity, view.name, view.version, images, answer.probabilities
-            )
-        return answer
+    def known(self, request: Request) -> str | None:
+        """Who sent ``request``; None where callers are not told apart."""
+        caller: Caller = request.state.caller
+        return caller.identity if self._told_apart else None
 
     def view(self, request: Request, name: str, version: str | None = None) -> ModelView:
         """One served model, as whoever sent ``request`` sees it.

@@ -9,11 +9,11 @@ from fastapi import Depends, FastAPI, Query, Request
 from starlette.responses import Response
 
 from server.dataplane import ModelView
-from server.images import ImageDecoder
+from server.decoder import ImageDecoder
 from server.protocol.compression import compress
 from server.protocol.v1 import TopK, encode_predictions
 from server.routes.answer import Answer, Codec, Question
-from server.routes.pictures import read_pictures
+from server.routes.pictures import read_pictures, undecoded
 from server.routes.query import QueryPath
 
 __all__ = ["add_v1_routes"]
@@ -79,11 +79,12 @@ class _Routes:
     ) -> Response:
         wanted = top_k
 
-        async def decode(view: ModelView, body: bytes) -> Question:
+        async def read(view: ModelView, body: bytes) -> Question:
             nonlocal wanted
-            images, wanted = read_pictures(self._path, request, body, top_k=wanted)
+            images, wanted = await read_pictures(self._path, request, body, top_k=wanted)
             self._path.check_samples(len(images), most=view.max_request_samples)
-            return Question(await self._decoder.decode(images, view.input))
+            caller = self._path.known(request)
+            return Question(len(images), undecoded(self._decoder, images, view.input, caller))
 
         async def encode(answer: Answer) -> Response:
             small = answer.probabilities.size <= INLINE_CELLS
@@ -101,7 +102,7 @@ class _Routes:
             )
             return compress(text, request.headers.get("accept-encoding"))
 
-        return await self._path.answer(request, name, version, Codec(decode, encode))
+        return await self._path.answer(request, name, version, Codec(read, encode))
 
 
 def _described(view: ModelView) -> dict[str, Any]:

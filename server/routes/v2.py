@@ -138,12 +138,18 @@ class _Routes:
     async def _infer(self, request: Request, name: str, version: str | None) -> Response:
         asked: InferenceRequest | None = None
 
-        async def decode(view: ModelView, body: bytes) -> Question:
+        async def read(view: ModelView, body: bytes) -> Question:
             nonlocal asked
             header_length = request.headers.get(HEADER_LENGTH)
             text = json_part(body, header_length)
-            check_tensor(text, view.input.shape, max_samples=self._path.limits.max_request_samples)
-            read = partial(
+            limits = self._path.limits
+            check_tensor(
+                text,
+                view.input.shape,
+                max_samples=limits.max_request_samples,
+                max_bytes=limits.max_json_bytes,
+            )
+            parse = partial(
                 decode_request,
                 body,
                 header_length,
@@ -152,12 +158,17 @@ class _Routes:
                 unasked=1,
             )
             if len(text) <= INLINE_BYTES:
-                asked = read()
+                asked = parse()
             else:
                 loop = asyncio.get_running_loop()
-                asked = await loop.run_in_executor(self._parser, read)
+                asked = await loop.run_in_executor(self._parser, parse)
             explain = any(output.name == ATTRIBUTIONS for output in asked.outputs)
-            return Question(asked.inputs["images"], asked.timeout_s, explain)
+            images = asked.inputs["images"]
+
+            async def there() -> NDArray[np.uint8]:
+                return images
+
+            return Question(len(images), there, asked.timeout_s, explain)
 
         async def encode(answer: Answer) -> Response:
             assert asked is not None
@@ -170,7 +181,8 @@ class _Routes:
             cells = sum(answers[output.name].size for output in asked.outputs)
             return write() if copied or cells <= INLINE_CELLS else await asyncio.to_thread(write)
 
-        return await self._path.answer(request, name, version, Codec(decode, encode))
+        codec = Codec(read, encode, tensors=HEADER_LENGTH not in request.headers)
+        return await self._path.answer(request, name, version, codec)
 
 
 def _written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -127,7 +128,7 @@ async def test_every_query_is_a_line_and_they_add_up_to_the_account(
     assert [line["replayed"] for line in found] == [False, True, *[False] * 5]
     assert today == lifetime == sum(line["charged"] for line in found) == 5
     assert {line["key"] for line in found} == {f"key-{key.split('_')[1]}"}
-    assert [line["samples"] for line in found] == [1, 1, 1, 1, 1, 0, 0]
+    assert [line["samples"] for line in found] == [1, 1, 1, 1, 1, 1, 0]
     text = "".join(path.read_text() for path in directory.iterdir())
     assert key not in text
     assert key.removeprefix("intaglio_").partition("_")[2] not in text
@@ -213,6 +214,53 @@ def test_a_disk_that_is_full_stops_nobody(
     assert caplog.text.count("cannot be written") == 1
     assert "is written again" in caplog.text
     assert len(lines(tmp_path)) == 1
+
+
+def test_a_disk_that_hangs_holds_a_bounded_number_of_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    monkeypatch.setattr("server.audit.MOST", 4)
+    monkeypatch.setattr("server.audit.LAST_S", 0.05)
+    log = opened(tmp_path, registry)
+    goes_on, write = threading.Event(), os.write
+
+    def hanging(file: int, text: bytes) -> int:
+        assert goes_on.wait(30)
+        return write(file, text)
+
+    monkeypatch.setattr(os, "write", hanging)
+    try:
+        asked = [log.record(entry()) for _ in range(7)]
+        assert [done.done() for done in asked] == [False] * 4 + [True] * 3
+
+        def failed() -> float | None:
+            return registry.get_sample_value("intaglio_store_errors_total", {"function": "audit"})
+
+        assert failed() == 3
+        assert caplog.text.count("too many records wait") == 1
+        log.close()
+        assert failed() == 7
+        assert "4 records end here without being written" in caplog.text
+    finally:
+        goes_on.set()
+    for done in asked:
+        done.result(10)
+
+
+async def test_what_a_stranger_calls_a_model_is_a_short_line(
+    stored: Settings, tmp_path: Path
+) -> None:
+    key = await made(stored)
+    name = "%01" * 20_000
+    async with audited(stored, FakePlane(EXPLAINED), tmp_path / "audit") as (client, _):
+        for _ in range(3):
+            url = f"/v1/models/{name}/predict"
+            unknown = await client.post(url, headers={"x-api-key": key}, content=PNG)
+            assert unknown.status_code == 404
+    text = b"".join(path.read_bytes() for path in (tmp_path / "audit").iterdir())
+    assert len(text) < 3 * 1000
+    assert {line["model"] for line in lines(tmp_path / "audit")} == {"\x01" * 64}
 
 
 def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import datetime
+from typing import Any
 
 import httpx
 import pytest
 
+from models.card import InputSpec
 from server.errors import DeadlinePassed, InternalFailure, QueueFull
+from server.images import EncodedImage, decode_image
 from server.routes import replays
 from server.routes.answer import Answer
 from server.settings import Settings
@@ -288,3 +291,66 @@ async def test_where_anybody_may_ask_nothing_is_counted() -> None:
         assert (await ask(client, "whatever", once="a")).status_code == 200
         told: httpx.Response = await client.get("/v1/usage")
         assert told.json()["today"]["used"] is None
+
+
+@pytest.mark.parametrize("limits", [{"lifetime": 1}, {"rate": 0.01, "burst": 1}])
+async def test_nothing_is_decoded_for_who_may_not_ask(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any]
+) -> None:
+    key = await made(stored, **limits)
+    decoded: list[str] = []
+
+    def note(image: EncodedImage, spec: InputSpec, **options: Any) -> Any:
+        decoded.append(image.where)
+        return decode_image(image, spec, **options)
+
+    monkeypatch.setattr("server.decoder.decode_image", note)
+    async with served(stored) as (client, _):
+        assert (await ask(client, key)).status_code == 200
+        assert len(decoded) == 1
+        for _ in range(3):
+            assert (await ask(client, key)).status_code == 429
+        assert len(decoded) == 1
+        assert await used(client, key) == (1, 1)
+
+
+async def test_what_does_not_decode_costs_its_rate_and_nothing_else(stored: Settings) -> None:
+    key = await made(stored, rate=0.01, burst=2, lifetime=2)
+    async with served(stored) as (client, _):
+        for once in ("a", "a"):
+            assert (await ask(client, key, once=once, content=b"no image")).status_code == 400
+            assert await used(client, key) == (0, 0)
+        assert (await ask(client, key, content=b"no image")).status_code == 429
+
+
+async def test_a_replay_is_answered_though_the_budget_is_used_up(stored: Settings) -> None:
+    key = await made(stored, lifetime=1)
+    async with served(stored) as (client, _):
+        first, again = [await ask(client, key, once="a") for _ in range(2)]
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert again.content == first.content
+        assert (await ask(client, key, once="b")).status_code == 429
+        assert await used(client, key) == (1, 1)
+
+
+async def test_who_hangs_up_while_its_image_is_decoded_pays(
+    stored: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = await made(stored)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow(image: EncodedImage, spec: InputSpec, **options: Any) -> Any:
+        begun.set()
+        assert go_on.wait(30)
+        return decode_image(image, spec, **options)
+
+    monkeypatch.setattr("server.decoder.decode_image", slow)
+    async with served(stored) as (client, _):
+        asked = asyncio.create_task(ask(client, key, once="a"))
+        await asyncio.to_thread(begun.wait, 30)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        go_on.set()
+        assert await used(client, key) == (1, 1)
+        assert (await ask(client, key, once="a")).status_code == 200
+        assert await used(client, key) == (1, 1)

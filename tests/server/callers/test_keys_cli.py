@@ -62,6 +62,41 @@ def test_the_life_of_a_key(options: list[str], tmp_path: Path) -> None:
     assert again[22:] not in kept
 
 
+def test_a_new_rate_leaves_a_burst_that_was_set_alone(options: list[str]) -> None:
+    def limits() -> tuple[float | None, int | None]:
+        (record,) = listed(options)
+        return record["rate"], record["burst"]
+
+    run(*options, "create", "--rate", "100", "--burst", "500")
+    name = listed(options)[0]["id"]
+    run(*options, "change", name, "--rate", "50")
+    assert limits() == (50, 500)
+    refused = run(*options, "change", name, "--rate", "7", status=2)
+    assert "--rate: the key keeps its burst of 500 samples, which at 7 a second" in refused.stderr
+    assert refused.stderr.rstrip().endswith("give --burst too")
+    assert limits() == (50, 500)
+    run(*options, "change", name, "--rate", "7", "--burst", "70")
+    assert limits() == (7, 70)
+    run(*options, "change", name, "--clear", "rate")
+    assert limits() == (None, None)
+    # It has none that could be kept, as a new key has none.
+    run(*options, "change", name, "--rate", "3")
+    assert limits() == (3, 30)
+    run(*options, "change", name, "--clear", "rate", "--rate", "7")
+    assert limits() == (7, 70)
+
+
+@pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "1e300", "1e-320"])
+def test_a_rate_that_cannot_be_is_named(options: list[str], rate: str) -> None:
+    run(*options, "create", "--rate", "5")
+    before = listed(options)
+    for command in (("create",), ("change", before[0]["id"])):
+        refused = run(*options, *command, "--rate", rate, status=2)
+        assert "--rate" in refused.stderr or "--burst" in refused.stderr
+        assert "Traceback" not in refused.output
+    assert listed(options) == before
+
+
 def test_keys_in_redis(redis_server: RedisServer) -> None:
     options = ["keys", "--set", "callers.store=redis", "--set", f"redis.url={redis_server.url}"]
     options += ["--set", "redis.timeout_ms=5000"]

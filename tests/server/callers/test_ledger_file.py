@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,64 @@ async def test_compaction_changes_nothing_but_the_size(path: Path) -> None:
         assert isinstance(await ledger.charge(known), Again)
     kinds = [next(iter(json.loads(line))) for line in path.read_text().splitlines()]
     assert kinds.count("account") == 1
+
+
+async def test_compaction_is_written_off_the_loop_and_grows_rarer_with_what_is_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    threads: set[str] = set()
+    replace = Journal.replace
+
+    def watched(journal: Journal, lines: Iterable[bytes]) -> asyncio.Future[None]:
+        def noted() -> Iterator[bytes]:
+            sizes.append(0)
+            threads.add(threading.current_thread().name)
+            for line in lines:
+                sizes[-1] += 1
+                yield line
+
+        return replace(journal, noted())
+
+    monkeypatch.setattr(Journal, "replace", watched)
+    async with opened(path, compacted_at=10) as ledger:
+        for number in range(640):
+            asked = Charge("key-a", 1, Allowance(), Once(f"{number}", b"p"))
+            await ledger.charge(asked)
+            await ledger.settle(asked, asked.id, None)
+    # Every request is remembered: with the account, and the one that is being charged.
+    assert sizes == [12, 36, 108, 324]
+    assert threads == {"intaglio-journal"}
+    async with opened(path, compacted_at=10) as ledger:
+        assert sizes[4:] == [641]
+        assert (await ledger.used("key-a")).lifetime == 640
+
+
+async def test_what_changes_while_a_compaction_is_written_is_not_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    replace = Journal.replace
+
+    def slow(journal: Journal, lines: Iterable[bytes]) -> asyncio.Future[None]:
+        def waited() -> Iterator[bytes]:
+            assert goes_on.wait(30)
+            yield from lines
+
+        return replace(journal, waited())
+
+    monkeypatch.setattr(Journal, "replace", slow)
+    async with opened(path, compacted_at=3) as ledger:
+        for _ in range(3):
+            await ledger.charge(charge(1))
+        # Counted in memory at once, and written behind the lines that are being made.
+        later = [asyncio.ensure_future(ledger.charge(charge(10))) for _ in range(2)]
+        await asyncio.sleep(0)
+        assert (await ledger.used("key-a")).lifetime == 23
+        goes_on.set()
+        await asyncio.gather(*later)
+    async with opened(path) as ledger:
+        assert (await ledger.used("key-a")).lifetime == 23
 
 
 async def test_a_line_that_was_never_finished_counts_nothing(path: Path) -> None:

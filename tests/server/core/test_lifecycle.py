@@ -205,6 +205,51 @@ def test_a_second_signal_waits_for_nothing(
     left.join(10)
 
 
+STUCK = """
+import time
+import server.decoder
+
+def stuck(image, spec, **options):
+    print("decoding", flush=True)
+    time.sleep(600)
+
+server.decoder.decode_image = stuck
+import server.cli
+server.cli.serve()
+"""
+
+
+def test_a_picture_that_is_decoded_for_nobody_does_not_keep_the_process(
+    models_root: Path, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-W", "error", "-c", STUCK, "--models", str(models_root)),
+        *("--port", "0", "--admin-port", "0", "--device", "cpu", "--threads", "1"),
+        *("--set", f"secret_file={tmp_path / 'secret'}", "--set", "batching.deadline_s=0.2"),
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = READY.fullmatch(process.stdout.readline())
+            assert ready is not None
+            late = httpx.post(
+                f"{ready[1]}/v1/models/digits/predict",
+                content=b"a picture",
+                headers={"content-type": "image/png"},
+                timeout=20,
+            )
+            assert late.status_code == 504
+            assert process.stdout.readline() == "decoding\n"
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0
+    assert log.rstrip().endswith("stopped")
+
+
 def test_a_taken_port_is_one_sentence(models_root: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -65,6 +65,14 @@ def test_flags_beat_the_environment(config: Path, monkeypatch: pytest.MonkeyPatc
         ("1: 2", "a mapping of settings to values"),
         ("_env_file: x", "_env_file: there is no such setting"),
         ("limits: {max_buffered_bytes: 100}", "limits.max_buffered_bytes must be at least twice"),
+        (
+            "limits: {max_caller_buffered_bytes: 100}",
+            "limits.max_caller_buffered_bytes must be at least twice",
+        ),
+        (
+            "limits: {max_request_pixels: 100}",
+            "limits: max_request_pixels must be at least max_image_pixels",
+        ),
         ("models: {a/b: {victim: digits}}", r"models\.a/b: 'a/b' is not a name: it must match"),
         ("models: {..: {victim: digits}}", r"models\.\.\.: '\.\.' is not a name"),
     ],

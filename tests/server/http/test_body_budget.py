@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from server.body_budget import BodyBudget
-from server.errors import QueueFull
+from server.errors import BadRequest, QueueFull
 from tests.server.http.asgi import Exchange
 from tests.server.http.fakes import (
     DIGITS,
@@ -24,6 +24,7 @@ from tests.server.http.fakes import (
     encoded,
     error_of,
     picture,
+    settings,
 )
 
 V1, V2 = "/v1/models/digits/predict", "/v2/models/digits/infer"
@@ -44,6 +45,53 @@ def test_a_budget_gives_back_what_a_lease_held() -> None:
     assert budget.held == 0
     first.hold(1000)  # by a thread whose request is gone
     assert budget.held == 0
+
+
+def test_a_caller_has_a_share_and_leaves_the_rest_to_others() -> None:
+    budget = BodyBudget(100, 60)
+    with budget.lease("a") as first, budget.lease("a") as second, budget.lease("b") as other:
+        first.hold(40)
+        with pytest.raises(QueueFull, match=r"40 bytes .* \(limits\.max_caller_buffered_bytes\)"):
+            second.hold(21)
+        second.hold(20)
+        other.hold(40)
+        # The budget of all goes before what is left of a share.
+        with pytest.raises(QueueFull, match=r"\(limits\.max_buffered_bytes\)"):
+            other.hold(1)
+        first.release()
+        second.hold(40)
+    assert budget.held == 0
+    assert not budget._by_caller
+    with budget.lease() as anybody:
+        anybody.hold(100)
+
+
+def test_one_key_cannot_fill_the_budget_of_all() -> None:
+    async def scenario() -> None:
+        limits = {"max_body_bytes": 1000, "max_buffered_bytes": 10_000}
+        app = app_for(FakePlane(), api_keys=("many", "one"), limits=limits)
+
+        def sent(key: str) -> Exchange:
+            exchange = Exchange(app, V1, {**PNG, "x-api-key": key})
+            exchange.body(bytes(1000), more=True)
+            return exchange
+
+        # A quarter of 10,000 bytes: two bodies, and not a third.
+        held = [sent("many") for _ in range(2)]
+        await asyncio.sleep(0.05)
+        late, other = sent("many"), sent("one")
+        await asyncio.wait_for(late.done, 5)
+        assert late.status == 503
+        assert late.headers["retry-after"] == "1"
+        assert "limits.max_caller_buffered_bytes" in json.loads(late.sent[1]["body"])["error"]
+        other.body(b"")
+        await asyncio.wait_for(other.done, 5)
+        assert other.status == 400
+        for exchange in held:
+            exchange.hang_up()
+            await asyncio.wait_for(exchange.done, 5)
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("path", [V1, V2])
@@ -111,15 +159,17 @@ def test_what_a_body_decompresses_to_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "start", "unit"),
+    ("path", "start", "unit", "limit"),
     [
-        (V2, b'{"inputs": [{"name": "images", "data": [', b"[],"),
-        (V2, b'{"inputs": [{"name": "images", "data": [', b"1,"),
-        (V1, b'{"images": [', b'"",'),
-        (V1, b'{"images": [', b"[],"),
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"[],", "max_json_bytes"),
+        (V2, b'{"inputs": [{"name": "images", "data": [', b"1,", "max_json_bytes"),
+        (V1, b'{"images": [', b'"",', "max_request_samples"),
+        (V1, b'{"images": [', b"[],", "max_request_samples"),
     ],
 )
-def test_json_that_only_costs_memory_is_not_parsed(path: str, start: bytes, unit: bytes) -> None:
+def test_json_that_only_costs_memory_is_not_parsed(
+    path: str, start: bytes, unit: bytes, limit: str
+) -> None:
     body = gzip.compress(start + unit * (15 * 2**20 // len(unit)))
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     app = app_for(FakePlane())
@@ -130,10 +180,46 @@ def test_json_that_only_costs_memory_is_not_parsed(path: str, start: bytes, unit
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert "limits.max_request_samples" in error_of(refused, 413)
+    assert f"(limits.{limit})" in error_of(refused, 413)
     # The decompressed body, and nothing made from it.
     assert peak < 50 * 2**20
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+@pytest.mark.parametrize("framed", [False, True])
+def test_tensors_in_json_have_a_bound_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, coding: str, framed: bool
+) -> None:
+    parsed: list[bytes] = []
+
+    def note(body: bytes, *_: Any, **__: Any) -> Any:
+        parsed.append(body)
+        raise BadRequest("seen")
+
+    monkeypatch.setattr("server.routes.v2.decode_request", note)
+    app = app_for(FakePlane(), limits={"max_json_bytes": 2000, "max_body_bytes": 9000})
+
+    def sent(path: str, size: int) -> Any:
+        body = gzip.compress(bytes(size)) if coding == "gzip" else bytes(size)
+        headers = {"content-encoding": coding, "content-type": "application/json"}
+        if framed:
+            # As if binary tensors followed; none does.
+            headers["inference-header-content-length"] = str(size)
+        return call(app, "POST", path, content=body, headers=headers)
+
+    assert error_of(sent(V2, 2000), 400) == "seen"
+    sentence = error_of(sent(V2, 2001), 413)
+    assert "2000 bytes" in sentence
+    assert sentence.endswith("(limits.max_json_bytes); binary tensors take less")
+    assert len(parsed) == 1
+    # JSON of pictures is parsed quickly, and is as large as they are.
+    assert "limits.max_json_bytes" not in error_of(sent(V1, 8000), 400)
+
+
+def test_the_default_leaves_room_for_a_batch_of_colour_pictures() -> None:
+    image = np.full((64, 3, 32, 32), 255, np.uint8)
+    assert 2 * len(json.dumps(image.tolist())) < settings().limits.max_json_bytes
 
 
 def test_the_bound_is_on_json_and_not_on_binary_tensors() -> None:

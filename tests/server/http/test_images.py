@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import random
 import struct
@@ -14,11 +15,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from models.card import InputSpec
 from models.preprocessing import fit_image
+from server.decoder import ImageDecoder
 from server.errors import BadRequest, QueueFull, TooLarge
-from server.images import EncodedImage, ImageDecoder, decode_image
+from server.images import MAX_SCANS, EncodedImage, decode_image
 from tests.server.http.fakes import (
     DIGITS,
     CountingMetrics,
@@ -96,6 +99,74 @@ def test_a_bomb_is_refused_over_http_at_once() -> None:
         assert time.perf_counter() - started < 1
 
 
+def test_a_jpeg_of_very_many_scans_is_never_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = encoded(np.full((3, 64, 64), 7, np.uint8), "JPEG", progressive=True)
+    end = few.rindex(b"\xff\xd9")
+    scan = few[few.rindex(b"\xff\xda") : end]
+    room = MAX_SCANS - few.count(b"\xff\xda")
+    assert room > 80, "what encoders write is far below the limit"
+    assert decode(few[:end] + scan * room + few[end:]).shape == SPEC.shape
+    loaded: list[str] = []
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: loaded.append(image.format))
+    for many in (room + 1, 100_000):
+        with pytest.raises(BadRequest, match="it has more than 100 scans"):
+            decode(few[:end] + scan * many + few[end:])
+    assert not loaded
+
+
+PNG_FILE = encoded(np.full((1, 8, 8), 7, np.uint8))
+JPEG_FILE = encoded(np.full((1, 8, 8), 7, np.uint8), "JPEG")
+AT = PNG_FILE.index(b"IDAT") - 4
+PROFILE = chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(1000)))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (PNG_FILE[:AT] + chunk(b"tIME", b"") * 60_000 + PNG_FILE[AT:], "100000 pieces"),
+        (PNG_FILE[:-12] + chunk(b"tIME", b"") * 60_000 + PNG_FILE[-12:], "100000 pieces"),
+        (PNG_FILE[:AT] + chunk(b"IDAT", b"") * 120_000 + PNG_FILE[AT:], "100000 pieces"),
+        (PNG_FILE[:AT] + PROFILE * 9 + PNG_FILE[AT:], "8 colour profiles"),
+        (JPEG_FILE[:2] + b"\xff" * 200_000 + JPEG_FILE[2:], "100000 pieces"),
+        (JPEG_FILE[:2] + b"\xff\xe0\x00\x02" * 60_000 + JPEG_FILE[2:], "100000 pieces"),
+    ],
+    ids=["chunks", "chunks-after", "empty-data", "profiles", "fill", "segments"],
+)
+def test_a_file_that_is_laborious_for_its_size_is_refused(content: bytes, sentence: str) -> None:
+    with pytest.raises(BadRequest, match=f"it .* more than {sentence}"):
+        decode(content)
+
+
+def test_a_file_in_thousands_of_pieces_is_read() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (1, 90, 90), dtype=np.uint8)
+    whole = encoded(image)
+    start = whole.index(b"IDAT") - 4
+    (size,) = struct.unpack(">I", whole[start : start + 4])
+    data = whole[start + 8 : start + 8 + size]
+    pieces = b"".join(chunk(b"IDAT", data[at : at + 1]) for at in range(size))
+    assert size > 5000
+    whole = whole[:start] + PROFILE + pieces + whole[start + 12 + size :]
+    spec = InputSpec(channels=1, height=90, width=90)
+    np.testing.assert_array_equal(decode(whole, spec), image)
+
+
+def test_a_jpeg_bomb_is_refused_over_http() -> None:
+    into = io.BytesIO()
+    Image.new("L", (4000, 4000), 7).save(into, "JPEG", progressive=True)
+    whole = into.getvalue()
+    end = whole.rindex(b"\xff\xd9")
+    # Hours of work for one thread, and 16 kB once compressed.
+    bomb = whole[:end] + whole[whole.rindex(b"\xff\xda") : end] * 500_000 + whole[end:]
+    response = call(
+        app_for(FakePlane()),
+        "POST",
+        "/v1/models/digits/predict",
+        content=gzip.compress(bomb, 1),
+        headers={"content-type": "image/jpeg", "content-encoding": "gzip"},
+    )
+    assert error_of(response, 400) == "the body has more than 100 scans"
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_a_file_cut_short_is_refused(kind: str) -> None:
     whole = encoded(np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8), kind)
@@ -155,7 +226,7 @@ def test_images_are_decoded_in_order_and_off_the_event_loop(
 
     monkeypatch.setattr("server.images.fit_image", watched)
     images = np.stack([picture(DIGITS, seed) for seed in range(9)])
-    decoder = ImageDecoder(max_pixels=1000, queue_samples=10, threads=2)
+    decoder = ImageDecoder(max_pixels=1000, max_request_pixels=4000, queue_samples=10, threads=2)
     files = [EncodedImage(f"images[{i}]", encoded(image)) for i, image in enumerate(images)]
     np.testing.assert_array_equal(asyncio.run(decoder.decode(files, SPEC)), images)
     assert threads
@@ -164,7 +235,9 @@ def test_images_are_decoded_in_order_and_off_the_event_loop(
 
 def test_the_queue_of_the_decoder_is_bounded_and_recovers() -> None:
     async def scenario() -> None:
-        decoder = ImageDecoder(max_pixels=1000, queue_samples=10, threads=1)
+        decoder = ImageDecoder(
+            max_pixels=1000, max_request_pixels=4000, queue_samples=10, threads=1
+        )
         files = [EncodedImage("it", encoded(picture(DIGITS)))] * 6
         first = asyncio.ensure_future(decoder.decode(files, SPEC))
         await asyncio.sleep(0)
@@ -181,6 +254,7 @@ def test_the_queue_of_the_decoder_is_bounded_and_recovers() -> None:
         with pytest.raises(asyncio.CancelledError):
             await cancelled
         assert (await decoder.decode(files + files[:4], SPEC)).shape == (10, 1, 8, 8)
+        assert not decoder.busy
 
     asyncio.run(scenario())
 
@@ -198,4 +272,4 @@ def test_decoding_counts_against_the_deadline(monkeypatch: pytest.MonkeyPatch) -
     error_of(call(app, "POST", "/v1/models/digits/predict", files=files), 504)
     assert time.perf_counter() - started < 1.5
     assert not plane.asked
-    assert metrics.refusals == [("deadline", 0)]
+    assert metrics.refusals == [("deadline", 50)]

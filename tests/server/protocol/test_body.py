@@ -35,6 +35,15 @@ def test_the_limit_itself_is_allowed_and_one_more_is_not(coding: str) -> None:
 
 
 @codings
+def test_the_limit_of_json_is_named(coding: str) -> None:
+    with pytest.raises(
+        TooLarge,
+        match=r"100 bytes once decompressed \(limits\.max_json_bytes\); binary tensors take less",
+    ):
+        inflate(COMPRESS[coding](bytes(101)), coding, limit=100, tensors=True)
+
+
+@codings
 def test_a_bomb_is_not_unpacked(coding: str) -> None:
     bomb = COMPRESS[coding](bytes(50 * 2**20))
     tracemalloc.start()

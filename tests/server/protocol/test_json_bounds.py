@@ -20,21 +20,27 @@ def test_the_largest_request_is_within_its_bound(shape: tuple[int, int, int], fl
     part = {"name": "images", "datatype": "UINT8", "shape": list(images.shape)}
     data = (images.ravel() if flat else images).tolist()
     text = json.dumps({"id": "[" * 1024, "inputs": [{**part, "data": data}]}).encode()
-    check_tensor(text, shape, max_samples=16)
+    check_tensor(text, shape, max_samples=16, max_bytes=2**24)
 
 
 @shapes
 def test_more_bytes_than_samples_need_are_refused(shape: tuple[int, int, int]) -> None:
     text = bytes(16 * 5 * 17 * int(np.prod(shape)) + 2 * ENVELOPE_BYTES)
     with pytest.raises(TooLarge, match=r"limits\.max_request_samples is 16; binary tensors"):
-        check_tensor(text, shape, max_samples=16)
+        check_tensor(text, shape, max_samples=16, max_bytes=2**24)
+
+
+def test_the_bound_on_bytes_is_said_with_what_takes_less() -> None:
+    check_tensor(bytes(1000), (3, 64, 64), max_samples=16, max_bytes=1000)
+    with pytest.raises(TooLarge, match=r"1000 bytes, not 1001 \(limits\.max_json_bytes\); binary"):
+        check_tensor(bytes(1001), (3, 64, 64), max_samples=16, max_bytes=1000)
 
 
 @pytest.mark.parametrize("unit", [b"[],", b"{},", b"[[[]]],"])
 def test_lists_that_no_image_has_are_refused(unit: bytes) -> None:
     text = unit * (200_000 // len(unit))
     with pytest.raises(TooLarge, match=r"lists: limits\.max_request_samples is 256"):
-        check_tensor(text, (1, 28, 28), max_samples=256)
+        check_tensor(text, (1, 28, 28), max_samples=256, max_bytes=2**24)
 
 
 def test_base64_images_have_no_more_commas_than_images() -> None:
