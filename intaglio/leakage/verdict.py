@@ -19,8 +19,10 @@ __all__ = ["YARDSTICKS", "Finding", "Verdict", "verdicts_of"]
 NONE, LABEL_ONLY = "none", "label-only"
 YARDSTICKS = (NONE, LABEL_ONLY)
 
+ENOUGH_SEEDS = 3
 MARGIN = 0.05
-"""By how much one seed must be ahead: it tells no spread, and seeds were seen to differ so much."""
+"""By how much fewer seeds than enough must be ahead: one tells no spread and two tell little, and
+seeds were seen to differ so much."""
 
 Finding = Literal["beats label-only", "too close to call", "does not beat label-only", "unknown"]
 
@@ -112,6 +114,8 @@ def _verdict(line: Line, plain: Sequence[Row], lacking: Sequence[str]) -> Verdic
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."
     if min(strongest.seeds, yardstick.seeds) == 1:
         sentence += " One seed: no spread is known."
+    elif min(strongest.seeds, yardstick.seeds) < ENOUGH_SEEDS:
+        sentence += " Two seeds: little is known of the spread."
     for of, found in (("", strongest.rival), (" of label-only output", yardstick.rival)):
         sentence += "" if found is None else _told_rival(found, of)
     return Verdict(defense=name, finding=finding, sentence=sentence)
@@ -122,7 +126,7 @@ def _finding(strongest: Strongest, yardstick: Strongest) -> Finding:
         more = yardstick.rival.ahead if yardstick.rival else 0.0
         even = strongest.accuracy >= yardstick.accuracy + more
         return "does not beat label-only" if even else "too close to call"
-    margin = MARGIN if min(strongest.seeds, yardstick.seeds) == 1 else 0.0
+    margin = MARGIN if min(strongest.seeds, yardstick.seeds) < ENOUGH_SEEDS else 0.0
     ahead = strongest.rival.ahead if strongest.rival else 0.0
     clear = yardstick.low - strongest.high - ahead > margin
     return "beats label-only" if clear else "too close to call"

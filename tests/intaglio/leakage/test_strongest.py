@@ -78,6 +78,15 @@ def test_attacks_are_compared_on_the_seeds_that_both_have() -> None:
     assert (found.attack, found.seeds, found.rival) == ("recovered", 1, None)
 
 
+@pytest.mark.parametrize(("seeds", "finding"), [(2, "too close to call"), (3, "beats label-only")])
+def test_two_seeds_tell_too_little_of_a_spread(seeds: int, finding: str) -> None:
+    plain = [row("label-only", 0.94, seed=seed) for seed in range(seeds)]
+    rows = (*plain, *attacked(*[0.92] * seeds, attack="knockoff"))
+    (verdict,) = verdicts_of(lines_of(rows, statuses(rows), [1000]), rows)
+    assert verdict.finding == finding
+    assert ("Two seeds" in verdict.sentence) == (seeds == 2)
+
+
 def test_a_rival_on_fewer_seeds_is_told_and_takes_the_finding_back() -> None:
     plain = [row("label-only", one, seed=seed) for seed, one in enumerate((0.90, 0.91, 0.92))]
     rows = (*plain, *attacked(0.70, 0.85, 0.85, attack="knockoff"))
