@@ -77,7 +77,7 @@ def _outcome(
             failure = "relative accuracy is not known: give the matrix a reference"
         elif measured > threshold:
             failure = (
-                f"{_told(worst)} makes clones of {measured:.3f} of the victim's accuracy, above "
+                f"{_told(worst)} clones of {measured:.3f} of the victim's accuracy, above "
                 f"{threshold:g}"
             )
     return Outcome(defense, threshold, measured, failure, missing)
@@ -98,10 +98,10 @@ def _relative(worst: Strongest, line: Line) -> float | None:
 
 def _told(worst: Strongest) -> str:
     if worst.rival is None:
-        return f"{worst.attack} with {worst.labels} labels and {worst.budget:,} queries"
+        return f"{worst.attack} with {worst.labels} labels and {worst.budget:,} queries makes"
     return (
         f"{worst.rival.attack} with {worst.rival.labels} labels, ahead of {worst.attack} on the "
-        "seeds that it was tried on,"
+        "seeds that it was tried on, may make"
     )
 
 

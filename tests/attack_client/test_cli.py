@@ -112,48 +112,6 @@ def test_a_finished_attack_is_not_paid_for_again(
     assert read_json(tmp_path / "run" / "report.json").rows[0].benign_accuracy == 1.0
 
 
-def test_an_honest_batch_that_is_sent_again_is_one_request(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
-) -> None:
-    stub = Stub(model)
-    with serve(stub) as url:
-        done = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40"))
-    assert done.exit_code == 0, done.output
-    keys = [key for key, _ in stub.honest]
-    assert keys.count(None) == 5 + 3  # warm-up, and what is timed
-    assert len(set(keys)) == len(keys) - 7 == 3
-
-
-def test_honest_batches_of_a_run_that_was_killed_keep_their_keys(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
-) -> None:
-    stub = Stub(model)
-    stub.faults.extend([None, None, Fault(403)])
-    theft = ["--budget", "40", "--concurrency", "1", "--latency-requests", "0"]
-    with serve(stub) as url:
-        command = knockoff(url, npz_root, tmp_path / "run", *theft)
-        assert "403" in sentence(run(command))
-        begun = [key for key, _ in stub.honest]
-        assert run([*command, "--resume"]).exit_code == 0
-        again = [key for key, _ in stub.honest][len(begun) :]
-    assert begun
-    assert set(begun) <= set(again)
-    assert len(again) == len(set(again))
-
-
-def test_honest_queries_can_be_left_out(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
-) -> None:
-    stub = Stub(model)
-    with serve(stub) as url:
-        result = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--no-honest"))
-    assert result.exit_code == 0, result.output
-    assert stub.samples == 40
-    row = read_json(tmp_path / "run" / "report.json").rows[0]
-    assert (row.benign_accuracy, row.fidelity_served, row.evaluation_queries) == (None, None, 0)
-    assert "honest queries" not in (tmp_path / "run" / "report.md").read_text()
-
-
 def plain_bundle(
     root: Path,
     model: LinearModel,
