@@ -19,9 +19,11 @@ import click
 from rich.console import Console
 
 from benchmarks.envelope import IMAGES, RESULTS
-from benchmarks.markdown import folded, table
+from benchmarks.markdown import closed, folded, table
+from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line
-from intaglio.leakage.tables import HEADS, cells_of_line, told
+from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line, told
 
 __all__ = ["findings", "leakage_parts"]
 
@@ -45,9 +47,11 @@ def leakage_parts(document: Mapping[str, Any]) -> list[str]:
     parts = [
         f"{states['done']} of {len(found['cells'])} cells are done; they took {hours:.1f} hours of "
         "one process, training of victims not counted. What is not done is missing, and nothing is "
-        f"put in its place. [The whole page](leakage-{name}.html) has plots, and every cell.",
+        f"put in its place. [The whole page](leakage-{name}.html) has plots, and every cell. "
+        + LATENCIES.replace("(--jobs 1)", "(`--jobs 1`)"),
         folded("The strongest attack, clone %", table((*HEADS, *budgets), shown), len(shown)),
         "\n".join(f"- {verdict['sentence']}" for verdict in found["verdicts"]),
+        _settings(found),
     ]
     heat_map = IMAGES / f"leakage-{name}-heat-map.png"
     if heat_map.exists():
@@ -72,7 +76,13 @@ def findings(document: Mapping[str, Any]) -> str:
         for line in lines
     ]
     heads = [f"clone %, {budget:,} queries" for budget in budgets]
-    return table(["defense", "benign cost", *heads, "cells", "finding"], rows)
+    shown = table(["defense", "benign cost", *heads, "cells", "finding"], rows)
+    return f"{shown}\n\n{_settings(found)}"
+
+
+def _settings(found: Mapping[str, Any]) -> str:
+    rows = list(served(Matrix.model_validate(found["matrix"])))
+    return closed("What each name serves", table(SERVED_HEADS, rows))
 
 
 @click.command()

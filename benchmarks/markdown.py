@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["folded", "table"]
+__all__ = ["closed", "folded", "table"]
 
 LONGEST_OPEN = 30
 """Rows of the longest table that is shown without being asked for."""
@@ -21,5 +21,9 @@ def folded(title: str, content: str, rows: int) -> str:
     """A titled table, closed until it is asked for if it would fill a screen."""
     if rows <= LONGEST_OPEN:
         return f"{title}:\n\n{content}"
-    summary = f"<summary>{title} ({rows} rows)</summary>"
-    return f"<details>\n{summary}\n\n{content}\n\n</details>"
+    return closed(f"{title} ({rows} rows)", content)
+
+
+def closed(title: str, content: str) -> str:
+    """What few readers need, closed until it is asked for."""
+    return f"<details>\n<summary>{title}</summary>\n\n{content}\n\n</details>"

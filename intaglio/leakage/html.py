@@ -11,8 +11,9 @@ from attack_client.report.schema import Report
 from attack_client.report.svg import dots
 from intaglio.leakage.fields import columns_of, field_of
 from intaglio.leakage.pictures import colour_of
+from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line, Status
-from intaglio.leakage.tables import HEADS, cells_of_line
+from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line
 from intaglio.leakage.trade_off import panels_of
 from intaglio.leakage.verdict import YARDSTICKS, Verdict
 
@@ -47,13 +48,22 @@ def to_html(outcome: Outcome, report: Report) -> str:
             "The strongest attack on each defense",
             paragraph(
                 "Clone accuracy in percent, mean over seeds (worst to best seed), over all attacks "
-                "and kinds of labels; beside it what the defense costs an honest caller.",
+                "and kinds of labels; beside it what the defense costs an honest caller. "
+                + LATENCIES,
                 "soft",
             ),
             table(
                 (*HEADS, *(f"{budget:,} queries" for budget in budgets)),
                 [_marked(line) for line in outcome.lines],
             ),
+        ),
+        section(
+            "What each name serves",
+            table(
+                SERVED_HEADS,
+                [(name, (of, "wide"), (behind, "wide")) for name, of, behind in served(matrix)],
+            ),
+            folded=True,
         ),
     ]
     if outcome.rows:

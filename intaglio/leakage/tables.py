@@ -9,9 +9,12 @@ from rich.table import Table
 
 from intaglio.leakage.strongest import Line, Strongest
 
-__all__ = ["HEADS", "cells_of_line", "render", "told"]
+__all__ = ["HEADS", "LATENCIES", "cells_of_line", "render", "told"]
 
 HEADS = ("defense", "cells", "benign cost", "mean L1", "p50/p99 ms")
+
+LATENCIES = "Latencies are comparable only where the machine did nothing else (--jobs 1)."
+"""What a reader must know of the last of them."""
 
 
 def cells_of_line(line: Line) -> tuple[str, ...]:

@@ -18,8 +18,9 @@ from intaglio.leakage.pictures import (
     draw_trade_off,
     write_picture,
 )
+from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line, Status
-from intaglio.leakage.tables import HEADS, cells_of_line
+from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line
 from intaglio.leakage.verdict import Verdict
 from models.training.atomic import write_atomically
 
@@ -109,11 +110,14 @@ def _markdown(outcome: Outcome, pictures: Sequence[tuple[str, str]]) -> str:
             [cells_of_line(line) for line in outcome.lines],
         ),
         "",
+        LATENCIES,
+        "",
         *(f"- {verdict.sentence}" for verdict in outcome.verdicts),
         "",
     ]
     for title, file in pictures:
         parts += [f"![{title}]({file})", ""]
+    parts += ["## What each name serves", "", _table(SERVED_HEADS, list(served(matrix))), ""]
     lacking = [status for status in outcome.statuses if status.state != "done"]
     if lacking:
         parts += ["## Missing cells", "", *(f"- {_missing(status)}" for status in lacking), ""]

@@ -29,9 +29,15 @@ def test_who_has_to_choose_reads_what_the_matrix_found() -> None:
     assert f"<!-- matrix:begin -->\n{said}\n<!-- matrix:end -->" in page
     assert "| yardstick |" in said
     for verdict in document["leakage"]["verdicts"]:
-        (line,) = [one for one in said.splitlines() if one.startswith(f"| {verdict['defense']} |")]
+        table_of_findings, _, settings = said.partition("<details>")
+        (line,) = [
+            one
+            for one in table_of_findings.splitlines()
+            if one.startswith(f"| {verdict['defense']} |")
+        ]
         shown = "not measured enough" if verdict["finding"] == "unknown" else verdict["finding"]
         assert line.endswith(f"| {shown} |")
+        assert f"| {verdict['defense']} | " in settings
 
 
 def test_a_table_that_fills_a_screen_is_closed() -> None:

@@ -124,6 +124,7 @@ def test_what_cannot_be_had_says_why_and_the_rest_goes_on(
         assert "404" in str(reasons["gone", 20])
         write_outcome(outcome, tmp_path)
         page = (tmp_path / "report.html").read_text()
+        assert "What each name serves" in page
         assert "set NOBODY_SET_THIS" in page
         assert "http" not in page.replace(url, "")
         assert "- gone, knockoff, soft, 20, seed 0: " in (tmp_path / "report.md").read_text()
