@@ -111,6 +111,8 @@ def _knowledge(matrix: Matrix, entry: AttackEntry, seed: int) -> dict[str, Any]:
             victim_digest(matrix, entry.shadow.victim, seed),
             _lenders(matrix, entry.shadow.roles, seed),
         ]
+        if entry.shadow.plain is not None:
+            found["shadow"].append(victim_digest(matrix, entry.shadow.plain, seed))
     return found
 
 

@@ -143,10 +143,13 @@ class ShadowEntry(Section):
     Attributes:
         victim: whose weights answer, which an attacker must be able to train.
         roles: what the chain needs beside them: role to ``VICTIM`` or ``VICTIM#ROLE``.
+        plain: whose weights say what the defense hides; by default those of ``victim``, without the
+            chain, which tells nothing where the defense is in the weights.
     """
 
     victim: str
     roles: dict[str, str] = Field(default_factory=dict)
+    plain: str | None = None
 
 
 class AttackEntry(Section):

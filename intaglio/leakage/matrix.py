@@ -115,6 +115,7 @@ class Matrix(Section):
             self._known(key, lender.partition("#")[0], self.victims)
         if attack.shadow is not None:
             self._known(f"attacks.{name}.shadow.victim", attack.shadow.victim, self.victims)
+            self._known(f"attacks.{name}.shadow.plain", attack.shadow.plain, self.victims)
         for defended in attack.defenses or self.defenses:
             entry = self.defenses[defended]
             if entry.url is not None and (attack.shadow or attack.known_defense == KNOWN_CHAIN):
@@ -122,6 +123,11 @@ class Matrix(Section):
                 raise MatrixError(
                     f"attacks.{name}.{key}: the chain of {defended} is that of a running server, "
                     "which is not known here"
+                )
+            if attack.shadow and attack.shadow.plain is None and not entry.chain:
+                raise MatrixError(
+                    f"attacks.{name}.shadow.plain: {defended} has no links, so that its defense is "
+                    "in its weights: name others, which say what it hides"
                 )
             if attack.known_defense == KNOWN_CHAIN:
                 try:

@@ -78,9 +78,7 @@ def serve(
     for copy in shadowed.values():
         models |= {
             copy.defended: _described(matrix, copy.entry, seed, kept, root),
-            copy.plain: _described(
-                matrix, DefenseEntry(victim=copy.entry.victim), seed, kept, root
-            ),
+            copy.plain: _described(matrix, copy.without, seed, kept, root),
         }
     config = place / "serve.yaml"
     settings = {
@@ -101,11 +99,12 @@ def serve(
 
 @dataclass(frozen=True, slots=True)
 class _Shadow:
-    """What an attacker's own copy is called, and what it is."""
+    """What an attacker's own copies are called, with the defense and without, and what they are."""
 
     defended: str
     plain: str
     entry: DefenseEntry
+    without: DefenseEntry
 
 
 def _shadows(
@@ -117,8 +116,9 @@ def _shadows(
         shadow = matrix.attacks[attack].shadow
         if shadow is not None:
             entry = DefenseEntry(victim=shadow.victim, chain=defended.chain, roles=shadow.roles)
+            without = DefenseEntry(victim=shadow.plain or shadow.victim)
             own = f"{name[:40]}-shadow-{number}"  # names have an end
-            found[attack] = _Shadow(own, f"{own}-plain", entry)
+            found[attack] = _Shadow(own, f"{own}-plain", entry, without)
     return found
 
 

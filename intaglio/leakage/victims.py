@@ -53,6 +53,7 @@ def needed_victims(matrix: Matrix, defense: str, attacks: Iterable[str]) -> tupl
     wanted = [
         matrix.reference,
         entry.victim,
+        *(shadow.plain for shadow in shadows),
         *(shadow.victim for shadow in shadows),
         *(who.partition("#")[0] for who in lenders),
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from rich.console import Console
 
 from intaglio.leakage.cells import cells_of, digest, theft_digest
@@ -48,7 +49,11 @@ def bundle(root: Path, name: str, seed: int) -> Path:
 def knowing(**attack: Any) -> Matrix:
     return matrix_of(
         "",
-        victims={"plain": {"recipe": "digits-plain"}, "own": {"recipe": "digits-am"}},
+        victims={
+            "plain": {"recipe": "digits-plain"},
+            "second": {"recipe": "digits-plain"},
+            "own": {"recipe": "digits-am"},
+        },
         defenses={"rs": {"victim": "plain", "chain": [SIGMOID]}},
         attacks={"knockoff": attack},
     )
@@ -66,8 +71,9 @@ def test_knowledge_decides_a_result_and_not_what_is_asked() -> None:
         digests(known_defense="a:b", known_options={"c": 1}),
         digests(shadow={"victim": "own"}),
         digests(shadow={"victim": "own", "roles": {"misinformation": "own"}}),
+        digests(shadow={"victim": "own", "plain": "plain"}),
     ]
-    assert len({result for result, _ in found}) == 5
+    assert len({result for result, _ in found}) == 6
     assert len({theft for _, theft in found}) == 1
 
 
@@ -75,12 +81,20 @@ def test_what_a_shadow_needs_is_trained_where_it_is_used() -> None:
     matrix = knowing(shadow={"victim": "own"})
     assert needed_victims(matrix, "rs", ["knockoff"]) == ("plain", "own")
     assert needed_victims(matrix, "rs", []) == ("plain",)
+    matrix = knowing(shadow={"victim": "own", "plain": "second"})
+    assert needed_victims(matrix, "rs", ["knockoff"]) == ("plain", "second", "own")
 
 
 @pytest.mark.parametrize(
     ("attack", "chain", "sentence"),
     [
         ({"shadow": {"victim": "other"}}, [SIGMOID], "shadow.victim: there is no 'other'"),
+        (
+            {"shadow": {"victim": "own", "plain": "other"}},
+            [SIGMOID],
+            "shadow.plain: there is no 'other'",
+        ),
+        ({"shadow": {"victim": "own"}}, [], "shadow.plain: rs has no links"),
         (
             {"shadow": {"victim": "own", "roles": {"misinformation": "x#victim"}}},
             [SIGMOID],
@@ -118,18 +132,27 @@ def test_a_chain_that_is_known_and_one_that_is_copied_are_undone(
 ) -> None:
     root = tmp_path / "bundles"
     victims = {
-        name: {"bundle": str(bundle(root, name, seed))} for name, seed in (("plain", 1), ("own", 2))
+        name: {"bundle": str(bundle(root, name, seed))}
+        for name, seed in (("plain", 1), ("own", 2), ("bare", 3))
     }
     add_on = ["recover:samples=100,epochs=1"]
     common = {"attack": "knockoff", "adapt": add_on, "labels": ["soft"], "budgets": [40]}
     matrix = matrix_of(
         "",
         victims=victims,
-        defenses={"rs+x": {"victim": "plain", "chain": [SIGMOID]}},
+        defenses={
+            "rs+x": {"victim": "plain", "chain": [SIGMOID]},
+            "woven": {"victim": "plain"},  # as if the defense were in its weights
+        },
         attacks={
-            "knockoff": {"labels": ["soft"], "budgets": [40]},
-            "known": {**common, "known_defense": "chain"},
-            "copied": {**common, "shadow": {"victim": "own"}},
+            "knockoff": {"labels": ["soft"], "budgets": [40], "defenses": ["rs+x"]},
+            "known": {**common, "known_defense": "chain", "defenses": ["rs+x"]},
+            "copied": {**common, "shadow": {"victim": "own"}, "defenses": ["rs+x"]},
+            "weights": {
+                **common,
+                "shadow": {"victim": "own", "plain": "bare"},
+                "defenses": ["woven"],
+            },
         },
     )
     matrix.check()
@@ -140,8 +163,15 @@ def test_a_chain_that_is_known_and_one_that_is_copied_are_undone(
     )  # fmt: skip
     outcome = gather(matrix, kept, command=[], device="cpu")
     assert [(s.attack, s.state, s.reason) for s in outcome.statuses] == [
-        (name, "done", None) for name in ("knockoff", "known", "copied")
+        (name, "done", None) for name in ("knockoff", "known", "copied", "weights")
     ]
-    assert len(list((tmp_path / "out" / "thefts").rglob("records.bin"))) == 1
+    assert len(list((tmp_path / "out" / "thefts").rglob("records.bin"))) == 2
     # Three clones of one theft, each of its own answers.
-    assert len(list((tmp_path / "out" / "clones").glob("*.safetensors"))) == 3
+    assert len(list((tmp_path / "out" / "clones").glob("*.safetensors"))) == 4
+    (config,) = (tmp_path / "out" / "servers").glob("woven-*/serve.yaml")
+    models = yaml.safe_load(config.read_text())["models"]
+    assert {name: model["victim"] for name, model in models.items()} == {
+        "woven": "plain/1",
+        "woven-shadow-0": "own/1",
+        "woven-shadow-0-plain": "bare/1",
+    }
