@@ -11,21 +11,30 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from attack_client.report.schema import Row
+from benchmarks.blends import blends
 from benchmarks.envelope import IMAGES, RESULTS
 from benchmarks.markdown import closed, folded, table
+from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line
 from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line, told
 
 __all__ = ["findings", "leakage_parts"]
+
+PICTURES = {
+    "Clone accuracy by defense and attack": "heat-map",
+    "Security against utility and latency": "trade-off",
+}
+"""What is drawn of a matrix, by what it shows."""
 
 WORDS = {"unknown": "not measured enough"}
 """Findings that a reader would misread."""
@@ -51,12 +60,23 @@ def leakage_parts(document: Mapping[str, Any]) -> list[str]:
         + LATENCIES.replace("(--jobs 1)", "(`--jobs 1`)"),
         folded("The strongest attack, clone %", table((*HEADS, *budgets), shown), len(shown)),
         "\n".join(f"- {verdict['sentence']}" for verdict in found["verdicts"]),
+        *_tables(Matrix.model_validate(found["matrix"]), document["rows"]),
         _settings(found),
     ]
-    heat_map = IMAGES / f"leakage-{name}-heat-map.png"
-    if heat_map.exists():
-        parts.append(f"![Clone accuracy by defense and attack](images/{heat_map.name})")
+    for title, kind in PICTURES.items():
+        picture = IMAGES / f"leakage-{name}-{kind}.png"
+        if picture.exists():
+            parts.append(f"![{title}](images/{picture.name})")
     return parts
+
+
+def _tables(matrix: Matrix, raw: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [Row.model_validate(row) for row in raw]
+    added = [cells_of_gain(gain) for gain in gains(matrix, rows)]
+    if added:
+        title = "The add-on that added most, beside the better clone of the same attack without it"
+        yield folded(title, table(GAIN_HEADS, added), len(added))
+    yield from blends(matrix, rows)
 
 
 def findings(document: Mapping[str, Any]) -> str:
@@ -93,7 +113,9 @@ def main(run: Path) -> None:
     name = document["leakage"]["matrix"]["name"]
     shutil.copyfile(run / "report.json", RESULTS / f"leakage-{name}.json")
     shutil.copyfile(run / "report.html", IMAGES.parent / f"leakage-{name}.html")
-    shutil.copyfile(run / "heat-map.png", IMAGES / f"leakage-{name}-heat-map.png")
+    for kind in PICTURES.values():
+        if (run / f"{kind}.png").is_file():
+            shutil.copyfile(run / f"{kind}.png", IMAGES / f"leakage-{name}-{kind}.png")
     Console().print(f"took over {name}; now: python -m benchmarks.results_page", highlight=False)
 
 

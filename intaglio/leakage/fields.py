@@ -1,4 +1,4 @@
-"""Clone accuracy of every defense under every attack, each attack at one budget."""
+"""Clone accuracy of every defense under every attack, each attack at its usual budgets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from attack_client.report.schema import Labels, Row
 from intaglio.leakage.strongest import Status
 
-__all__ = ["Column", "Field", "columns_of", "field_of", "usual_budget"]
+__all__ = ["Column", "Field", "columns_of", "field_of", "usual_budget", "usual_budgets"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Column:
     Attributes:
         attack: name in the table.
         labels: what clones learn from.
-        budget: the one at which most defenses were measured; None where none was.
+        budget: one at which half of the defenses were measured, or most; None where none was.
         asked: defenses that the matrix has it run on.
     """
 
@@ -60,14 +60,23 @@ def usual_budget(budgets: Sequence[Collection[int]]) -> int | None:
     return max(counts, key=lambda budget: (counts[budget], budget), default=None)
 
 
+def usual_budgets(budgets: Sequence[Collection[int]]) -> tuple[int, ...]:
+    """Those that occur in half of ``budgets`` or more, from the least; or else the usual one."""
+    counts = Counter(budget for own in budgets for budget in set(own))
+    common = tuple(sorted(budget for budget, n in counts.items() if 2 * n >= len(budgets)))
+    usual = usual_budget(budgets)
+    return common or (() if usual is None else (usual,))
+
+
 def columns_of(rows: Sequence[Row], statuses: Sequence[Status]) -> tuple[Column, ...]:
-    """Every attack with its labels, in the order of ``statuses``."""
+    """Every attack with its labels and usual budgets, in the order of ``statuses``."""
     found = []
     for attack, labels in dict.fromkeys((status.attack, status.labels) for status in statuses):
         asked = [s.defense for s in statuses if (s.attack, s.labels) == (attack, labels)]
         asked = list(dict.fromkeys(asked))
         budgets = [{row.budget for row in _own(rows, name, attack, labels)} for name in asked]
-        found.append(Column(attack, labels, usual_budget(budgets), frozenset(asked)))
+        for budget in usual_budgets(budgets) or (None,):
+            found.append(Column(attack, labels, budget, frozenset(asked)))
     return tuple(found)
 
 

@@ -10,6 +10,7 @@ from attack_client.report.page import Cell, facts, page, paragraph, section, tab
 from attack_client.report.schema import Report
 from attack_client.report.svg import dots
 from intaglio.leakage.fields import columns_of, field_of
+from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.pictures import colour_of
 from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line, Status
@@ -57,6 +58,7 @@ def to_html(outcome: Outcome, report: Report) -> str:
                 [_marked(line) for line in outcome.lines],
             ),
         ),
+        _gained(outcome),
         section(
             "What each name serves",
             table(
@@ -100,6 +102,17 @@ def _marked(line: Line) -> list[Cell]:
     if line.defense in YARDSTICKS:
         cells[1] = (str(cells[1]), "soft")
     return cells
+
+
+def _gained(outcome: Outcome) -> str:
+    found = [cells_of_gain(gain) for gain in gains(outcome.matrix, outcome.rows)]
+    if not found:
+        return ""
+    note = (
+        "The add-on that added most, beside the better clone of the same attack without it, of as "
+        "many queries and the same seeds."
+    )
+    return section("What add-ons add", paragraph(note, "soft"), table(GAIN_HEADS, found))
 
 
 def _heat_map(outcome: Outcome) -> str:

@@ -37,9 +37,8 @@ def write_picture(figure: Figure, path: Path) -> None:
 def draw_heat_map(rows: Sequence[Row], statuses: Sequence[Status]) -> Figure:
     """Mean clone accuracy of every defense under every attack and kind of labels.
 
-    Each attack is at one budget, that at which most defenses were measured; a field at another is
-    marked. One that has no result is hatched: it was not measured, which is not the same as
-    leaking nothing.
+    Each attack is at its usual budgets, see ``columns_of``; a field at another is marked. One that
+    has no result is hatched: it was not measured, which is not the same as leaking nothing.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attack_client.report.files import write_json
 from attack_client.report.schema import Report, Row
+from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.html import to_html
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.pictures import (
@@ -117,6 +118,9 @@ def _markdown(outcome: Outcome, pictures: Sequence[tuple[str, str]]) -> str:
     ]
     for title, file in pictures:
         parts += [f"![{title}]({file})", ""]
+    added = [cells_of_gain(gain) for gain in gains(matrix, outcome.rows)]
+    if added:
+        parts += ["## What add-ons add", "", _table(GAIN_HEADS, added), ""]
     parts += ["## What each name serves", "", _table(SERVED_HEADS, list(served(matrix))), ""]
     lacking = [status for status in outcome.statuses if status.state != "done"]
     if lacking:

@@ -272,6 +272,22 @@ def test_the_budget_of_a_picture_is_the_one_that_most_were_asked() -> None:
     ]
 
 
+def test_an_attack_has_a_column_for_each_budget_that_half_of_the_defenses_had() -> None:
+    rows = (
+        *(row(name, 0.5, budget=100) for name in ("none", "mad", "late")),
+        *(row(name, 0.9) for name in ("none", "mad")),
+        row("slow", 0.3, budget=30),
+    )
+    found = columns_of(rows, statuses(rows))
+    assert [column.title for column in found] == ["knockoff, soft, 100", "knockoff, soft, 1,000"]
+    shown = {name: [field_of(rows, name, column) for column in found] for name in ("mad", "slow")}
+    texts = {
+        name: [field.text for field in fields if field is not None]
+        for name, fields in shown.items()
+    }
+    assert texts == {"mad": ["50.0", "90.0"], "slow": ["30.0*", "30.0*"]}
+
+
 def test_what_was_not_tried_is_marked_in_a_picture() -> None:
     rows = (row("am", 0.3), row("none", 0.9))
     untried = Status(defense="am", attack="jbda", labels="hard", budget=9, seed=0, state="missing")
