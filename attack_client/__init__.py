@@ -11,7 +11,7 @@ The names below are the library. A theft from end to end::
         budget=2000,
         labels="soft",
         recipe=CloneRecipe(architecture="lenet"),
-        examination=Examination(test=test, honest=honest),
+        evaluation=Evaluation(test=test, honest=honest),
     )
 
 A name is imported when it is first used: the command line answers ``--help`` without torch.
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from attack_client.adaptive.shared_victim import SharedVictim
     from attack_client.attacks.attribution import Attribution
     from attack_client.attacks.attribution_clone import train_attribution_clone
-    from attack_client.attacks.attribution_objective import Mirror
+    from attack_client.attacks.attribution_objective import MapMatching
     from attack_client.attacks.composite import Composite
     from attack_client.attacks.distil import Distil
     from attack_client.attacks.distil_objective import Lesson
@@ -62,10 +62,10 @@ if TYPE_CHECKING:
     from attack_client.reference import Reference
     from attack_client.report import Report, Row
     from attack_client.retry import RetryPolicy
-    from attack_client.scoring import Examination, train_and_score
-    from attack_client.shown import TestSet, as_pool
+    from attack_client.scoring import Evaluation, train_and_score
     from attack_client.theft import steal
     from attack_client.transfer_set import TransferSet
+    from attack_client.victim_input import TestSet, as_pool
 
 __all__ = [
     "Adaptations",
@@ -83,7 +83,7 @@ __all__ = [
     "Composite",
     "Distil",
     "DistilStudy",
-    "Examination",
+    "Evaluation",
     "ExplainedReply",
     "Explaining",
     "Harvest",
@@ -95,7 +95,7 @@ __all__ = [
     "Knowledge",
     "KnownDefense",
     "Lesson",
-    "Mirror",
+    "MapMatching",
     "Oracle",
     "Pool",
     "Reference",
@@ -129,7 +129,7 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "adaptive.shared_victim": ("SharedVictim",),
     "attacks.attribution": ("Attribution",),
     "attacks.attribution_clone": ("train_attribution_clone",),
-    "attacks.attribution_objective": ("Mirror",),
+    "attacks.attribution_objective": ("MapMatching",),
     "attacks.composite": ("Composite",),
     "attacks.distil": ("Distil",),
     "attacks.distil_objective": ("Lesson",),
@@ -160,8 +160,8 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "reference": ("Reference",),
     "report": ("Report", "Row"),
     "retry": ("RetryPolicy",),
-    "scoring": ("Examination", "train_and_score"),
-    "shown": ("TestSet", "as_pool"),
+    "scoring": ("Evaluation", "train_and_score"),
+    "victim_input": ("TestSet", "as_pool"),
     "theft": ("steal",),
     "transfer_set": ("TransferSet",),
 }

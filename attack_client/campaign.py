@@ -217,7 +217,7 @@ def collect_rows(
     study = study or Clones(cache)
     check_adaptations(campaign, study, plainly, pool=len(source.train_images))
     study.check(source, task)
-    stolen, examination = asyncio.run(
+    stolen, evaluation = asyncio.run(
         interrogate(
             campaign,
             attack,
@@ -230,7 +230,7 @@ def collect_rows(
         )
     )
     with stolen:
-        rows = study.rows(campaign, stolen, source, examination, device=device, console=console)
+        rows = study.rows(campaign, stolen, source, evaluation, device=device, console=console)
     per_image = adaptations.per_image
 
     def published(budget: int) -> int | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from attack_client.clone_cache import CloneCache
 from attack_client.report import Labels
 from attack_client.scoring import train_and_score
-from attack_client.study import Learnt, Lot, Material, Study
+from attack_client.study import Learnt, Lot, Study, StudyMaterial
 
 __all__ = ["Clones"]
 
@@ -26,7 +26,9 @@ class Clones(Study[None]):
         """One for each kind of labels."""
         return ((kind, None) for kind in labels)
 
-    def learn(self, material: Material, lot: Lot, labels: Labels, variant: None) -> Learnt[None]:
+    def learn(
+        self, material: StudyMaterial, lot: Lot, labels: Labels, variant: None
+    ) -> Learnt[None]:
         """The clone that imitates what was harvested."""
         campaign = material.campaign
         adaptations = campaign.adaptations
@@ -35,7 +37,7 @@ class Clones(Study[None]):
             budget=lot.budget,
             labels=labels,
             recipe=campaign.recipe,
-            examination=material.examination,
+            evaluation=material.evaluation,
             seed=campaign.seed,
             device=material.device,
             cache=self._cache,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from attack_client.contract import BlackBox
 from attack_client.predictions import agreement
-from attack_client.shown import TestSet
+from attack_client.victim_input import TestSet
 
 __all__ = ["Honest", "measure_honest"]
 

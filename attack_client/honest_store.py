@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from attack_client.honest import Honest
-from attack_client.shown import TestSet
+from attack_client.victim_input import TestSet
 from models.training.atomic import write_atomically
 
 __all__ = ["honest_digest", "keep_honest", "kept_honest"]

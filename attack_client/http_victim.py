@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from attack_client import v2
 from attack_client.address import LOOPBACK, clean_url, sendable
-from attack_client.allowance import Allowance
 from attack_client.contract import ExplainedReply, Reply, VictimFacts
 from attack_client.errors import AttackError, ProtocolError, Refused
+from attack_client.query_allowance import Allowance
 from attack_client.retry import RetryPolicy
 from attack_client.sending import Sender
 from attack_client.v2_metadata import ModelSignature, model_path, read_signature, speaks_binary

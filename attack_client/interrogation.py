@@ -16,10 +16,10 @@ from attack_client.http_victim import HttpVictim
 from attack_client.preflight import check_clone
 from attack_client.progress import watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
-from attack_client.scoring import Examination
-from attack_client.shown import TestSet, as_pool
+from attack_client.scoring import Evaluation
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from attack_client.victim_input import TestSet, as_pool
 from models.bundle import Bundle
 from models.datasets import Dataset
 
@@ -42,7 +42,7 @@ async def interrogate(
     honest: Honest | None,
     device: torch.device,
     console: Console,
-) -> tuple[TransferSet, Examination]:
+) -> tuple[TransferSet, Evaluation]:
     """Steal, and measure what honest callers are served.
 
     Both keys are used, and all that the rows need besides answers is made, before anything is
@@ -100,7 +100,7 @@ async def interrogate(
         except BaseException:
             stolen.close()
             raise
-    return stolen, Examination(
+    return stolen, Evaluation(
         test=test,
         honest=honest,
         reference=reference,

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.allowance import Purse
 from attack_client.checked_numbers import whole_number
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply
 from attack_client.errors import BudgetExhausted, ProtocolError, TransferSetError
 from attack_client.known_answers import KnownAnswers
+from attack_client.query_allowance import Purse
 from attack_client.transfer_set import TransferSet
 
 __all__ = ["BudgetedOracle", "Tally", "Watch"]

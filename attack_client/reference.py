@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from attack_client.errors import PoolError
 from attack_client.predictions import predict
-from attack_client.shown import TestSet
+from attack_client.victim_input import TestSet
 from models.bundle import Bundle, open_bundle
 from models.card import Card
 

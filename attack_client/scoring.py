@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attack_client.adaptive.contract import PLAIN, Harvest, Tuition
-from attack_client.calibration import accuracy_by_class, calibration_error
+from attack_client.answer_quality import accuracy_by_class, calibration_error
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.honest import Honest
 from attack_client.predictions import agreement, predict
 from attack_client.reference import Reference
 from attack_client.report.schema import Labels, Row
-from attack_client.shown import TestSet
 from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.victim_input import TestSet
 from models.training.progress import Reporter
 
-__all__ = ["Examination", "clone_seed", "learnable", "score", "train_and_score"]
+__all__ = ["Evaluation", "clone_seed", "learnable", "score", "train_and_score"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Examination:
+class Evaluation:
     """Against what clones are measured; the same for every row about one victim.
 
     Attributes:
@@ -50,7 +50,7 @@ def train_and_score(
     budget: int,
     labels: Labels,
     recipe: CloneRecipe,
-    examination: Examination,
+    evaluation: Evaluation,
     seed: int = 0,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
@@ -66,7 +66,7 @@ def train_and_score(
         budget: the prefix; smaller budgets cost no new theft.
         labels: the answers as they are, or their argmax.
         recipe: of the clone.
-        examination: what to measure it against.
+        evaluation: what to measure it against.
         seed: of the attack. The clone's own is derived from it and does not depend on defense,
             budget or labels, so that rows differ in nothing else.
         device: where to train.
@@ -99,7 +99,7 @@ def train_and_score(
         images,
         labels=labels,
         recipe=recipe,
-        examination=examination,
+        evaluation=evaluation,
         seed=seed,
         device=device,
         attack=attack,
@@ -134,7 +134,7 @@ def score(
     *,
     labels: Labels,
     recipe: CloneRecipe,
-    examination: Examination,
+    evaluation: Evaluation,
     seed: int,
     device: torch.device | str = "cpu",
     attack: str | None = None,
@@ -148,7 +148,7 @@ def score(
         images: ``(N, C, H, W)``: the first N that were asked about, which the clone learnt from.
         labels: which side of the answers it learnt from.
         recipe: of the clone.
-        examination: what to measure it against.
+        evaluation: what to measure it against.
         seed: of the attack.
         device: where the clone is.
         attack: what the row calls the attack, where its kind does not say enough.
@@ -156,8 +156,8 @@ def score(
     """
     budget = len(images)
     paid = stolen.paid(budget) * stolen.provenance.cost
-    price = examination.price_per_thousand
-    test, honest, reference = examination.test, examination.honest, examination.reference
+    price = evaluation.price_per_thousand
+    test, honest, reference = evaluation.test, evaluation.honest, evaluation.reference
     said = predict(clone, test.images, device=device)
     clone_accuracy = agreement(said, test.labels)
     plain = None if reference is None else reference.probabilities
@@ -168,7 +168,7 @@ def score(
         victim=stolen.provenance.model,
         pool=stolen.provenance.pool,
         clone=recipe.architecture,
-        defense=examination.defense,
+        defense=evaluation.defense,
         attack=attack or stolen.provenance.attack,
         labels=labels,
         budget=budget,

@@ -17,7 +17,7 @@ from attack_client.adaptive.contract import Harvest, Knowledge, Seam
 from attack_client.adaptive.theft import gather_knowledge
 from attack_client.progress import progress_of
 from attack_client.report.schema import Labels, Row
-from attack_client.scoring import Examination
+from attack_client.scoring import Evaluation
 from attack_client.transfer_set import TransferSet
 from models.datasets import Dataset
 from models.training.progress import Reporter
@@ -25,20 +25,20 @@ from models.training.progress import Reporter
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign
 
-__all__ = ["Learnt", "Lot", "Material", "Study"]
+__all__ = ["Learnt", "Lot", "Study", "StudyMaterial"]
 
 Variant = TypeVar("Variant", default=Any)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Material:
+class StudyMaterial:
     """What every clone of a study is made of.
 
     Attributes:
         campaign: with its budgets known.
         stolen: open for reading, with the answers of the largest budget.
         source: the dataset whose training images are the pool.
-        examination: against what clones are measured.
+        evaluation: against what clones are measured.
         knowledge: what add-ons may know.
         device: where clones are trained.
         console: told how far it is.
@@ -47,7 +47,7 @@ class Material:
     campaign: Campaign
     stolen: TransferSet
     source: Dataset
-    examination: Examination
+    evaluation: Evaluation
     knowledge: Knowledge
     device: torch.device
     console: Console
@@ -111,11 +111,11 @@ class Study(ABC, Generic[Variant]):
 
     @abstractmethod
     def learn(
-        self, material: Material, lot: Lot, labels: Labels, variant: Variant
+        self, material: StudyMaterial, lot: Lot, labels: Labels, variant: Variant
     ) -> Learnt[Variant]:
         """Train one clone and measure it."""
 
-    def conclude(self, material: Material, learnt: Sequence[Learnt[Variant]]) -> None:
+    def conclude(self, material: StudyMaterial, learnt: Sequence[Learnt[Variant]]) -> None:
         """Told of every clone at the end; by default there is nothing to say."""
 
     @final
@@ -124,17 +124,17 @@ class Study(ABC, Generic[Variant]):
         campaign: Campaign,
         stolen: TransferSet,
         source: Dataset,
-        examination: Examination,
+        evaluation: Evaluation,
         *,
         device: torch.device,
         console: Console,
     ) -> tuple[Row, ...]:
         """One row per clone, budgets outside. The pool are the training images of ``source``."""
-        material = Material(
+        material = StudyMaterial(
             campaign=campaign,
             stolen=stolen,
             source=source,
-            examination=examination,
+            evaluation=evaluation,
             knowledge=gather_knowledge(campaign, stolen, source, device=device),
             device=device,
             console=console,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from attack_client.allowance import Purse
 from attack_client.contract import Attack, BlackBox, Pool
 from attack_client.errors import PoolError
 from attack_client.http_victim import HttpVictim
 from attack_client.oracle import BudgetedOracle, Tally, Watch
 from attack_client.provenance import Provenance
+from attack_client.query_allowance import Purse
 from attack_client.transfer_set import TransferSet
 
 __all__ = ["steal"]

@@ -34,9 +34,9 @@ from attack_client.contract import Pool, Reply, VictimFacts
 from attack_client.honest import measure_honest
 from attack_client.reference import Reference
 from attack_client.report import Row, describe_environment
-from attack_client.scoring import Examination, train_and_score
-from attack_client.shown import TestSet, as_pool
+from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
+from attack_client.victim_input import TestSet, as_pool
 from benchmarks.adaptive_subjects import BUNDLES, SUBJECTS, Attempt, Subject
 from benchmarks.envelope import RESULTS
 from defenses.contract import Queries
@@ -124,7 +124,7 @@ def attempt_on(
     attempt: Attempt,
     *,
     pool: Pool,
-    examination: Examination,
+    evaluation: Evaluation,
     seed: int,
     out: Path,
 ) -> Row:
@@ -162,7 +162,7 @@ def attempt_on(
             budget=budget,
             labels=attempt.labels,
             recipe=RECIPE,
-            examination=examination,
+            evaluation=evaluation,
             seed=seed,
             harvest=harvest,
             tuition=adaptations.tuition(knowledge),
@@ -200,13 +200,13 @@ def measure(out: Path, seed: int, names: Collection[str]) -> None:
             if honest is None:
                 asked = measure_honest(victims[name], test, latency_requests=0, batch=256)
                 honest = asyncio.run(asked)
-            examination = Examination(test=test, honest=honest, reference=reference, defense=name)
+            evaluation = Evaluation(test=test, honest=honest, reference=reference, defense=name)
             row = attempt_on(
                 victims[name],
                 name,
                 attempt,
                 pool=pool,
-                examination=examination,
+                evaluation=evaluation,
                 seed=seed,
                 out=out / "thefts",
             )

@@ -19,10 +19,10 @@ from attack_client.contract import BlackBox, Pool
 from attack_client.http_victim import HttpVictim
 from attack_client.report import Row
 from attack_client.report.schema import Labels
-from attack_client.scoring import Examination, score, train_and_score
-from attack_client.shown import as_pool
+from attack_client.scoring import Evaluation, score, train_and_score
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from attack_client.victim_input import as_pool
 from benchmarks.attack_steps import MOST, Step
 from benchmarks.attack_victim import SHAPE
 from intaglio.processes import serving
@@ -35,7 +35,7 @@ PRESENTATIONS = 20_000
 
 
 def stolen_rows(
-    step: Step, seed: int, victim: BlackBox, examination: Examination, out: Path
+    step: Step, seed: int, victim: BlackBox, evaluation: Evaluation, out: Path
 ) -> list[Row]:
     """Steal, train, measure."""
     pool = as_pool(load(step.pool), SHAPE)
@@ -46,7 +46,7 @@ def stolen_rows(
         for labels, budgets in step.clones:
             for budget in budgets:
                 make = _row if step.lesson is None else partial(_student, pool)
-                row = make(step, stolen, examination, budget=budget, labels=labels, seed=seed)
+                row = make(step, stolen, evaluation, budget=budget, labels=labels, seed=seed)
                 changes = {"published_queries": attack.published_queries(budget)}
                 rows.append(row.model_copy(update=changes))
                 sys.stdout.write(f"{step.name} {seed} {labels} {budget} {row.clone_accuracy}\n")
@@ -57,7 +57,7 @@ def stolen_rows(
 def _row(
     step: Step,
     stolen: TransferSet,
-    examination: Examination,
+    evaluation: Evaluation,
     *,
     budget: int,
     labels: Labels,
@@ -70,18 +70,18 @@ def _row(
         augment=step.augment,
         per_epoch=step.attack(seed=seed).per_epoch,
     )
-    if step.mirror is None:
+    if step.matching is None:
         return train_and_score(
             stolen,
             budget=budget,
             labels=labels,
             recipe=recipe,
-            examination=examination,
+            evaluation=evaluation,
             seed=seed,
             attack=step.name,
         )
     clone = train_attribution_clone(
-        stolen, budget=budget, labels=labels, recipe=recipe, mirror=step.mirror, seed=seed
+        stolen, budget=budget, labels=labels, recipe=recipe, matching=step.matching, seed=seed
     )
     return score(
         clone,
@@ -89,7 +89,7 @@ def _row(
         stolen.prefix(budget)[0],
         labels=labels,
         recipe=recipe,
-        examination=examination,
+        evaluation=evaluation,
         seed=seed,
         attack=step.name,
     )
@@ -99,7 +99,7 @@ def _student(
     pool: Pool,
     step: Step,
     stolen: TransferSet,
-    examination: Examination,
+    evaluation: Evaluation,
     *,
     budget: int,
     labels: Labels,
@@ -118,14 +118,14 @@ def _student(
         images,
         labels=labels,
         recipe=recipe,
-        examination=examination,
+        evaluation=evaluation,
         seed=seed,
         attack=step.name,
     )
     return row_of_scratch(row) if step.lesson == SCRATCH else row
 
 
-def over_http(models: Path, out: Path, here: Path, examination: Examination) -> dict[str, Any]:
+def over_http(models: Path, out: Path, here: Path, evaluation: Evaluation) -> dict[str, Any]:
     """KnockoffNets from a server, beside the same theft in process."""
     pool = as_pool(load("fashion_mnist"), SHAPE)
 
@@ -142,7 +142,7 @@ def over_http(models: Path, out: Path, here: Path, examination: Examination) -> 
         asked, said = stolen.prefix(MOST)
         asked_here, said_here = local.prefix(MOST)
         row = train_and_score(
-            stolen, budget=MOST, labels="soft", recipe=recipe, examination=examination
+            stolen, budget=MOST, labels="soft", recipe=recipe, evaluation=evaluation
         )
         return {
             "same_images": bool((asked == asked_here).all()),

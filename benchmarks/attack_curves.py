@@ -24,8 +24,8 @@ from pydantic import TypeAdapter
 
 from attack_client.reference import Reference
 from attack_client.report import Row, describe_environment, write_curves
-from attack_client.scoring import Examination
-from attack_client.shown import TestSet
+from attack_client.scoring import Evaluation
+from attack_client.victim_input import TestSet
 from benchmarks.attack_clones import PRESENTATIONS, over_http, stolen_rows
 from benchmarks.attack_steps import FRESH, MOST, ONCE, SMALLER, STANDARD, planned
 from benchmarks.attack_victim import SHAPE, in_process, trained_victim
@@ -93,7 +93,7 @@ def main(
     victim = in_process(bundle)
     task = load("mnist", root=data_root)
     test = TestSet.of(task, shape=SHAPE, classes=10, spec=bundle.card.input)
-    examination = Examination(test=test, reference=Reference.of(bundle, test), defense="none")
+    evaluation = Evaluation(test=test, reference=Reference.of(bundle, test), defense="none")
     rows: list[Row] = []
     for step, seed in planned(seeds):
         name = f"{step.name}-{seed}".replace(" ", "-")
@@ -101,10 +101,10 @@ def main(
         if only and step.name not in only:
             continue
         if path.is_file() or not only_write:
-            make = partial(stolen_rows, step, seed, victim, examination, theft)
+            make = partial(stolen_rows, step, seed, victim, evaluation, theft)
             rows += ROWS.validate_python(cached(path, make))
         if (step.name, seed) == (STANDARD, 0) and not only_write:
-            again = partial(over_http, models, out / "thefts" / "http", theft, examination)
+            again = partial(over_http, models, out / "thefts" / "http", theft, evaluation)
             cached(out / "http.json", again)
     if only:
         return

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from attack_client.attacks.attribution import Attribution
-from attack_client.attacks.attribution_objective import Mirror
+from attack_client.attacks.attribution_objective import MapMatching
 from attack_client.attacks.composite import Composite
 from attack_client.attacks.distil import Distil
 from attack_client.attacks.distil_objective import Lesson
@@ -49,7 +49,7 @@ class Step:
         attack: made from ``seed``.
         clones: budgets by kind of labels.
         pool: whose training images are asked about, or begin it.
-        mirror: how clones learn from maps, where they do.
+        matching: how clones learn from maps, where they do.
         lesson: how students learn from a teacher and from labels of their own, where they do.
         augment: of the images that clones are shown.
         compared: whether every seed makes it, at the budgets of the comparison.
@@ -59,7 +59,7 @@ class Step:
     attack: Maker
     clones: Clones
     pool: str = "fashion_mnist"
-    mirror: Mirror | None = None
+    matching: MapMatching | None = None
     lesson: Lesson | None = None
     augment: Augment = "none"
     compared: bool = False
@@ -119,7 +119,7 @@ STEPS = (
         "attribution (lambda 1)",
         lambda *, seed: Attribution(seed=seed),
         (("soft", BUDGETS[:2]), ("hard", BUDGETS[:2])),
-        mirror=Mirror(1.0, "grad-cam"),
+        matching=MapMatching(1.0, "grad-cam"),
     ),
     Step(
         "composite (3 parts)",

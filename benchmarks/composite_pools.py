@@ -33,9 +33,9 @@ from attack_client.contract import Attack, BlackBox, Oracle, Pool
 from attack_client.reference import Reference
 from attack_client.report import Row, describe_environment
 from attack_client.report.schema import Labels
-from attack_client.scoring import Examination, train_and_score
-from attack_client.shown import TestSet, as_pool
+from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
+from attack_client.victim_input import TestSet, as_pool
 from benchmarks.attack_clones import PRESENTATIONS
 from benchmarks.attack_victim import SHAPE, in_process, trained_victim
 from benchmarks.envelope import RESULTS
@@ -115,7 +115,7 @@ def kept_at(out: Path, seed: int, size: int, way: Way) -> Path:
 
 
 def measured(
-    victim: BlackBox, pool: Pool, way: Way, *, seed: int, examination: Examination, out: Path
+    victim: BlackBox, pool: Pool, way: Way, *, seed: int, evaluation: Evaluation, out: Path
 ) -> Row:
     """Steal, train, measure."""
     size = len(pool.images)
@@ -131,7 +131,7 @@ def measured(
             recipe=CloneRecipe(
                 architecture="lenet", presentations=PRESENTATIONS, augment=way.augment
             ),
-            examination=examination,
+            evaluation=evaluation,
             seed=seed,
             attack=f"{way.name} of {size:,} images",
         )
@@ -204,11 +204,11 @@ def main(*, data_root: Path | None, seeds: int, epochs: int, out: Path, only_wri
         victim = in_process(bundle)
         task = load("mnist", root=data_root)
         test = TestSet.of(task, shape=SHAPE, classes=10, spec=bundle.card.input)
-        examination = Examination(test=test, reference=Reference.of(bundle, test), defense="none")
+        evaluation = Evaluation(test=test, reference=Reference.of(bundle, test), defense="none")
         pool = as_pool(load("fashion_mnist", root=data_root), SHAPE)
         for seed, size, way in missing:
             drawn = small(pool, size, seed)
-            row = measured(victim, drawn, way, seed=seed, examination=examination, out=out)
+            row = measured(victim, drawn, way, seed=seed, evaluation=evaluation, out=out)
             path = kept_at(out, seed, size, way)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(row.model_dump_json(), encoding="utf-8")

@@ -28,7 +28,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
+from attack_client.attacks.attribution_objective import (
+    MapMatching,
+    MapMatchingObjective,
+    as_pictures,
+)
 from attack_client.clone import CloneRecipe, train_clone
 from benchmarks.average_drop import average_drop
 from benchmarks.bars import Bar, draw_bars
@@ -86,7 +90,7 @@ def clone_accuracy(
     if weight:
         channels, height, width = images.shape[1:]
         told = {
-            "objective": partial(Mirroring, mirror=Mirror(weight=weight)),
+            "objective": partial(MapMatchingObjective, matching=MapMatching(weight=weight)),
             "paired": as_pictures(maps, (channels, height, width)),
         }
     recipe = CloneRecipe(architecture="lenet", presentations=presentations)

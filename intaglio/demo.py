@@ -37,10 +37,10 @@ from attack_client.report import (
     write_json,
     write_markdown,
 )
-from attack_client.scoring import Examination, train_and_score
-from attack_client.shown import TestSet, as_pool
+from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from attack_client.victim_input import TestSet, as_pool
 from intaglio.demo_defenses import PLAIN, asked_at_most, expected_minutes, served_as
 from intaglio.processes import Running, serving
 from intaglio.recipe import Recipe, load_recipe
@@ -145,7 +145,7 @@ class Demo:
         pool = as_pool(load(POOL), card.input.shape)
         digits = load("digits", split_seed=split)
         test = TestSet.of(digits, shape=card.input.shape, classes=card.classes)
-        examinations: dict[str, Examination] = {}
+        examinations: dict[str, Evaluation] = {}
         stolen: dict[str, TransferSet] = {}
         reference = Reference.from_bundle(plain, test)
         with serving(models, *arguments, log=place / "server.log") as server:
@@ -161,7 +161,7 @@ class Demo:
                         split=split,
                     )
                 )
-                examinations[name] = Examination(
+                examinations[name] = Evaluation(
                     test=test, honest=honest, reference=reference, defense=name
                 )
 
@@ -230,7 +230,7 @@ class Demo:
     def _clones(
         self,
         stolen: Mapping[str, TransferSet],
-        examinations: Mapping[str, Examination],
+        examinations: Mapping[str, Evaluation],
         split: int,
     ) -> list[Row]:
         recipe = CloneRecipe(architecture=CLONE, presentations=PRESENTATIONS)
@@ -255,7 +255,7 @@ class Demo:
                     budget=budget,
                     labels=labels,
                     recipe=recipe,
-                    examination=examinations[name],
+                    evaluation=examinations[name],
                     seed=split,
                     cache=cache,
                 )

@@ -15,7 +15,7 @@ from intaglio.hash_network import prepare_hashing
 from intaglio.layer_sensitivity import measure
 from intaglio.networks import build_network, normalisation_of
 from intaglio.objectives import trainable_of
-from intaglio.place import check_place
+from intaglio.output_directory import check_place
 from intaglio.recipe import Recipe
 from intaglio.run_state import announce, finished, forget, held, run_state, state_of
 from intaglio.training_data import Prepared, prepare

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from attack_client.adaptive.contract import Knowledge, Training
 from attack_client.contract import Attack
 from attack_client.errors import AdaptationError
-from attack_client.shown import as_pool
 from attack_client.transfer_set import TransferSet
+from attack_client.victim_input import as_pool
 from models.datasets import Dataset
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ and in a program::
     stolen = await steal(victim, pool, Attribution(seed=0), budget=10_000, out=Path("theft"))
     clone = train_attribution_clone(
         stolen, budget=10_000, labels="soft", recipe=CloneRecipe(architecture="lenet"),
-        mirror=Mirror(weight=1.0, interpreter="grad-cam"),
+        matching=MapMatching(weight=1.0, interpreter="grad-cam"),
     )
 """
 

@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from attack_client.adaptive.contract import Harvest
-from attack_client.adaptive.places import places
-from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures
+from attack_client.adaptive.image_places import places
+from attack_client.attacks.attribution_objective import (
+    MapMatching,
+    MapMatchingObjective,
+    as_pictures,
+)
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.objectives import Imitation
 from attack_client.report.schema import Labels
@@ -30,7 +34,7 @@ def train_attribution_clone(
     budget: int,
     labels: Labels,
     recipe: CloneRecipe,
-    mirror: Mirror,
+    matching: MapMatching,
     seed: int = 0,
     device: torch.device | str = "cpu",
     reporter: Reporter | None = None,
@@ -46,7 +50,7 @@ def train_attribution_clone(
         budget: the prefix.
         labels: the answers as they are, or their argmax.
         recipe: of the clone; its augmentation moves a map as it moves the image.
-        mirror: lambda and the interpreter of the clone.
+        matching: lambda and the interpreter of the clone.
         seed: of the attack; the clone's own is derived from it.
         device: where to train; the clone stays there.
         reporter: told of the training.
@@ -60,10 +64,10 @@ def train_attribution_clone(
     pictures: NDArray[np.uint8] | None = None
     objective: Callable[[nn.Module], Objective] = Imitation
     harvest = Harvest.of(images, answers) if harvest is None else harvest
-    if mirror.weight > 0.0:
+    if matching.weight > 0.0:
         told = stolen.maps(0, budget)[places(harvest.images, images)]
         pictures = as_pictures(told, stolen.provenance.shape)
-        objective = partial(Mirroring, mirror=mirror)
+        objective = partial(MapMatchingObjective, matching=matching)
     return train_clone(
         harvest.images,
         learnable(harvest, labels),

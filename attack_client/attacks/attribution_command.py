@@ -44,14 +44,14 @@ def attribution_command(command: click.Command) -> click.Command:
     def attribution(
         *, weights: tuple[float, ...], interpreter: str, layer: str | None, **given: Any
     ) -> None:
-        from attack_client.attacks.attribution_objective import Mirror
+        from attack_client.attacks.attribution_objective import MapMatching
         from attack_client.attacks.attribution_study import AttributionStudy
 
         try:
-            mirrors = [Mirror(weight, interpreter, layer) for weight in weights]
+            matchings = [MapMatching(weight, interpreter, layer) for weight in weights]
         except ValueError as error:
             raise click.UsageError(f"--{error}") from error
-        run(study=AttributionStudy(mirrors), **given)
+        run(study=AttributionStudy(matchings), **given)
 
     command.callback = attribution
     return command

@@ -17,14 +17,14 @@ from models.explain import RelevanceCam, Tap, cam_layer, interpreter_names
 from models.simplex import top1
 from models.training.objective import Batch, Objective
 
-__all__ = ["Mirror", "Mirroring", "as_pictures", "unit_maps"]
+__all__ = ["MapMatching", "MapMatchingObjective", "as_pictures", "unit_maps"]
 
 FLAT = 1e-6
 """Range of a map, relative to its largest magnitude, below which it shows nothing."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Mirror:
+class MapMatching:
     """How a clone is made to look where its victim looked.
 
     Attributes:
@@ -96,7 +96,7 @@ def as_pictures(maps: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArr
     return np.repeat(pictures[:, np.newaxis], channels, axis=1)
 
 
-class Mirroring(Objective):
+class MapMatchingObjective(Objective):
     """``CE(clone, victim) + lambda || I - I_A ||_F^2``, the mean over the batch.
 
     Equation 1 of the DeepDefense paper, after Milli et al. (2019). Both maps are compared at the
@@ -110,7 +110,7 @@ class Mirroring(Objective):
 
     Args:
         network: the clone.
-        mirror: lambda and the interpreter.
+        matching: lambda and the interpreter.
 
     Raises:
         ExplanationError: the clone has no such layer, or no rule for something above it.
@@ -120,11 +120,11 @@ class Mirroring(Objective):
     needs_paired: ClassVar[bool] = True
     mean_over_samples: ClassVar[bool] = True
 
-    def __init__(self, network: nn.Module, mirror: Mirror) -> None:
+    def __init__(self, network: nn.Module, matching: MapMatching) -> None:
         self._network = network
-        self._mirror = mirror
-        if mirror.interpreter != "gradient-x-input":
-            self._tap = Tap(network, cam_layer(network, mirror.layer))
+        self._matching = matching
+        if matching.interpreter != "gradient-x-input":
+            self._tap = Tap(network, cam_layer(network, matching.layer))
 
     @property
     def networks(self) -> Mapping[str, nn.Module]:
@@ -133,11 +133,11 @@ class Mirroring(Objective):
 
     def options(self) -> Mapping[str, bool | int | float | str]:
         """Lambda and the interpreter."""
-        mirror = self._mirror
+        matching = self._matching
         return {
-            "lambda": mirror.weight,
-            "interpreter": mirror.interpreter,
-            "layer": mirror.layer or "",
+            "lambda": matching.weight,
+            "interpreter": matching.interpreter,
+            "layer": matching.layer or "",
         }
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
@@ -151,12 +151,12 @@ class Mirroring(Objective):
         distance = (own - seen).square().sum(dim=(1, 2))
         return {
             "cross_entropy": functional.cross_entropy(logits, batch.targets),
-            "maps": self._mirror.weight * torch.where(told, distance, 0.0).mean(),
+            "maps": self._matching.weight * torch.where(told, distance, 0.0).mean(),
         }
 
     def _explained(self, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Logits, and maps ``(B, h, w)`` with a graph to the weights."""
-        match self._mirror.interpreter:
+        match self._matching.interpreter:
             case "gradient-x-input":
                 pixels = images.detach().requires_grad_()
                 logits = self._network(pixels)
@@ -177,7 +177,7 @@ class Mirroring(Objective):
         was_training = self._network.training
         self._network.eval().requires_grad_(False)
         try:
-            interpreter = RelevanceCam(self._network, self._mirror.layer)
+            interpreter = RelevanceCam(self._network, self._matching.layer)
             return interpreter.relevance(images, classes)[1]
         finally:
             self._network.train(was_training)

@@ -7,35 +7,35 @@ from typing import ClassVar
 
 from attack_client.adaptive.contract import Seam
 from attack_client.attacks.attribution_clone import train_attribution_clone
-from attack_client.attacks.attribution_objective import Mirror
+from attack_client.attacks.attribution_objective import MapMatching
 from attack_client.report.schema import Labels
 from attack_client.scoring import score
-from attack_client.study import Learnt, Lot, Material, Study
+from attack_client.study import Learnt, Lot, Study, StudyMaterial
 
 __all__ = ["AttributionStudy"]
 
 
-class AttributionStudy(Study[Mirror]):
+class AttributionStudy(Study[MapMatching]):
     """Trains a clone per lambda; the one of 0 is what the answers are worth without the maps.
 
     Args:
-        mirrors: what to try, in any order; lambda 0 is always tried.
+        matchings: what to try, in any order; lambda 0 is always tried.
     """
 
     # How these clones learn is the attack itself.
     seams: ClassVar[frozenset[Seam]] = frozenset({Seam.ASKING, Seam.ANSWERS})
 
-    def __init__(self, mirrors: Iterable[Mirror]) -> None:
-        told = sorted({mirror for mirror in mirrors if mirror.weight > 0.0})
-        self.mirrors = (Mirror(weight=0.0), *told)
+    def __init__(self, matchings: Iterable[MapMatching]) -> None:
+        told = sorted({matching for matching in matchings if matching.weight > 0.0})
+        self.matchings = (MapMatching(weight=0.0), *told)
 
-    def plan(self, labels: tuple[Labels, ...]) -> Iterator[tuple[Labels, Mirror]]:
+    def plan(self, labels: tuple[Labels, ...]) -> Iterator[tuple[Labels, MapMatching]]:
         """Every lambda for each kind of labels."""
-        return ((kind, mirror) for kind in labels for mirror in self.mirrors)
+        return ((kind, matching) for kind in labels for matching in self.matchings)
 
     def learn(
-        self, material: Material, lot: Lot, labels: Labels, variant: Mirror
-    ) -> Learnt[Mirror]:
+        self, material: StudyMaterial, lot: Lot, labels: Labels, variant: MapMatching
+    ) -> Learnt[MapMatching]:
         """A clone under the name of its lambda."""
         campaign = material.campaign
         clone = train_attribution_clone(
@@ -43,7 +43,7 @@ class AttributionStudy(Study[Mirror]):
             budget=lot.budget,
             labels=labels,
             recipe=campaign.recipe,
-            mirror=variant,
+            matching=variant,
             seed=campaign.seed,
             device=material.device,
             reporter=material.reporter(f"{variant.name} of {lot.budget:,} {labels} labels"),
@@ -55,7 +55,7 @@ class AttributionStudy(Study[Mirror]):
             lot.asked,
             labels=labels,
             recipe=campaign.recipe,
-            examination=material.examination,
+            evaluation=material.evaluation,
             seed=campaign.seed,
             device=material.device,
             attack=campaign.adaptations.title(variant.name),

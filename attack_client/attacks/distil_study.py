@@ -7,7 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from attack_client.adaptive.places import places
+from attack_client.adaptive.image_places import places
 from attack_client.attacks.distil_objective import Lesson
 from attack_client.attacks.distil_student import (
     SCRATCH,
@@ -21,8 +21,8 @@ from attack_client.attacks.distil_verdict import Student, Verdict, write_verdict
 from attack_client.errors import PoolError
 from attack_client.report.schema import Labels
 from attack_client.scoring import score
-from attack_client.shown import as_pool
-from attack_client.study import Learnt, Lot, Material, Study
+from attack_client.study import Learnt, Lot, Study, StudyMaterial
+from attack_client.victim_input import as_pool
 from models.datasets import Dataset
 
 __all__ = ["DistilStudy"]
@@ -61,7 +61,7 @@ class DistilStudy(Study[Lesson]):
         yield from ((kind, lesson) for kind in labels for lesson in self.lessons)
 
     def learn(
-        self, material: Material, lot: Lot, labels: Labels, variant: Lesson
+        self, material: StudyMaterial, lot: Lot, labels: Labels, variant: Lesson
     ) -> Learnt[Lesson]:
         """One student.
 
@@ -91,7 +91,7 @@ class DistilStudy(Study[Lesson]):
             lot.asked,
             labels=labels,
             recipe=campaign.recipe,
-            examination=material.examination,
+            evaluation=material.evaluation,
             seed=campaign.seed,
             device=material.device,
             attack=variant.name if scratch else campaign.adaptations.title(variant.name),
@@ -99,7 +99,7 @@ class DistilStudy(Study[Lesson]):
         row = row_of_scratch(row) if scratch else row
         return Learnt(variant, row, taught.validation, taught.held)
 
-    def conclude(self, material: Material, learnt: Sequence[Learnt[Lesson]]) -> None:
+    def conclude(self, material: StudyMaterial, learnt: Sequence[Learnt[Lesson]]) -> None:
         """Print a verdict for each budget and write ``distillation.json``."""
         verdicts = []
         for budget, each in groupby(learnt, key=lambda one: one.row.budget):
@@ -116,7 +116,7 @@ class DistilStudy(Study[Lesson]):
         write_verdicts(verdicts, material.campaign.out / "distillation.json")
 
 
-def _heard(material: Material, lot: Lot) -> Heard:
+def _heard(material: StudyMaterial, lot: Lot) -> Heard:
     """Images and the teacher's answers to them; one that add-ons dropped counts nothing."""
     told = material.campaign.adaptations.gather(lot.asked, lot.answers)
     found = places(told.images, lot.harvest.images)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from attack_client.adaptive.places import places
+from attack_client.adaptive.image_places import places
 from attack_client.attacks.distil_objective import Lesson
 from attack_client.attacks.distil_student import SCRATCH, Heard, lesson_plan, row_of_scratch, teach
 from attack_client.attacks.distil_verdict import Student, Verdict
@@ -15,7 +15,7 @@ from attack_client.clone import CloneRecipe
 from attack_client.contract import Pool
 from attack_client.errors import PoolError
 from attack_client.report.schema import Labels, Row
-from attack_client.scoring import Examination, score
+from attack_client.scoring import Evaluation, score
 from attack_client.transfer_set import TransferSet
 from models.training.progress import Reporter
 
@@ -29,7 +29,7 @@ def distil_and_score(
     budget: int,
     lessons: Iterable[Lesson],
     recipe: CloneRecipe,
-    examination: Examination,
+    evaluation: Evaluation,
     labels: Sequence[Labels] = ("soft",),
     seed: int = 0,
     device: torch.device | str = "cpu",
@@ -44,7 +44,7 @@ def distil_and_score(
         lessons: what to try; the one from scratch is always trained, and is none of them.
         recipe: of every student. Its holdout is the share of the images to choose alpha and T by;
             0 chooses by the test set, which is too good to be true.
-        examination: what to measure them against.
+        evaluation: what to measure them against.
         labels: the teacher's answers as they are, or their argmax, or both.
         seed: of the attack.
         device: where to train.
@@ -79,7 +79,7 @@ def distil_and_score(
             images,
             labels=kind,
             recipe=recipe,
-            examination=examination,
+            evaluation=evaluation,
             seed=seed,
             device=device,
             attack=lesson.name,

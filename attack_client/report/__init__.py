@@ -8,7 +8,7 @@ from attack_client.report.files import read_json, to_markdown, write_json, write
 from attack_client.report.schema import Labels, Report, Row
 from attack_client.report.summary import Line, summarise
 from attack_client.report.table import render_table
-from attack_client.report.written import CURVES, write_report
+from attack_client.report.writing import CURVES, write_report
 
 __all__ = [
     "CURVES",

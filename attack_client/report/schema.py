@@ -57,7 +57,7 @@ class Row(_Record):
         fidelity_served: share of test images on which the clone agrees with what was served.
         class_accuracy: of the clone, by class of the test set; null for a class without images.
         victim_class_accuracy: the same of the plain model.
-        clone_ece: expected calibration error of the clone, see ``attack_client.calibration``.
+        clone_ece: expected calibration error of the clone, see ``attack_client.answer_quality``.
         victim_ece: the same of the plain model.
         served_ece: the same of what an honest caller is served.
         theft_seconds: from the first request for these queries to the last, pauses left out.

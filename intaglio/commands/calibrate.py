@@ -64,7 +64,7 @@ def modelguard_s(
 ) -> None:
     """Build the words that modelguard-s answers with, for the bundle NAME or NAME/VERSION."""
     from defenses.errors import DefenseError
-    from intaglio.calibration import calibrate_modelguard_s
+    from intaglio.modelguard_codebook import calibrate_modelguard_s
     from models.bundle import resolve_bundle
     from models.errors import ModelsError
     from models.training.device import choose_device

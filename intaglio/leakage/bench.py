@@ -26,7 +26,7 @@ from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import choose_split_seed
 from attack_client.report.schema import Row
-from attack_client.shown import TestSet
+from attack_client.victim_input import TestSet
 from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError

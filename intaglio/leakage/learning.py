@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attack_client.attacks.attribution_objective import Mirror
+from attack_client.attacks.attribution_objective import MapMatching
 from attack_client.attacks.attribution_study import AttributionStudy
 from attack_client.attacks.distil_objective import Lesson
 from attack_client.attacks.distil_study import DistilStudy
@@ -34,8 +34,8 @@ def study_of(name: str, attack: AttackEntry, defense: DefenseEntry) -> Study | N
         if kind == "distil":
             return DistilStudy([Lesson(**learn)])  # type: ignore[arg-type]
         if kind == "attribution":
-            theirs = (defense.explanations or {}).get("interpreter", Mirror().interpreter)
-            return AttributionStudy([Mirror(**{"interpreter": str(theirs), **learn})])  # type: ignore[arg-type]
+            theirs = (defense.explanations or {}).get("interpreter", MapMatching().interpreter)
+            return AttributionStudy([MapMatching(**{"interpreter": str(theirs), **learn})])  # type: ignore[arg-type]
     except (TypeError, ValueError) as error:
         raise MatrixError(f"attacks.{name}.learn: {_plain(error)}") from error
     if learn:

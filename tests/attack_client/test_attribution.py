@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from attack_client.attacks.attribution import Attribution
 from attack_client.attacks.attribution_clone import train_attribution_clone
 from attack_client.attacks.attribution_command import INTERPRETERS
-from attack_client.attacks.attribution_objective import Mirror, Mirroring, as_pictures, unit_maps
+from attack_client.attacks.attribution_objective import (
+    MapMatching,
+    MapMatchingObjective,
+    as_pictures,
+    unit_maps,
+)
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.callable_victim import CallableVictim
 from attack_client.clone import CloneRecipe, train_clone
@@ -113,7 +118,7 @@ def test_a_victim_without_maps_is_refused_before_a_query(tmp_path: Path) -> None
     assert not (tmp_path / "t").exists()
 
 
-def total(objective: Mirroring, batch: Batch) -> Tensor:
+def total(objective: MapMatchingObjective, batch: Batch) -> Tensor:
     losses: Mapping[str, Tensor] = objective.losses(batch)
     return torch.stack(list(losses.values())).sum()
 
@@ -121,7 +126,7 @@ def total(objective: Mirroring, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("interpreter", ["grad-cam", "gradient-x-input"])
 def test_the_gradient_goes_through_the_explanation(interpreter: str) -> None:
     clone = network().double()
-    objective = Mirroring(clone, Mirror(weight=3.0, interpreter=interpreter))
+    objective = MapMatchingObjective(clone, MapMatching(weight=3.0, interpreter=interpreter))
     draws = torch.Generator().manual_seed(0)
     batch = Batch(
         images=torch.rand(6, *SHAPE, generator=draws, dtype=torch.float64),
@@ -149,7 +154,7 @@ def test_the_gradient_goes_through_the_explanation(interpreter: str) -> None:
 @pytest.mark.parametrize("architecture", ["cnn5", "lenet", "resnet20"])
 def test_any_architecture_is_trained_towards_the_maps(interpreter: str, architecture: str) -> None:
     clone = network(architecture, side=28)
-    objective = Mirroring(clone, Mirror(weight=10.0, interpreter=interpreter))
+    objective = MapMatchingObjective(clone, MapMatching(weight=10.0, interpreter=interpreter))
     draws = torch.Generator().manual_seed(0)
     paired = torch.zeros(8, 1, 28, 28)
     paired[:, :, 4:12, 4:12] = 1.0
@@ -195,9 +200,9 @@ def test_a_flat_map_says_nothing_and_breaks_nothing() -> None:
     batch = Batch(
         images=torch.rand(4, *SHAPE), targets=torch.arange(4), paired=torch.full((4, *SHAPE), 0.5)
     )
-    losses = Mirroring(clone, Mirror(weight=5.0)).losses(batch)
+    losses = MapMatchingObjective(clone, MapMatching(weight=5.0)).losses(batch)
     assert float(losses["maps"].detach()) == 0.0
-    torch.autograd.backward(total(Mirroring(clone, Mirror(weight=5.0)), batch))
+    torch.autograd.backward(total(MapMatchingObjective(clone, MapMatching(weight=5.0)), batch))
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in clone.parameters())
 
 
@@ -212,10 +217,10 @@ def test_fidelity_rises_with_the_budget_and_maps_teach_more(
     with asyncio.run(run) as stolen:
 
         def curve(weight: float) -> list[float]:
-            mirror, found = Mirror(weight, "gradient-x-input"), []
+            matching, found = MapMatching(weight, "gradient-x-input"), []
             for budget in (8, 30, 200):
                 clone = train_attribution_clone(
-                    stolen, budget=budget, labels="hard", recipe=recipe, mirror=mirror
+                    stolen, budget=budget, labels="hard", recipe=recipe, matching=matching
                 )
                 said = predict(clone, test).argmax(axis=1)
                 found.append(float((said == truth).mean()))
@@ -245,7 +250,7 @@ def test_augmented_and_held_out_clones_learn_from_maps_too(
                 architecture="cnn-small", epochs=2, augment="shift", holdout=0.2, batch_size=32
             )
             clone = train_attribution_clone(
-                stolen, budget=120, labels=labels, recipe=recipe, mirror=Mirror(1.0)
+                stolen, budget=120, labels=labels, recipe=recipe, matching=MapMatching(1.0)
             )  # fmt: skip
             assert np.isfinite(predict(clone, blocks(4, seed=0))).all()
 
@@ -253,7 +258,9 @@ def test_augmented_and_held_out_clones_learn_from_maps_too(
 def test_the_command_line_knows_the_interpreters() -> None:
     assert interpreter_names() == INTERPRETERS
     with pytest.raises(ValueError, match="lambda must be"):
-        Mirror(weight=-1.0)
+        MapMatching(weight=-1.0)
     with pytest.raises(ValueError, match="interpreter must be one of"):
-        Mirror(interpreter="lime")
-    assert sorted([Mirror(2.0), Mirror(0.5)])[0].name == "attribution(lambda=0.5, grad-cam)"
+        MapMatching(interpreter="lime")
+    assert (
+        sorted([MapMatching(2.0), MapMatching(0.5)])[0].name == "attribution(lambda=0.5, grad-cam)"
+    )

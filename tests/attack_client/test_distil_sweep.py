@@ -10,7 +10,7 @@ import pytest
 
 from attack_client import (
     CloneRecipe,
-    Examination,
+    Evaluation,
     Lesson,
     Pool,
     TestSet,
@@ -45,7 +45,7 @@ def test_it_is_what_the_command_does(
             lessons=(Lesson(0.9, temperature) for temperature in (4.0, 1.0)),
             labels=("soft", "hard"),
             recipe=clone_recipe(architecture="cnn-small", epochs=1, holdout=0.1),
-            examination=Examination(test=TestSet.of(task, shape=SHAPE, classes=CLASSES)),
+            evaluation=Evaluation(test=TestSet.of(task, shape=SHAPE, classes=CLASSES)),
         )
     written = read_json(out / "report.json").rows
     assert [(row.attack, row.labels, row.queries, row.clone_accuracy) for row in rows] == [
@@ -74,5 +74,5 @@ def test_labels_of_other_images_are_refused(
             budget=40,
             lessons=[Lesson()],
             recipe=CloneRecipe(architecture="cnn-small", epochs=1),
-            examination=Examination(test=TestSet.of(task, shape=SHAPE, classes=CLASSES)),
+            evaluation=Evaluation(test=TestSet.of(task, shape=SHAPE, classes=CLASSES)),
         )

@@ -10,8 +10,8 @@ import httpx
 import numpy as np
 import pytest
 
+from attack_client.answer_quality import accuracy_by_class, calibration_error
 from attack_client.attacks.knockoff import Knockoff
-from attack_client.calibration import accuracy_by_class, calibration_error
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.contract import Pool
@@ -20,10 +20,10 @@ from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.reference import Reference
 from attack_client.report import Labels, Row
-from attack_client.scoring import Examination, train_and_score
-from attack_client.shown import TestSet
+from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
+from attack_client.victim_input import TestSet
 from models.card import InputSpec
 from models.datasets import Dataset
 from models.preprocessing import fit_arrays
@@ -103,7 +103,7 @@ def test_a_row_says_what_every_figure_means(
 ) -> None:
     plain = LinearModel(seed=4)(test_set.images)
     served = model(test_set.images)
-    examination = Examination(
+    evaluation = Evaluation(
         test=test_set,
         honest=Honest(served, 0.8, 1.5, 3.0, 45),
         reference=Reference(plain),
@@ -111,7 +111,7 @@ def test_a_row_says_what_every_figure_means(
         price_per_thousand=1.5,
     )
     row = train_and_score(
-        stolen, budget=60, labels="soft", recipe=RECIPE, examination=examination, seed=3
+        stolen, budget=60, labels="soft", recipe=RECIPE, evaluation=evaluation, seed=3
     )
     assert (row.dataset, row.victim, row.pool, row.clone) == ("task", "toy", "noise", "cnn-small")
     assert (row.defense, row.attack, row.labels, row.seed) == ("am", "knockoff", "soft", 3)
@@ -138,7 +138,7 @@ def test_a_row_says_what_every_figure_means(
 
 def test_what_cannot_be_known_from_outside_is_null(stolen: TransferSet, test_set: TestSet) -> None:
     row = train_and_score(
-        stolen, budget=20, labels="hard", recipe=RECIPE, examination=Examination(test=test_set)
+        stolen, budget=20, labels="hard", recipe=RECIPE, evaluation=Evaluation(test=test_set)
     )
     unknown = {name for name, value in row.model_dump().items() if value is None}
     assert unknown == {
@@ -172,16 +172,16 @@ def test_a_budget_is_a_prefix_of_the_theft(
         async with HttpVictim("http://victim", "toy", transport=transport) as victim:
             return await steal(victim, pool, Knockoff(seed=3), budget=40, out=tmp_path / "small")
 
-    examination = Examination(test=test_set, defense="none")
+    evaluation = Evaluation(test=test_set, defense="none")
     rows = [
         train_and_score(
-            transfer_set, budget=40, labels="soft", recipe=RECIPE, examination=examination
+            transfer_set, budget=40, labels="soft", recipe=RECIPE, evaluation=evaluation
         )
         for transfer_set in (stolen, asyncio.run(run()))
     ]
     assert timeless(rows[0]) == timeless(rows[1].model_copy(update={"sent": rows[0].sent}))
     with pytest.raises(TransferSetError, match="no answer at position 80"):
-        train_and_score(stolen, budget=81, labels="soft", recipe=RECIPE, examination=examination)
+        train_and_score(stolen, budget=81, labels="soft", recipe=RECIPE, evaluation=evaluation)
 
 
 def test_equal_answers_make_equal_clones_and_are_trained_once(
@@ -195,7 +195,7 @@ def test_equal_answers_make_equal_clones_and_are_trained_once(
             budget=budget,
             labels=labels,
             recipe=RECIPE,
-            examination=Examination(test=test_set),
+            evaluation=Evaluation(test=test_set),
             seed=seed,
             cache=cache,
         )
@@ -227,7 +227,7 @@ def test_repeated_images_are_counted_once(
         budget=30,
         labels="soft",
         recipe=RECIPE,
-        examination=Examination(test=test_set),
+        evaluation=Evaluation(test=test_set),
     )
     assert (row.queries, row.unique_queries) == (30, 10)
 

@@ -12,9 +12,9 @@ import pytest
 from attack_client.callable_victim import CallableVictim
 from attack_client.contract import Pool
 from attack_client.report import Row
-from attack_client.scoring import Examination
-from attack_client.shown import TestSet
+from attack_client.scoring import Evaluation
 from attack_client.theft import steal
+from attack_client.victim_input import TestSet
 from benchmarks import composite_pools
 from benchmarks.composite_pools import WAYS, Views, claim, compared, kept_at, measured, planned
 from benchmarks.envelope import RESULTS
@@ -52,7 +52,7 @@ def test_every_way_pays_the_same_or_asks_about_each_image_once(
     shown = model.images(40, seed=5)
     test = TestSet("noise", shown, model(shown).argmax(axis=1), classes=3)
     rows = [
-        (way, measured(victim, pool, way, seed=0, examination=Examination(test=test), out=tmp_path))
+        (way, measured(victim, pool, way, seed=0, evaluation=Evaluation(test=test), out=tmp_path))
         for way in WAYS
     ]
     assert [row.budget for _, row in rows] == [60 if way.whole else 20 for way in WAYS]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from attack_client.adaptive.places import places
+from attack_client.adaptive.image_places import places
 from attack_client.adaptive.shared_victim import SharedVictim
 from attack_client.attacks import attribution_clone
 from attack_client.attacks.attribution_objective import as_pictures

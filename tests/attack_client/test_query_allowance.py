@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from attack_client.allowance import Allowance
 from attack_client.attacks.attribution import Attribution
 from attack_client.contract import Pool
 from attack_client.errors import OverBudget, Refused
+from attack_client.query_allowance import Allowance
 from attack_client.transfer_set import TransferSet
 from tests.attack_client.stub import Fault, LinearModel, Stub
 from tests.attack_client.test_known_answers import rob

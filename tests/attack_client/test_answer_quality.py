@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attack_client.calibration import accuracy_by_class, calibration_error
+from attack_client.answer_quality import accuracy_by_class, calibration_error
 
 
 def test_calibration_error_of_a_worked_example() -> None:
