@@ -15,6 +15,7 @@ import click
 from attack_client.adaptive.options import OPTIONS as ADAPTIVE
 from attack_client.adaptive.options import taken
 from attack_client.finite_range import FiniteRange
+from models.sentence import Sentence, system_problem
 
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
@@ -34,12 +35,6 @@ BUILT_IN = {
     "knockoff": "KnockoffNets: images of an unrelated pool, each asked once. "
     "Options: strategy (random, adaptive), reward (cert, div, loss, all), stride (64).",
 }
-
-
-class Sentence(click.ClickException):
-    """An error that a person can act on: one sentence, exit status 2."""
-
-    exit_code = 2
 
 
 class AttackGroup(click.Group):
@@ -290,8 +285,8 @@ def _run(campaign: Campaign, study: Study | None) -> None:
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
     except OSError as error:
-        raise click.ClickException(
-            f"{error.filename or campaign.out}: {error.strerror or error} "
+        raise Sentence(
+            f"{system_problem(error, campaign.out)} "
             "(what was answered is on disk: go on with --resume)"
         ) from error
     except KeyboardInterrupt:

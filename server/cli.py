@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from models.sentence import Sentence
+
 __all__ = ["assignment", "serve"]
 
 
@@ -113,6 +115,5 @@ def serve(
 
         status = run(settings, read)
     except ConfigurationError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        raise Sentence(str(error)) from error
     sys.exit(status)

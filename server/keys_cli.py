@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from models.sentence import Sentence
 from server.cli import assignment
 from server.keys_options import burst_at, fields_of, limits, span
 
@@ -162,7 +162,7 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
         nonlocal made
         there = _there(before, key_id)
         if there.revoked is not None:
-            raise click.ClickException(f"the key {key_id} is revoked")
+            raise Sentence(f"the key {key_id} is revoked")
         try:
             made = rotated(there, grace_s=grace_s)
         except ValueError as error:
@@ -193,7 +193,7 @@ def revoke(context: click.Context, key_id: str) -> None:
 
 def _there(record: KeyRecord | None, key_id: str) -> KeyRecord:
     if record is None:
-        raise click.ClickException(f"there is no key {key_id!r}: see 'intaglio keys list'")
+        raise Sentence(f"there is no key {key_id!r}: see 'intaglio keys list'")
     return record
 
 
@@ -228,8 +228,7 @@ def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) 
         settings = load_settings(config, **{"model_dir": Path(), **assignments})
         return asyncio.run(opened(settings))
     except (ConfigurationError, KeyStoreError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        raise Sentence(str(error)) from error
 
 
 def _print_secret(secret: str, record: KeyRecord, *, as_json: bool, what: str) -> None:

@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attack_client.finite_range import FiniteRange
+from models.sentence import Sentence
 
 if TYPE_CHECKING:
     from intaglio.audit_summary import CallerSummary, Curve
 
 __all__ = ["audit"]
+
+MOST_NAMED = 5
+"""Lines that are not records, of one call; others are counted."""
 
 
 @click.command()
@@ -58,11 +62,18 @@ def audit(
     queries as this caller asked about distinct images: a guess, as good as the report's victim and
     surrogate pool are like yours.
     """
-    from intaglio.audit_summary import read_audit, summarise
+    from intaglio.audit_records import read_audit
+    from intaglio.audit_summary import summarise
 
     curve = None if curves is None else _curve(curves, defense)
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-    summaries = summarise(read_audit(directory), unsure_below=unsure_below, since=since)
+    skipped: list[str] = []
+    records = read_audit(directory, skipped=skipped.append)
+    summaries = summarise(records, unsure_below=unsure_below, since=since)
+    for what in skipped[:MOST_NAMED]:
+        click.echo(f"Skipped {what}", err=True)
+    if len(skipped) > MOST_NAMED:
+        click.echo(f"Skipped {len(skipped) - MOST_NAMED:,} more lines.", err=True)
     if as_json:
         click.echo(json.dumps([_plain(summary, curve) for summary in summaries], indent=2))
     elif not summaries:
@@ -79,16 +90,16 @@ def _curve(path: Path, defense: str) -> Curve:
     try:
         rows = [row.model_dump() for row in read_json(path).rows]
     except (AttackError, ValueError) as error:
-        raise click.ClickException(f"--curves: {path} is no report: {error}") from error
+        raise Sentence(f"--curves: {path} is no report: {error}") from error
     chosen = [row for row in rows if row["defense"] == defense]
     if not chosen:
         known = sorted({str(row["defense"]) for row in rows if row["defense"] is not None})
         there = ", ".join(known) or "none that was named: attack with --defense NAME"
-        raise click.ClickException(f"--defense: {path} has no {defense!r}, but {there}")
+        raise Sentence(f"--defense: {path} has no {defense!r}, but {there}")
     try:
         return Curve.of(chosen)
     except ValueError:
-        raise click.ClickException(
+        raise Sentence(
             f"--curves: {path} has no fidelity of {defense!r}: attack with --reference"
         ) from None
 

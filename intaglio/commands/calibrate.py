@@ -67,6 +67,7 @@ def modelguard_s(
     from intaglio.modelguard_codebook import calibrate_modelguard_s
     from models.bundle import resolve_bundle
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     try:
@@ -82,8 +83,7 @@ def modelguard_s(
             allow_factories=allow_factories,
         )
     except (ModelsError, DefenseError) as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     click.echo(
         f"{made.words} words answer {made.answered:.2%} of {made.samples} images, "
         f"at a mean L1 distance of {made.distortion:.4f} (budget {epsilon:g})"

@@ -44,6 +44,7 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
     from intaglio.processes import ServerDidNotStart
     from models.errors import ModelsError
+    from models.sentence import Sentence
 
     command = ["intaglio", "demo", *(["--all"] if everything else [])]
     known = {**DEFENSES, **MORE_DEFENSES}
@@ -69,4 +70,4 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     try:
         job.run(command)
     except (AttackError, ModelsError, ServerDidNotStart, StaleDemo) as error:
-        raise click.ClickException(str(error)) from error
+        raise Sentence(str(error)) from error

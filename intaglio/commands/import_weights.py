@@ -87,11 +87,14 @@ def import_(weights: Path, out: Path, **given: Any) -> None:
     (torch.save) is never loaded.
     """
     from intaglio.importing import import_weights
+    from intaglio.output_directory import check_place
     from models.bundle import read_card
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     try:
+        check_place(out)
         path = import_weights(
             weights,
             out,
@@ -105,8 +108,7 @@ def import_(weights: Path, out: Path, **given: Any) -> None:
         )
         card = read_card(path)
     except ModelsError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     for figure in card.networks["victim"].measured:
         click.echo(
             f"test accuracy {figure.accuracy:.2%} ({figure.samples} images of {figure.dataset})"
@@ -118,6 +120,7 @@ def _description(given: dict[str, Any]) -> Description:
     from pydantic import ValidationError
 
     from intaglio.importing import Description
+    from models.validation import first_problem
 
     size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", given["size"])
     if size is None:
@@ -129,9 +132,8 @@ def _description(given: dict[str, Any]) -> Description:
             | {key: given[key] for key in ("resize", "fit")}
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise click.BadParameter(message, param_hint="--input") from error
+        problem = first_problem(error, root="size")
+        raise click.BadParameter(problem, param_hint="--input") from error
     return Description(
         architecture=given["architecture"],
         input=spec,

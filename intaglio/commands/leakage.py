@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["leakage"]
 
 
-class _Sentence(click.ClickException):
-    """One sentence on standard error and exit status 2."""
-
-    exit_code = 2
-
-
 @click.command()
 @click.argument("matrix", required=False)
 @click.option(
@@ -95,6 +89,7 @@ def leakage(
     from intaglio.leakage.only import Only
     from intaglio.leakage.preflight import preflight
     from models.errors import ModelsError
+    from models.sentence import Sentence, system_problem
     from models.training.device import asked_device, choose_device
 
     console = Console(soft_wrap=True)
@@ -147,9 +142,9 @@ def leakage(
             began=began,
         )
     except (LeakageError, AttackError, ModelsError) as error:
-        raise _Sentence(str(error)) from error
+        raise Sentence(str(error)) from error
     except OSError as error:
-        raise _Sentence(f"{error.filename or out or matrix}: {error.strerror or error}") from error
+        raise Sentence(system_problem(error, out or matrix)) from error
     except KeyboardInterrupt:
         click.echo("Interrupted: the same command goes on where this one was.", err=True)
         raise SystemExit(130) from None

@@ -82,6 +82,7 @@ def measure(
     from intaglio.answers import answers_of
     from models.answer_statistics import answer_statistics, class_statistics
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     table = Table("bundle", "accuracy", "entropy", "within class", "spikes", box=box.SIMPLE_HEAD)
@@ -109,8 +110,7 @@ def measure(
                 chosen = [one for one in figures if not wanted or one.label in wanted]
                 tables.append(_by_class(name, chosen, said.labels))
     except ModelsError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     console = Console()
     for each in (table, *tables):
         console.print(each)

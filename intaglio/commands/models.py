@@ -89,6 +89,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     from intaglio.commands.card_page import print_card
     from models.bundle import open_bundle, read_card, resolve_bundle
     from models.errors import BundleError
+    from models.sentence import Sentence
 
     try:
         path = resolve_bundle(root, name)
@@ -96,8 +97,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
         named = {network.architecture for network in card.networks.values()}
         open_bundle(path, allow_factories={entry for entry in named if ":" in entry})
     except BundleError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     if as_json:
         click.echo(card.model_dump_json(indent=2))
     else:

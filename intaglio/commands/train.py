@@ -82,6 +82,7 @@ def train(
     from defenses.errors import DefenseError
     from intaglio.recipe import load_recipe, shipped_recipes
     from models.errors import ModelsError
+    from models.sentence import Sentence, system_problem
 
     console = Console(soft_wrap=True)
     again = "the same command without --restart" if restart else "the same command"
@@ -110,14 +111,15 @@ def train(
             tensorboard=tensorboard,
         )
     except (ModelsError, DefenseError) as error:
-        raise _Refused(str(error)) from error
+        raise Sentence(str(error)) from error
     except OSError as error:
-        said = f"{error.filename or out}: {error.strerror or error}"
+        said = system_problem(error, out)
         if not (listing or dry_run):
             said += f" ({again} goes on after the last saved epoch)"
-        raise _Refused(said) from error
+        raise Sentence(said) from error
     except KeyboardInterrupt:
-        raise _Refused(f"interrupted: {again} goes on after the last saved epoch") from None
+        click.echo(f"Interrupted: {again} goes on after the last saved epoch.", err=True)
+        raise SystemExit(130) from None
 
 
 def _rehearse(
@@ -196,9 +198,3 @@ def _train(
             f"({measurement.samples} images of {measurement.dataset})"
         )
     console.print(f"bundle {bundle}", highlight=False)
-
-
-class _Refused(click.ClickException):
-    """A sentence on standard error and exit status 2."""
-
-    exit_code = 2

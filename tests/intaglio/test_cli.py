@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 
+import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from intaglio.cli import COMMANDS, EXTRAS, main
 
@@ -45,6 +47,55 @@ def test_a_missing_library_names_the_extra_that_brings_it(library: str, line: st
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert f"pip install 'intaglio[{EXTRAS[library]}]'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("line", ["demo --out /dev/null/x", "demo --out /dev/null/x --all"])
+def test_a_place_that_cannot_be_made_is_one_sentence(line: str) -> None:
+    asked = CliRunner().invoke(main, line.split())
+    assert asked.exit_code == 2
+    assert asked.output == "Error: /dev/null/x: Not a directory\n"
+
+
+def ending_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Result:
+    @click.command()
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(f"{__name__}.FAILING", fails, raising=False)
+    monkeypatch.setitem(COMMANDS, "fails", (f"{__name__}:FAILING", "Fails."))
+    return CliRunner().invoke(main, ["fails"])
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/a/file"),
+            "/a/file: Permission denied",
+        ),
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence(
+    error: OSError, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = ending_with(error, monkeypatch)
+    assert (ended.exit_code, ended.output) == (2, f"Error: {sentence}\n")
+
+
+def test_a_reader_that_leaves_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ending_with(BrokenPipeError(errno.EPIPE, "Broken pipe"), monkeypatch)
+    assert (ended.exit_code, ended.output) == (1, "")
+
+
+def test_an_interrupted_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = ending_with(KeyboardInterrupt(), monkeypatch)
+    assert (ended.exit_code, ended.output) == (130, "Interrupted.\n")
+
+
+def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert isinstance(ending_with(ZeroDivisionError(), monkeypatch).exception, ZeroDivisionError)

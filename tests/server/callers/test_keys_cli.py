@@ -56,7 +56,7 @@ def test_the_life_of_a_key(options: list[str], tmp_path: Path) -> None:
     run(*options, "revoke", name)
     (record,) = listed(options)
     assert record["revoked"]
-    assert "revoked" in run(*options, "rotate", name, status=1).stderr
+    assert "revoked" in run(*options, "rotate", name, status=2).stderr
     kept = (tmp_path / "keys.json").read_text()
     assert secret[22:] not in kept
     assert again[22:] not in kept
@@ -138,7 +138,7 @@ def test_a_grace_that_outlasts_all_dates_changes_nothing(options: list[str], gra
 
 def test_a_key_that_is_not_there(options: list[str]) -> None:
     for command in ("revoke", "rotate"):
-        assert "there is no key 'nobody'" in run(*options, command, "nobody", status=1).stderr
+        assert "there is no key 'nobody'" in run(*options, command, "nobody", status=2).stderr
 
 
 def test_without_a_store_there_is_nothing_to_keep() -> None:
