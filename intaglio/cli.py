@@ -16,14 +16,14 @@ COMMANDS = {
     # name: (where it lives, what --help says of it)
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
     "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
-    "audit": ("intaglio.commands.audit:audit", "Summarise who asked how much, and how it looked."),
+    "audit": ("intaglio.commands.audit:audit", "Summarise the audit log by caller."),
     "models": ("intaglio.commands.models:models", "List, show, measure and import bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
     "leakage": (
         "intaglio.commands.leakage:leakage",
-        "Measure what every defense leaves every attack; a gate for releases.",
+        "Measure what each attack steals despite each defense; a release gate.",
     ),
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }

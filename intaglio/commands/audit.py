@@ -24,7 +24,9 @@ MOST_NAMED = 5
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="The latest only.")
+@click.option(
+    "--hours", type=FiniteRange(min=0, min_open=True), help="Only the last so many hours."
+)
 @click.option(
     "--unsure-below",
     type=FiniteRange(0, 1, min_open=True),
@@ -35,13 +37,13 @@ MOST_NAMED = 5
 @click.option(
     "--curves",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A report of a theft (report.json), to estimate leakage from.",
+    help="Report of a theft (report.json) to estimate leakage from.",
 )
 @click.option(
     "--defense",
     default="none",
     show_default=True,
-    help="Which curve of that report: the defense that these callers were answered through.",
+    help="Curve of that report to use: the defense through which these callers were answered.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
 def audit(
@@ -53,14 +55,14 @@ def audit(
     defense: str,
     as_json: bool,
 ) -> None:
-    """Summarise the audit in DIRECTORY, a line for each caller and model.
+    """Summarise the audit log in DIRECTORY, one line per caller and model.
 
-    Samples answered and distinct images among them, requests refused, the share of samples that
-    look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
+    Shows samples answered and distinct images among them, requests refused, the share of samples
+    that look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
 
     With --curves, also how often the best clone of that report agreed with its victim after as many
-    queries as this caller asked about distinct images: a guess, as good as the report's victim and
-    surrogate pool are like yours.
+    queries as this caller sent distinct images: a guess, and only as good as the report's victim
+    and surrogate pool resemble yours.
     """
     from intaglio.audit_records import read_audit
     from intaglio.audit_summary import summarise

@@ -28,35 +28,39 @@ __all__ = ["leakage"]
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where everything goes.  [default: runs/leakage/NAME]",
+    help="Where results are kept.  [default: runs/leakage/NAME]",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Servers at a time; default: one a core.")
-@click.option("--ray", is_flag=True, help="Work on the Ray cluster at RAY_ADDRESS, or a local one.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), help="Servers at a time.  [default: one per core]"
+)
+@click.option(
+    "--ray", is_flag=True, help="Run on the Ray cluster at RAY_ADDRESS, or on a local one."
+)
 @click.option(
     "--only",
     "only",
     multiple=True,
     metavar="KEY=VALUE[,...]",
-    help="A part: defense, attack, labels, budget or seed; several values of a key are all taken.",
+    help="Measure only a part: KEY is defense, attack, labels, budget or seed. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells and what they would cost.")
 @click.option(
     "--fail-above",
     type=FiniteRange(0.0, 2.0),
     metavar="X",
-    help="Exit with 1 if a defense's strongest clone has more than X of the victim's accuracy.",
+    help="Exit with status 1 if, despite a defense, the strongest clone has more than X of the "
+    "victim's accuracy.",
 )
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the gate as JUnit XML.")
-@click.option("--price-per-thousand", type=FiniteRange(0.0), help="Of queries, for the report.")
 @click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="INTAGLIO_DATA_ROOT",
-    show_envvar=True,
-    help="Where datasets lie.",
+    "--price-per-thousand",
+    type=FiniteRange(0.0),
+    metavar="PRICE",
+    help="Price of a thousand queries, for the report.",
 )
+@shared_options.data_root
 @shared_options.device
-@click.option("--list", "listing", is_flag=True, help="Name the matrices that come with Intaglio.")
+@click.option("--list", "listing", is_flag=True, help="List the matrices that come with Intaglio.")
 def leakage(
     *,
     matrix: str | None,
@@ -75,8 +79,8 @@ def leakage(
     """Measure MATRIX: defenses x attacks x labels x budgets x seeds.
 
     MATRIX is the path of a YAML file, or the name of a matrix that comes with Intaglio (--list).
-    Each defended model is served and robbed over HTTP. A run that was stopped goes on where it was
-    when the same command is given again; a cell whose specification changed is measured again.
+    Each defended model is served and stolen over HTTP. A stopped run continues where it was when
+    the same command is given again; a cell whose specification changed is measured again.
     """
     from rich.console import Console
 
@@ -225,7 +229,7 @@ def _report(
     failed = [status for status in asked if status.state != "done"]
     for status in failed:
         console.print(
-            f"not had: {status.defense}, {status.attack}, {status.labels}, {status.budget:,}, "
+            f"not measured: {status.defense}, {status.attack}, {status.labels}, {status.budget:,}, "
             f"seed {status.seed}: {status.reason}",
             highlight=False,
             markup=False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands import shared_options
 from intaglio.commands.import_weights import import_
 from intaglio.commands.measure import measure
 
@@ -26,13 +27,7 @@ models.add_command(import_)
 
 
 @models.command("list")
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles.",
-)
+@shared_options.models
 def list_(root: Path) -> None:
     """List every bundle, oldest version first; weights are not read."""
     from rich import box
@@ -71,13 +66,7 @@ def list_(root: Path) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles.",
-)
+@shared_options.models
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is on disk.")
 def show(name: str, root: Path, *, as_json: bool) -> None:
     """Show the card of NAME or NAME/VERSION and check the files it describes.

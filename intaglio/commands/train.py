@@ -24,7 +24,7 @@ __all__ = ["train"]
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the recipe: --set plan.epochs=20. May be given several times.",
+    help="Change the recipe, for instance --set plan.epochs=20. Repeatable.",
 )
 @click.option(
     "--out",
@@ -38,7 +38,7 @@ __all__ = ["train"]
 @click.option(
     "--restart",
     is_flag=True,
-    help="Forget an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
+    help="Discard an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
 )
 @shared_options.allow_factory("the recipe")
 @click.option(
@@ -49,14 +49,14 @@ __all__ = ["train"]
 @click.option(
     "--tensorboard",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write them, and those of every step, as TensorBoard events under this directory.",
+    help="Write the same, and every step, as TensorBoard events under this directory.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Build everything, take one step on random images, print what would be trained.",
+    help="Build everything, take one step on random images and print what would be trained.",
 )
-@click.option("--list", "listing", is_flag=True, help="Show the recipes that come with Intaglio.")
+@click.option("--list", "listing", is_flag=True, help="List the recipes that come with Intaglio.")
 def train(
     *,
     recipe: str | None,
@@ -74,7 +74,7 @@ def train(
     """Train RECIPE and write the bundle NAME/VERSION under the output directory.
 
     RECIPE is the path of a YAML file, or the name of a recipe that comes with Intaglio (--list).
-    A run that was interrupted goes on when the same command is given again. Several GPUs, of one
+    An interrupted run continues when the same command is given again. For several GPUs, on one
     machine or more: torchrun --no-python --nproc-per-node N intaglio train RECIPE.
     """
     from rich.console import Console

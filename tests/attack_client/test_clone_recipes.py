@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attack_client.cli import OPTIONS, attack
+from attack_client.attack_options import OPTIONS
+from attack_client.cli import attack
 from attack_client.clone import CloneRecipe
 from attack_client.clone_recipes import clone_recipe, recipe_names
 from attack_client.errors import AttackError

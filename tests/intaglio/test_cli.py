@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -26,6 +27,38 @@ def test_every_command_is_listed_and_has_help(name: str) -> None:
     asked = CliRunner().invoke(main, [name, "--help"])
     assert asked.exit_code == 0
     assert "Usage" in asked.output
+
+
+def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[str, click.Command]]:
+    """``command`` and all that are below it, by what is typed."""
+    yield " ".join(path), command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            assert below is not None
+            yield from commands(below, (*path, name))
+
+
+def test_every_option_of_every_command_says_what_it_is() -> None:
+    silent = [
+        f"{name} {option.opts[0]}"
+        for name, command in commands(main, ("intaglio",))
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+    assert silent == []
+
+
+def test_datasets_are_looked_for_in_the_same_place_by_every_command() -> None:
+    found = {
+        name: (option.envvar, option.show_envvar, option.help)
+        for name, command in commands(main, ("intaglio",))
+        for option in command.params
+        if isinstance(option, click.Option) and option.name == "data_root"
+    }
+    assert {"intaglio train", "intaglio leakage", "intaglio attack knockoff"} <= found.keys()
+    assert set(found.values()) == {("INTAGLIO_DATA_ROOT", True, "Where datasets are looked for.")}
 
 
 def test_an_unknown_command_is_a_sentence() -> None:
