@@ -29,7 +29,7 @@ def span(context: click.Context, parameter: click.Parameter, value: str | None) 
         return None
     found = SPAN.fullmatch(value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no span of time: write 30m, 12h, 90d or 52w")
+        raise click.BadParameter(f"{value!r} is not a span of time: write 30m, 12h, 90d or 52w")
     try:
         return timedelta(**{UNITS[found[2]]: int(found[1])}).total_seconds()
     except OverflowError:

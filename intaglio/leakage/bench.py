@@ -194,7 +194,7 @@ def _split_seed(bench: Bench, kept: Kept) -> int:
     if len(found) > 1:
         told = " and ".join(f"{name} by {seed}" for seed, name in found.items())
         raise LeakageError(
-            f"{matrix.test} is split otherwise for two victims, {told}: one would be tested on "
+            f"{matrix.test} is split differently for two victims, {told}: one would be tested on "
             "what it was trained on; give both the same data.split_seed"
         )
     return next(iter(found), 0)

@@ -269,10 +269,10 @@ def test_a_mistake_is_one_sentence(
     ("more", "expected"),
     [
         (("--reference", "{root}/nope"), "is not a bundle"),
-        (("--reference", "{root}/wide/plain/1"), "the victim 5 from (1, 8, 8)"),
+        (("--reference", "{root}/wide/plain/1"), "the victim images of (1, 8, 8) into 5"),
         (("--clone", "{root}/mine.py:nope", "--allow-factory", "{root}/mine.py:nope"), "nope"),
         (("--clone", "{root}/mine.py:odd", "--allow-factory", "{root}/mine.py:odd"), "logits"),
-        (("--holdout", "0.001"), "no answer at all"),
+        (("--holdout", "0.001"), "holds out no answer"),
         (("--budget", "300,9", "--holdout", "0.1"), "a budget of 9"),
         (("--operator-key", "wrong"), "401"),
         (("--operator-key", "two\nlines"), "printable ASCII"),

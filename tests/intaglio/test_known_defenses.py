@@ -43,7 +43,7 @@ def test_a_function_is_what_the_service_does() -> None:
 @pytest.mark.parametrize(
     ("links", "sentence"),
     [
-        ([{"kind": "am", "threshold": 0.5}], "am is no function of posteriors"),
+        ([{"kind": "am", "threshold": 0.5}], "am is not a function of posteriors"),
         ([{"kind": "mad", "epsilon": 1.0, "surrogate": "network"}], "service's own surrogate"),
         ([{"kind": "no-such"}], "no-such"),
         ([{"kind": "top-k", "k": 0}], "k"),

@@ -98,7 +98,7 @@ def infinite(state: dict[str, torch.Tensor]) -> None:
     [
         (wrong_shape, "'network.classifier.weight' has shape 64x3 where cnn-small needs 3x64"),
         (missing, "lacks the tensor 'network.classifier.weight'"),
-        (surplus, "holds a tensor 'network.backdoor.weight' that cnn-small has not"),
+        (surplus, "holds a tensor 'network.backdoor.weight' that cnn-small does not have"),
         (wrong_type, "is torch.float16 where cnn-small needs torch.float32"),
         (not_a_number, "'network.classifier.weight' holds NaN or infinite values"),
         (infinite, "'network.features.1.running_var' holds NaN or infinite values"),

@@ -112,7 +112,7 @@ def test_keys_in_redis(redis_server: RedisServer) -> None:
     [
         (("create", "--rate", "3", "--burst", "10"), "--burst: must be what the rate allows"),
         (("create", "--per-day", "0"), "--per-day: input should be greater"),
-        (("create", "--expires", "soon"), "'soon' is no span of time"),
+        (("create", "--expires", "soon"), "'soon' is not a span of time"),
         (("create", "--expires", "99999999999w"), "too long"),
         (("create", "--tier", "a/b"), "--tier"),
         (("change", "0123456789ab"), "give at least one option"),
