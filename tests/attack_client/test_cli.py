@@ -360,7 +360,7 @@ def test_a_full_disk_is_one_sentence(
         with monkeypatch.context() as patched:
             patched.setattr(Path, "open", opened)
             result = run(arguments)
-        assert result.exit_code == 1, result.output
+        assert result.exit_code == 2, result.output
         written = " ".join(result.output.split())
         assert re.search(
             rf"Error: \S+/{name.replace('*', '[0-9a-f]+')}: No space left on device .*--resume",

@@ -202,8 +202,8 @@ def test_a_missing_file_or_a_pipe_does_not_hang(path: Path) -> None:
         ("{", "is not JSON"),
         ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "card.json"),
-        ("{}", "card.json: name: Field required"),
+        ("[]", "card.json: card: must be a mapping"),
+        ("{}", "card.json: name: field required"),
         (" " * (LARGEST_CARD + 1), "the limit for a card"),
     ],
 )
