@@ -18,6 +18,15 @@ from tests.attack_client.stub import CLASSES, SHAPE, LinearModel, Stub
 
 Serve = Callable[[Stub], AbstractContextManager[str]]
 
+FORMS = pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param({}, id="bytes"),
+        pytest.param({"datatype": "FP32", "binary": False}, id="json-of-floats"),
+    ],
+)
+"""What a server takes and gives: binary tensors of uint8, or nothing but JSON, pixels in [0, 1]."""
+
 
 @pytest.fixture
 def model() -> LinearModel:

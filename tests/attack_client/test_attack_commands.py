@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from attack_client.attacks.registry import BUILT_IN
 from attack_client.cli import attack
 from attack_client.report import read_json
 from attack_client.transfer_set import TransferSet
-from tests.attack_client.conftest import Serve
+from tests.attack_client.conftest import FORMS, Serve
 from tests.attack_client.stub import LinearModel, Stub, quarters
 
 
@@ -45,17 +47,19 @@ def test_help_lists_every_attack() -> None:
         ("composite", ("parts=3",), "parts=3"),
     ],
 )
+@FORMS
 def test_an_attack_is_run_with_its_options_and_the_clone_that_it_is_for(
     model: LinearModel,
     serve: Serve,
     npz_root: Path,
     tmp_path: Path,
+    form: Mapping[str, Any],
     kind: str,
     more: tuple[str, ...],
     configuration: str,
 ) -> None:
     settings = [part for option in more for part in ("--set", option)]
-    stub, out = Stub(model), tmp_path / "run"
+    stub, out = Stub(model, **form), tmp_path / "run"
     with serve(stub) as url:
         result = run(kind, url, npz_root, out, "--labels", "soft,hard", *settings)
     assert result.exit_code == 0, result.output
@@ -99,10 +103,11 @@ def test_new_images_in_every_epoch_are_paid_for(
     assert (row.queries, row.unique_queries) == (60, 60)
 
 
+@FORMS
 def test_a_theft_with_maps_ends_in_a_row_per_lambda(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, form: Mapping[str, Any]
 ) -> None:
-    stub = Stub(model, maps=True)
+    stub = Stub(model, maps=True, **form)
     with serve(stub) as url:
         more = ("--lambda", "1,10", "--interpreter", "gradient-x-input", "--labels", "soft,hard")
         result = run("attribution", url, npz_root, tmp_path, *more)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from attack_client.report import read_json
 from attack_client.transfer_set import TransferSet
 from models.datasets import load as load_dataset
 from models.training.objective import Batch
-from tests.attack_client.conftest import Serve
+from tests.attack_client.conftest import FORMS, Serve
 from tests.attack_client.stub import CLASSES, LinearModel, Stub
 
 
@@ -112,10 +114,11 @@ def test_the_value_is_the_better_of_taught_and_scratch_and_held_out_images_choos
     assert (alone.taught, alone.value) == (None, 0.81)
 
 
+@FORMS
 def test_each_image_is_asked_about_once_and_goes_with_its_own_label(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, form: Mapping[str, Any]
 ) -> None:
-    stub, out = Stub(model), tmp_path / "run"
+    stub, out = Stub(model, **form), tmp_path / "run"
     with serve(stub) as url:
         result = distil(url, npz_root, out, "--defense", "none")
         assert result.exit_code == 0, result.output
