@@ -91,8 +91,8 @@ def _curve(path: Path, defense: str) -> Curve:
 
     try:
         rows = [row.model_dump() for row in read_json(path).rows]
-    except (AttackError, ValueError) as error:
-        raise Sentence(f"--curves: {path} is not a report: {error}") from error
+    except AttackError as error:
+        raise Sentence(f"--curves: {error}") from error
     chosen = [row for row in rows if row["defense"] == defense]
     if not chosen:
         known = sorted({str(row["defense"]) for row in rows if row["defense"] is not None})

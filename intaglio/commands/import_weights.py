@@ -163,7 +163,7 @@ def _normalisation(text: str, channels: int) -> Normalisation:
         found = Normalisation(mean=mean, std=std)
     except (ValueError, ValidationError) as error:
         raise click.BadParameter(
-            f"{text!r} is not MEAN/STD, a number per channel each, above 0 the second",
+            f"{text!r} is not MEAN/STD: a number per channel in each, above 0 in STD",
             param_hint="--normalisation",
         ) from error
     if len(found.mean) != channels:

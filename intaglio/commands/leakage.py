@@ -150,7 +150,7 @@ def leakage(
     except OSError as error:
         raise Sentence(system_problem(error, out or matrix)) from error
     except KeyboardInterrupt:
-        click.echo("Interrupted: the same command goes on where this one was.", err=True)
+        click.echo("Interrupted: the same command continues where this one stopped.", err=True)
         raise SystemExit(130) from None
     if not passed:
         raise SystemExit(1)

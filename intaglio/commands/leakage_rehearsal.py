@@ -42,7 +42,7 @@ def rehearse(
     )
     if cost.hours is None:
         console.print(
-            "What training costs is not known: an architecture or an objective is foreign, or a "
+            "What training costs is not known: an architecture or objective is not built in, or a "
             "running server's images are not known."
         )
     else:

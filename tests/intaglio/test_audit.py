@@ -126,7 +126,7 @@ def test_leakage_is_read_off_a_published_curve(tmp_path: Path) -> None:
     assert "has no fidelity of 'none': attack with --reference" in said
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
-    assert "is not a report" in run(*options[:3], str(broken), status=2).stderr
+    assert "is not a leakage report" in run(*options[:3], str(broken), status=2).stderr
 
 
 def test_a_curve_between_and_beyond_its_budgets() -> None:
