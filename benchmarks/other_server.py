@@ -1,11 +1,13 @@
-"""A theft from a server that is not ours: MLServer, which knows the V2 protocol and nothing else.
+"""Thefts from a server that is not ours: MLServer, which knows the V2 protocol and nothing else.
 
     python -m benchmarks.other_server [--mlserver PATH] [--data-root DIR]
 
 A small network of MNIST answers from MLServer, in a runtime that is written here and has numpy and
-no line of ours in it, and ``intaglio attack knockoff`` steals it with Fashion-MNIST as it would
-steal one of ours. MLServer wants other versions of what we need: it gets a virtual environment of
-its own under ``runs/other-server``, unless ``--mlserver`` says where it is.
+no line of ours in it, and ``intaglio attack`` steals it as it would steal one of ours: with images
+of Fashion-MNIST (``knockoff``), blends of them (``composite``), images made from a few of MNIST
+(``jbda-tr``), and training images with their labels (``distil``). MLServer wants other versions of
+what we need: it gets a virtual environment of its own under ``runs/other-server``, unless
+``--mlserver`` says where it is. An attack that has its report is not run again.
 """
 
 from __future__ import annotations
@@ -27,16 +29,23 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from attack_client.report import describe_environment, read_json
+from attack_client.report import Row, describe_environment, read_json
 from benchmarks.envelope import RESULTS
 from models.datasets import Dataset, load
 from models.training.data import to_unit
 
 VERSION = "1.7.1"
 MODEL = "digits"
-BUDGETS = "1000,10000"
 HIDDEN = 128
 EPOCHS = 5
+
+ATTACKS = {
+    "knockoff": "--pool fashion_mnist --budget 1000,10000 --labels soft",
+    "composite": "--pool fashion_mnist --budget 10000 --labels hard",
+    "jbda-tr": "--pool mnist --budget 4800 --labels soft --set step=strong",
+    "distil": "--pool mnist --budget 1000 --labels soft",
+}
+"""Every attack that asks for no maps but ``jbda``, which asks as ``jbda-tr`` does."""
 
 RUNTIME = """\
 import numpy as np
@@ -158,29 +167,31 @@ def main(data_root: Path | None, mlserver: Path | None, out: Path) -> None:
     """Serve, steal, report."""
     program = mlserver or installed(out)
     accuracy = prepare(out / MODEL, load("mnist", root=data_root))
-    attack = [
-        "attack", "knockoff", "--model", MODEL, "--pool", "fashion_mnist", "--test", "mnist",
-        "--budget", BUDGETS, "--labels", "soft,hard", "--clone", "lenet", "--epochs", "5",
-        "--latency-requests", "50", "--out", str(out / "theft"),
-    ]  # fmt: skip
     place = [] if data_root is None else ["--data-root", str(data_root)]
+    commands: list[list[str]] = []
+    rows: list[Row] = []
     with answering(program, out / MODEL) as url:
-        command = [str(Path(sys.executable).with_name("intaglio")), *attack, *place, "--url", url]
-        subprocess.run([*command, "--resume", "--moved"], check=True)
-    rows = read_json(out / "theft" / "report.json").rows
+        for kind, given in ATTACKS.items():
+            attack = [
+                "attack", kind, "--model", MODEL, *given.split(), "--test", "mnist",
+                "--clone", "lenet", "--latency-requests", "50", "--out", str(out / kind),
+            ]  # fmt: skip
+            report = out / kind / "report.json"
+            if not report.is_file():
+                command = [str(Path(sys.executable).with_name("intaglio")), *attack, *place]
+                subprocess.run([*command, "--url", url, "--resume", "--moved"], check=True)
+            commands.append(["intaglio", *attack, "--url", "http://127.0.0.1:8080"])
+            rows += read_json(report).rows
     document = {
         "schema": 1,
-        "command": [
-            ["python", "-m", "benchmarks.other_server"],
-            ["intaglio", *attack, "--url", "http://127.0.0.1:8080"],
-        ],
+        "command": [["python", "-m", "benchmarks.other_server"], *commands],
         "environment": describe_environment(),
         "notes": [
             f"MLServer {VERSION} answers for a network of {HIDDEN} hidden units, trained for "
             f"{EPOCHS} epochs of MNIST, {accuracy:.2%} on its test set. It speaks V2 in JSON, has "
-            "no idempotency keys and tells nobody what is left of a budget. Clones are LeNets that "
-            "saw every answer five times. There is no reference: what the victim is, the client "
-            "knows from its answers only.",
+            "no idempotency keys and tells nobody what is left of a budget. Clones are LeNets, "
+            "trained as by default. There is no reference: what the victim is, the client knows "
+            "from its answers only.",
         ],
         "rows": [row.model_dump(mode="json") for row in rows],
     }

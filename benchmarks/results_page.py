@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "leakage-mnist": "A leakage matrix: MNIST stolen with Fashion-MNIST",
         "leakage-digits": "A leakage matrix: digits stolen with letters",
         "adaptive-attacks": "Add-ons that undo defenses, each against those it is meant for",
+        "accounts": "Several accounts against a monitor and query budgets",
         "defense-sweeps": "Defenses over their settings",
         "deep-defense": "DeepDefense: what a query costs, and what it leaves a thief",
         "map-theft": "Theft with maps: what explanations give away behind each defense",
@@ -53,7 +54,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
         "clone-optimiser": "Which optimiser clones are trained with",
         "client-throughput": "The attack client against wrk",
-        "other-server": "A theft from a server that is not ours: MLServer",
+        "other-server": "Thefts from a server that is not ours: MLServer",
     },
     "Defended weights": {
         "defended-training": "Defended weights against KnockoffNets, at a CPU's scale",
