@@ -11,7 +11,9 @@ MAPPINGS = frozenset({"dict_type", "model_attributes_type", "model_type"})
 
 
 def first_problem(error: ValidationError, *, root: str = "file") -> str:
-    """The first thing that is wrong: ``KEY: what is wrong with it``, never the value it has.
+    """The first thing that is wrong: ``KEY: what is wrong with it``.
+
+    Pydantic's own texts are given without the value; a validator of ours says what it says.
 
     Args:
         error: of validating what a person or another program wrote.
