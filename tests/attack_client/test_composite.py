@@ -14,9 +14,9 @@ from attack_client.callable_victim import CallableVictim
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.contract import Pool
 from attack_client.errors import AttackError
+from attack_client.predictions import hard_labels
 from attack_client.preflight import check_epochs
 from attack_client.theft import steal
-from attack_client.transfer_set import hard_labels
 from tests.attack_client.toys import CLASSES, SHAPE, answers, block_pool, blocks
 
 

@@ -13,8 +13,7 @@ from attack_client.adaptive.partial_bayes import PartialBayes
 from attack_client.adaptive.recover import Recover
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.errors import AdaptationError
-from attack_client.predictions import agreement, predict
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import agreement, hard_labels, predict
 from defenses.contract import Answers
 from defenses.reverse_sigmoid import ReverseSigmoid
 from intaglio.known_defenses import chain, mad, reverse_sigmoid, stingy
