@@ -191,7 +191,7 @@ def main(data_root: Path | None, mlserver: Path | None, out: Path) -> None:
             f"{EPOCHS} epochs of MNIST, {accuracy:.2%} on its test set. It speaks V2 in JSON, has "
             "no idempotency keys and tells nobody what is left of a budget. Clones are LeNets, "
             "trained as by default. There is no reference: what the victim is, the client knows "
-            "from its answers only.",
+            "from its answers only. Latencies were taken while other work ran on the machine.",
         ],
         "rows": [row.model_dump(mode="json") for row in rows],
     }
