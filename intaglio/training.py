@@ -11,6 +11,7 @@ from torch import nn
 
 from intaglio.base_network import Base, check_split, find_base, with_adversarial
 from intaglio.bundle_of_run import write_run
+from intaglio.errors import RecipeError
 from intaglio.hash_network import Hashing, prepare_hashing
 from intaglio.networks import build_network, normalisation_of
 from intaglio.objectives import Trainable, trainable_of
@@ -21,7 +22,6 @@ from intaglio.training_data import Prepared, prepare
 from intaglio.versions import next_version, taken_versions
 from models.bundle import Bundle, NetworkSource, open_bundle
 from models.card import Normalisation
-from models.errors import RecipeError
 from models.training.loop import fit
 from models.training.metrics import Metrics
 from models.training.objective import Objective

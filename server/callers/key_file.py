@@ -11,8 +11,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from server.callers.key_store import Change, KeyStoreError, first_problem
+from server.callers.key_store import Change, first_problem
 from server.callers.keys import KeyRecord
+from server.errors import KeyStoreError
 
 __all__ = ["KeyFile"]
 

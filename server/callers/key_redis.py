@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.callers.key_store import Change, KeyStoreError, first_problem
+from server.callers.key_store import Change, first_problem
 from server.callers.keys import KeyRecord
 from server.callers.redis_link import RedisLink
-from server.errors import StoreAway
+from server.errors import KeyStoreError, StoreAway
 
 __all__ = ["RedisKeys"]
 

@@ -8,15 +8,12 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from server.callers.keys import KeyRecord
+from server.errors import KeyStoreError
 
 __all__ = ["Change", "KeyStore", "KeyStoreError", "first_problem"]
 
 Change = Callable[[KeyRecord | None], KeyRecord]
 """From the record that there is (None: none) to the one that there shall be."""
-
-
-class KeyStoreError(Exception):
-    """The store cannot be used; one sentence that names it, without secrets."""
 
 
 def first_problem(error: ValidationError) -> str:
