@@ -229,7 +229,8 @@ class HotReload:
         logger.info(
             "%s: loaded %s; kept %s; unloaded %s",
             action,
-            *(", ".join(titles) or "nothing" for titles in (changed.loaded, changed.kept)),
+            ", ".join(changed.loaded) or "nothing",
+            ", ".join(changed.kept) or "nothing",
             ", ".join(changed.unloaded) or "nothing",
         )
         return changed
