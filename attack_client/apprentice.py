@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from attack_client.clone import CloneRecipe, build_clone, normalisation_of
+from attack_client.clone import CloneRecipe, untrained
 from attack_client.objectives import Imitation
 from attack_client.predictions import predict
 from models.training.data import TrainingData
@@ -52,17 +52,15 @@ class Apprentice:
         device: torch.device | str = "cpu",
         allow_factories: Collection[str] = (),
     ) -> None:
-        channels, height, width = like.shape[1:]
         self.device = device
         self.classes = classes
         self._seed = seed
         self._lessons = 0
-        self.network: nn.Module = build_clone(
+        self.network: nn.Module = untrained(
+            like,
+            classes,
             CloneRecipe(architecture=architecture, allow_factories=allow_factories),
-            shape=(channels, height, width),
-            classes=classes,
-            normalisation=normalisation_of(like),
-            seed=derive_seed(seed, "apprentice"),
+            derive_seed(seed, "apprentice"),
         )
         self.network.to(device).eval()
 

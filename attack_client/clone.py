@@ -22,7 +22,14 @@ from models.training.objective import Objective
 from models.training.plan import Adam, Augment, Cosine, Plan, Schedule, Sgd
 from models.training.progress import Reporter
 
-__all__ = ["CloneRecipe", "build_clone", "default_epochs", "normalisation_of", "train_clone"]
+__all__ = [
+    "CloneRecipe",
+    "build_clone",
+    "default_epochs",
+    "normalisation_of",
+    "train_clone",
+    "untrained",
+]
 
 PRESENTATIONS = 300_000
 """Images shown during training by default: the epochs follow from the budget."""
@@ -146,6 +153,22 @@ def build_clone(
         )
 
 
+def untrained(images: NDArray[np.uint8], classes: int, recipe: CloneRecipe, seed: int) -> nn.Module:
+    """The network that ``train_clone`` begins with, by its arguments of the same names.
+
+    Raises:
+        ModelsError: an unknown architecture, or one that does not fit the images.
+    """
+    channels, height, width = images.shape[1:]
+    return build_clone(
+        recipe,
+        shape=(channels, height, width),
+        classes=classes,
+        normalisation=normalisation_of(images),
+        seed=seed,
+    )
+
+
 def train_clone(
     images: NDArray[np.uint8],
     targets: NDArray[np.float32] | NDArray[np.int64],
@@ -205,14 +228,7 @@ def train_clone(
         ood=None if unlabelled is None else torch.from_numpy(np.ascontiguousarray(unlabelled)),
         paired=None if paired is None else torch.from_numpy(paired[order])[held:],
     )
-    channels, height, width = images.shape[1:]
-    network = build_clone(
-        recipe,
-        shape=(channels, height, width),
-        classes=classes,
-        normalisation=normalisation_of(images),
-        seed=seed,
-    )
+    network = untrained(images, classes, recipe, seed)
     fit(objective(network), data, recipe.plan(count - held, seed), reporter=reporter, device=device)
     return network.eval()
 

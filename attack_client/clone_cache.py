@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from attack_client.adaptive.contract import PLAIN, Tuition
-from attack_client.clone import CloneRecipe, build_clone, normalisation_of, train_clone
+from attack_client.clone import CloneRecipe, train_clone, untrained
 from models.training.atomic import write_atomically
 from models.training.progress import Reporter
 
@@ -69,9 +69,7 @@ class CloneCache:
         self.seconds = None
         if key not in self._clones:
             with self._alone(key):
-                clone = self._find(
-                    key, images, classes=classes, recipe=recipe, seed=seed, device=device
-                )
+                clone = self._find(key, lambda: untrained(images, classes, recipe, seed), device)
                 if clone is None:
                     began = time.monotonic()
                     clone = train_clone(
@@ -97,17 +95,10 @@ class CloneCache:
         yield
 
     def _find(
-        self,
-        key: str,
-        images: NDArray[np.uint8],
-        *,
-        classes: int,
-        recipe: CloneRecipe,
-        seed: int,
-        device: torch.device | str,
+        self, key: str, build: Callable[[], nn.Module], device: torch.device | str
     ) -> nn.Module | None:
-        """The clone ``key`` from an earlier run."""
-        del key, images, classes, recipe, seed, device
+        """The clone ``key`` from an earlier run: its weights, put into what ``build`` makes."""
+        del key, build, device
         return None
 
     def _keep(self, key: str, clone: nn.Module) -> None:
@@ -147,26 +138,12 @@ class CloneShelf(CloneCache):
             return
 
     def _find(
-        self,
-        key: str,
-        images: NDArray[np.uint8],
-        *,
-        classes: int,
-        recipe: CloneRecipe,
-        seed: int,
-        device: torch.device | str,
+        self, key: str, build: Callable[[], nn.Module], device: torch.device | str
     ) -> nn.Module | None:
         file = self.path / f"{key}.safetensors"
         if not file.is_file():
             return None
-        channels, height, width = images.shape[1:]
-        clone = build_clone(
-            recipe,
-            shape=(channels, height, width),
-            classes=classes,
-            normalisation=normalisation_of(images),
-            seed=seed,
-        )
+        clone = build()
         try:
             clone.load_state_dict(load_file(file))
         except (SafetensorError, RuntimeError, OSError):

@@ -114,7 +114,15 @@ def encode(
 def read(
     layout: Layout, descriptor: int, entry: Entry
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
-    """Images, probabilities and maps of one record that ``scan`` found."""
+    """Images, probabilities and maps of one record of n samples that ``scan`` found.
+
+    Returns:
+        ``(n, C, H, W)`` uint8, ``(n, K)`` float32, and ``(n, h, w)`` float32 or, where the layout
+        has no maps, None.
+
+    Raises:
+        CorruptRecord: the file became shorter than it was.
+    """
     size = entry.count * layout.sample_bytes
     payload = os.pread(descriptor, size, entry.offset + LEAD)
     if len(payload) != size:

@@ -128,7 +128,11 @@ class DeepDefenseProbabilities(Defense):
         return replace(answers, probabilities=said, attributions=found.maps)
 
     def check(self, classes: int) -> None:
-        """Refuse a k above ``classes``."""
+        """Refuse a k above ``classes``.
+
+        Raises:
+            OptionError: it is.
+        """
         k = self.misdirection.k
         if k > classes:
             raise OptionError("k", f"must be at most the {classes} classes, not {k}")

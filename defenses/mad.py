@@ -106,14 +106,17 @@ class Mad(GradientDefense):
 
 
 def furthest_class(v: Tensor, gradients: Gradients) -> Tensor:
-    """The one-hot answer ``(B, K)`` whose gradient turns most from that of v."""
+    """The one-hot answer ``(B, K)`` whose gradient turns most from that of v ``(B, K)``."""
     pulled = gradients.times(v)
     scores = _turn(pulled, gradients.norms, (v * pulled).sum(dim=1, keepdim=True))
     return torch.nn.functional.one_hot(top1(scores), v.shape[1]).to(v.dtype)
 
 
 def furthest_group(v: Tensor, top: Tensor, gradients: Gradients) -> Tensor:
-    """The best even spread over a group with ``top``, all ``2 ** (K - 1)`` groups tried."""
+    """The best even spread over a group with ``top``, all ``2 ** (K - 1)`` groups tried.
+
+    From v ``(B, K)`` and its top-1 ``(B,)`` to a target ``(B, K)``.
+    """
     classes = v.shape[1]
     pulled = gradients.times(v)
     numbers = torch.arange(2**classes, device=v.device)
@@ -134,7 +137,8 @@ def grown_group(v: Tensor, top: Tensor, gradients: Gradients) -> Tensor:
     """A group that grows from ``top``, each time by the best class; the best seen on the way.
 
     As the authors do it for more than 10 classes: growing ends after ``TRIALS`` groups were
-    tried, so with many classes only small groups are reached.
+    tried, so with many classes only small groups are reached. From v ``(B, K)`` and its top-1
+    ``(B,)`` to a target ``(B, K)``.
     """
     classes = v.shape[1]
     pulled = gradients.times(v)
@@ -165,7 +169,8 @@ def least_likely_group(v: Tensor, top: Tensor, gradients: Gradients) -> Tensor:
     """The best even spread over ``top`` and the n least likely classes, over all n.
 
     Exact for the uniform surrogate: there the length of a group's gradient depends on its size
-    alone, so the best group of a size is the one of which v says least.
+    alone, so the best group of a size is the one of which v says least. From v ``(B, K)`` and its
+    top-1 ``(B,)`` to a target ``(B, K)``.
     """
     classes = v.shape[1]
     pulled = gradients.times(v)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from intaglio.errors import RecipeError
 from intaglio.recipe import Architecture, Recipe
 from intaglio.training_data import Prepared
 from models.adversarial.card import AdversarialSource, Attack
@@ -16,7 +17,7 @@ from models.adversarial.stored import adversarial_set, images_digest
 from models.architectures import all_arguments
 from models.bundle import open_bundle, resolve_bundle
 from models.card import NetworkCard, Normalisation
-from models.errors import BundleNotFound, RecipeError
+from models.errors import BundleNotFound
 from models.training.data import TrainingData
 
 __all__ = ["Base", "check_choice", "check_split", "find_base", "with_adversarial"]

@@ -42,6 +42,7 @@ from attack_client.theft import steal
 from attack_client.transfer_set import TransferSet
 from attack_client.victim_input import TestSet, as_pool
 from intaglio.demo_defenses import PLAIN, asked_at_most, expected_minutes, served_as
+from intaglio.errors import StaleDemo
 from intaglio.processes import Running, serving
 from intaglio.recipe import Recipe, load_recipe
 from intaglio.training import train_recipe
@@ -56,10 +57,6 @@ CLONE = "lenet"
 LABELS: tuple[Labels, ...] = ("soft", "hard")
 BUDGETS = (500, 2000, 6000)
 PRESENTATIONS = 20_000
-
-
-class StaleDemo(Exception):
-    """A directory holds what another demo left there."""
 
 
 @dataclass(frozen=True, slots=True)

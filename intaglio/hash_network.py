@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from intaglio.errors import RecipeError
 from intaglio.recipe import Ensemble, HashNetwork, Recipe
 from intaglio.training_data import Prepared
 from models import datasets
 from models.architectures import build
 from models.bundle import NetworkSource
 from models.card import InputSpec, Measurement, Normalisation, TrainingCard
-from models.errors import RecipeError
 from models.normalisation import preset, preset_for
 from models.preprocessing import fit_arrays
 from models.training.cross_entropy import CrossEntropy

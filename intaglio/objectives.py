@@ -18,8 +18,8 @@ from defenses.training.nasty import Nasty
 from defenses.training.outlier_exposure import OutlierExposure
 from defenses.training.sparse_teacher import AdversarialSparseTeacher, SparseTeacher
 from intaglio.base_network import check_choice
+from intaglio.errors import RecipeError
 from intaglio.recipe import Ensemble, ObjectiveChoice, Recipe
-from models.errors import RecipeError
 from models.training.cross_entropy import CrossEntropy
 from models.training.objective import Objective
 

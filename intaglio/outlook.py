@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Protocol
 
 from intaglio.costs import flops_of_training
+from intaglio.errors import RecipeError
 from intaglio.recipe import Recipe
 from intaglio.training_data import check_labels, input_of, sizes
 from models import datasets
 from models.datasets.catalogue import is_bundled, is_downloadable, local_file
 from models.datasets.declared import Declared, declared
-from models.errors import RecipeError
 
 __all__ = ["Expected", "Outlook", "availability", "expected", "outlook_of"]
 

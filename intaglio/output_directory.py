@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from models.errors import RecipeError
+from intaglio.errors import RecipeError
 
 __all__ = ["check_place"]
 

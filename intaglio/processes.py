@@ -13,13 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from intaglio.errors import ServerDidNotStart
+
 __all__ = ["Running", "ServerDidNotStart", "serving"]
 
 READY = re.compile(r"ready at (\S+) \(metrics at (\S+)\)")
-
-
-class ServerDidNotStart(Exception):
-    """The server gave up before it was ready; the message is the last thing it said."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 
+from intaglio.errors import RecipeError
 from intaglio.recipe_errors import sentence
 from intaglio.recipe_shelf import find_recipe, shipped_names
 from models.adversarial.card import Attack
 from models.card import LARGEST_ENSEMBLE, InputSpec, Name, Normalisation
-from models.errors import RecipeError
 from models.strict_yaml import load_yaml
 from models.training.plan import Adam, Plan
 

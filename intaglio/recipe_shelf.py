@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from models.errors import RecipeError
+from intaglio.errors import RecipeError
 from models.strict_yaml import load_yaml
 
 __all__ = ["find_recipe", "merged", "shipped_names"]

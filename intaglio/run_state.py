@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from intaglio.errors import RecipeError
 from intaglio.recipe import Recipe
 from models.bundle import read_card
-from models.errors import BundleError, RecipeError
+from models.errors import BundleError
 from models.training.atomic import write_atomically
 from models.training.checkpoint import kept_history
 from models.training.lock import locked

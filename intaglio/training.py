@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from defenses.training.calibration import calibrate
-from intaglio.base_network import check_split, find_base, with_adversarial
-from intaglio.hash_network import prepare_hashing
-from intaglio.layer_sensitivity import measure
+from intaglio.base_network import Base, check_split, find_base, with_adversarial
+from intaglio.bundle_of_run import write_run
+from intaglio.errors import RecipeError
+from intaglio.hash_network import Hashing, prepare_hashing
 from intaglio.networks import build_network, normalisation_of
-from intaglio.objectives import trainable_of
+from intaglio.objectives import Trainable, trainable_of
 from intaglio.output_directory import check_place
 from intaglio.recipe import Recipe
 from intaglio.run_state import announce, finished, forget, held, run_state, state_of
 from intaglio.training_data import Prepared, prepare
 from intaglio.versions import next_version, taken_versions
-from models.bundle import Bundle, NetworkSource, open_bundle, write_bundle
-from models.card import Calibration, Measurement, TrainingCard
-from models.errors import RecipeError
-from models.training.evaluate import accuracy, probabilities
+from models.bundle import Bundle, NetworkSource, open_bundle
+from models.card import Normalisation
 from models.training.loop import fit
 from models.training.metrics import Metrics
 from models.training.objective import Objective
@@ -101,6 +99,87 @@ def train_recipe(
                 forget(place)
         return written
     version = _version(recipe, out)  # refused now rather than when all is done
+    assembled = _assembled(
+        recipe,
+        prepared,
+        trainable,
+        normalisation,
+        base,
+        data_root=data_root,
+        allow_factories=allow_factories,
+    )
+    data = prepared.training
+    check_machine(assembled.objective, len(data.images), recipe.plan, torch.device(device), team)
+
+    with run_state(recipe, out, restart, team, metrics) as state:
+        unrelated: dict[str, NetworkSource] = {}
+        if assembled.hashing is not None:
+            with team.in_turn():
+                unrelated["hash"] = assembled.hashing.train(
+                    state / "hash", device=device, reporter=hash_reporter or reporter
+                )
+        if base is not None and trainable.objective.needs_paired:
+            with team.in_turn():
+                data = with_adversarial(
+                    data, base, recipe, out, device=device, progress=adversarial
+                )
+        fitted = fit(
+            assembled.objective,
+            data,
+            recipe.plan,
+            state=state,
+            reporter=reporter,
+            metrics=metrics,
+            device=device,
+            team=team,
+        )
+        if not team.leads:
+            return out / recipe.name / version
+        version = _version(recipe, out)
+        announce(state, recipe, version)
+        bundle = write_run(
+            recipe,
+            prepared,
+            assembled.networks,
+            assembled.objective,
+            normalisation=normalisation,
+            unrelated=unrelated,
+            reference=reference,
+            ensemble=trainable.ensemble,
+            epochs=len(fitted.history),
+            out=out,
+            version=version,
+            device=device,
+        )
+        forget(state)
+    return bundle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Assembled:
+    """What is trained.
+
+    Attributes:
+        networks: by role, those that the objective trains.
+        objective: over those, and over companions that it does not change.
+        hashing: the hash network of an ensemble, trained first; None for anything else.
+    """
+
+    networks: Mapping[str, nn.Module]
+    objective: Objective
+    hashing: Hashing | None
+
+
+def _assembled(
+    recipe: Recipe,
+    prepared: Prepared,
+    trainable: Trainable,
+    normalisation: Normalisation,
+    base: Base | None,
+    *,
+    data_root: Path | None,
+    allow_factories: Collection[str],
+) -> _Assembled:
     roles = trainable.trained(recipe.objective)
     networks = {
         role: build_network(recipe, prepared, normalisation, index, allow_factories)
@@ -117,78 +196,7 @@ def train_recipe(
         )
         networks["hash"] = hashing.network
     objective = trainable.build(networks, recipe.objective)
-    networks = {role: networks[role] for role in roles}
-    data = prepared.training
-    check_machine(objective, len(data.images), recipe.plan, torch.device(device), team)
-
-    with run_state(recipe, out, restart, team, metrics) as state:
-        unrelated: dict[str, NetworkSource] = {}
-        if hashing is not None:
-            with team.in_turn():
-                unrelated["hash"] = hashing.train(
-                    state / "hash", device=device, reporter=hash_reporter or reporter
-                )
-        if base is not None and trainable.objective.needs_paired:
-            with team.in_turn():
-                data = with_adversarial(
-                    data, base, recipe, out, device=device, progress=adversarial
-                )
-        fitted = fit(
-            objective,
-            data,
-            recipe.plan,
-            state=state,
-            reporter=reporter,
-            metrics=metrics,
-            device=device,
-            team=team,
-        )
-        if not team.leads:
-            return out / recipe.name / version
-        said = {
-            role: probabilities(network, prepared.validation[0], device=device)
-            for role, network in networks.items()
-        }
-        training = TrainingCard(
-            objective=recipe.objective.kind,
-            data=recipe.data.train,
-            ood=recipe.data.ood,
-            ood_shape=prepared.ood_shape,
-            seed=recipe.plan.seed,
-            epochs=len(fitted.history),
-            selection=recipe.plan.selection,
-            deterministic=recipe.plan.deterministic,
-            recipe=recipe.model_dump(mode="json"),
-        )
-        version = _version(recipe, out)
-        announce(state, recipe, version)
-        bundle = write_bundle(
-            out,
-            name=recipe.name,
-            version=version,
-            description=recipe.description,
-            input=prepared.input,
-            labels=prepared.labels,
-            networks={
-                role: NetworkSource(
-                    module=network,
-                    architecture=recipe.architecture.name,
-                    arguments=recipe.architecture.arguments,
-                    normalisation=normalisation,
-                    training=training,
-                    measured=_measured(recipe, prepared, network, said[role], device),
-                )
-                for role, network in networks.items()
-            }
-            | unrelated,
-            calibrations=_calibrations(recipe, prepared, said, reference, device),
-            measured=_together(recipe, prepared, objective, device) if trainable.ensemble else (),
-            sensitivity=None
-            if trainable.ensemble
-            else measure(networks, recipe.data.train, prepared.validation[0], device),
-        )
-        forget(state)
-    return bundle
+    return _Assembled({role: networks[role] for role in roles}, objective, hashing)
 
 
 def _tell_of_strangers(
@@ -233,64 +241,3 @@ def _reference(
         )
     check_split("objective.reference", path, network, recipe)
     return bundle
-
-
-def _measured(
-    recipe: Recipe,
-    prepared: Prepared,
-    network: nn.Module,
-    validation: Tensor,
-    device: torch.device | str,
-) -> tuple[Measurement, ...]:
-    """Accuracy on the images held out, and on the test set, which decided nothing.
-
-    Some datasets come without a test set; then there is no figure for it.
-    """
-    test_images, test_labels = prepared.test
-    said: list[tuple[Literal["validation", "test"], Tensor, Tensor]] = [
-        ("validation", validation, prepared.validation[1])
-    ]
-    if len(test_images):
-        answers = probabilities(network, test_images, device=device)
-        said.append(("test", answers, test_labels))
-    return tuple(
-        Measurement(
-            dataset=recipe.data.train,
-            split=split,
-            samples=len(answers),
-            accuracy=accuracy(answers, labels),
-        )
-        for split, answers, labels in said
-    )
-
-
-def _together(
-    recipe: Recipe, prepared: Prepared, objective: Objective, device: torch.device | str
-) -> tuple[Measurement, ...]:
-    """The same of an ensemble, each image answered by its own member, as it is served."""
-    assert objective.evaluated is not None, "an ensemble can be evaluated"
-    said = probabilities(objective.evaluated, prepared.validation[0], device=device)
-    return _measured(recipe, prepared, objective.evaluated, said, device)
-
-
-def _calibrations(
-    recipe: Recipe,
-    prepared: Prepared,
-    said: Mapping[str, Tensor],
-    reference: Bundle | None,
-    device: torch.device | str,
-) -> dict[str, Calibration]:
-    if recipe.objective.kind != "am":
-        return {}
-    images, labels = prepared.validation
-    plain = said["victim"]
-    if reference is not None:
-        plain = probabilities(reference.load("victim", device), images, device=device)
-    table = calibrate(
-        said["victim"],
-        said["misinformation"],
-        labels,
-        dataset=recipe.data.train,
-        reference=accuracy(plain, labels),
-    )
-    return {"am": table}

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from intaglio.errors import RecipeError
 from intaglio.recipe import Data, Recipe
 from models import datasets
 from models.card import InputSpec
 from models.datasets import Dataset
-from models.errors import RecipeError
 from models.preprocessing import fit_arrays
 from models.training.data import TrainingData
 from models.training.order import generator

@@ -9,7 +9,6 @@
     ├── DatasetError           a dataset is malformed or unsuitable
     │   └── DatasetNotFound    says where it was looked for and how to get it
     ├── ImageError             an image cannot be made to fit a model's input
-    ├── RecipeError            a training recipe is wrong; names the key
     └── TrainingError          training cannot go on
         └── NotFiniteError     a loss term became NaN or infinite; names term and step
 
@@ -30,7 +29,6 @@ __all__ = [
     "ImageError",
     "ModelsError",
     "NotFiniteError",
-    "RecipeError",
     "TrainingError",
 ]
 
@@ -69,10 +67,6 @@ class DatasetNotFound(DatasetError):
 
 class ImageError(ModelsError):
     """An image cannot be made to fit a model's input."""
-
-
-class RecipeError(ModelsError):
-    """A training recipe is wrong; the message names the key."""
 
 
 class TrainingError(ModelsError):

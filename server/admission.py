@@ -17,7 +17,6 @@ from typing import Protocol
 from server.errors import Forbidden, Unauthorized
 
 __all__ = [
-    "SCOPES",
     "UNLIMITED",
     "Admission",
     "Allowance",
@@ -30,9 +29,6 @@ __all__ = [
     "key_digest",
     "presented_key",
 ]
-
-SCOPES = ("infer", "explain", "admin")
-"""What a key may be good for: predictions, attribution maps, the operator's port."""
 
 ASKING = frozenset({"infer", "explain"})
 
@@ -65,7 +61,8 @@ class Caller:
     Attributes:
         identity: stable and free of secrets; what limits and budgets are counted against.
         tier: which of a model's victims and chains answers; None: the one for everybody.
-        scopes: what it may do, out of ``SCOPES``.
+        scopes: what it may do, out of ``infer`` (predictions), ``explain`` (attribution maps) and
+            ``admin`` (the operator's port).
         allowance: how much of it.
         expires: when its key ends; None: never.
     """

@@ -157,8 +157,14 @@ class AnswerCache:
         self, served: ServedModel, images: NDArray[np.uint8], caller: str, explain: bool
     ) -> list[bytes]:
         parts = [
-            *(VERSION, "" if self._shared else caller, served.name, served.version, served.tier),
-            *(served.digest, repr(served.chain), explain),
+            VERSION,
+            "" if self._shared else caller,
+            served.name,
+            served.version,
+            served.tier,
+            served.digest,
+            repr(served.chain),
+            explain,
         ]
         context = hashlib.blake2b(json.dumps(parts).encode(), digest_size=32, key=self._secret)
 

@@ -124,7 +124,9 @@ def _monitor(
     logger.info(
         "monitor: up to %d callers are followed, and suspected where W is below %g; models with a "
         "chain for suspects: %s",
-        *(settings.monitor.callers, settings.monitor.threshold, ", ".join(tightened) or "none"),
+        settings.monitor.callers,
+        settings.monitor.threshold,
+        ", ".join(tightened) or "none",
     )
     if settings.open_to_all:
         logger.warning("monitor: without API keys all callers are one, and suspected together")

@@ -70,7 +70,10 @@ def log_served(model: ServedModel, *, tiers: bool) -> None:
         title += f" for tier {model.tier}"
     logger.info(
         "serving %s: weights %s (objective: %s), defenses: %r",
-        *(title, model.weights, objective, model.chain),
+        title,
+        model.weights,
+        objective,
+        model.chain,
     )
     for kind in model.chain.timing_leaks:
         logger.warning("%s: how long %s takes tells what it decided", title, kind)
@@ -86,5 +89,6 @@ def log_served(model: ServedModel, *, tiers: bool) -> None:
         logger.warning(
             "%s: its bundle holds a network %r that no defense uses: these weights were trained "
             "for a defense that is not configured",
-            *(title, role),
+            title,
+            role,
         )

@@ -19,7 +19,11 @@
     │   └── StoreAway                      keys, limits or budgets cannot be looked up
     └── DeadlinePassed               504   not computed in time
 
-    ConfigurationError               (no status: stops the start with one sentence)
+No status, since no caller is answered with them:
+
+    ConfigurationError               stops the start with one sentence
+    KeyStoreError                    the place where keys are kept cannot be used
+    WorkerError                      what was called on the engine's thread raised
 
 Every body is ``{"error": message}``. Messages name fields and limits, never a defense,
 and never depend on what a defense decided.
@@ -39,6 +43,7 @@ __all__ = [
     "Draining",
     "Forbidden",
     "InternalFailure",
+    "KeyStoreError",
     "NotFound",
     "QueueFull",
     "RequestTimeout",
@@ -49,11 +54,20 @@ __all__ = [
     "Unavailable",
     "Unsupported",
     "UnsupportedMedia",
+    "WorkerError",
 ]
 
 
 class ConfigurationError(Exception):
     """The configuration cannot be served; the message names the key."""
+
+
+class KeyStoreError(Exception):
+    """The store cannot be used; one sentence that names it, without secrets."""
+
+
+class WorkerError(Exception):
+    """What was called raised; ``__cause__`` holds it."""
 
 
 class ServiceError(Exception):

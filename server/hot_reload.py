@@ -17,7 +17,7 @@ from typing import Any
 
 from server.assembly import assemble
 from server.catalogue import Catalogue, Entry
-from server.errors import ConfigurationError, Draining, NotFound
+from server.errors import ConfigurationError, Draining, NotFound, WorkerError
 from server.ingredients import Ingredients, Order, gather
 from server.logs import set_level
 from server.repository import log_all, place_orders
@@ -26,7 +26,6 @@ from server.served import ServedModel
 from server.serving import InferenceService
 from server.settings import Settings
 from server.weights import Weights
-from server.worker import WorkerError
 
 __all__ = ["Change", "HotReload"]
 
@@ -230,7 +229,8 @@ class HotReload:
         logger.info(
             "%s: loaded %s; kept %s; unloaded %s",
             action,
-            *(", ".join(titles) or "nothing" for titles in (changed.loaded, changed.kept)),
+            ", ".join(changed.loaded) or "nothing",
+            ", ".join(changed.kept) or "nothing",
             ", ".join(changed.unloaded) or "nothing",
         )
         return changed

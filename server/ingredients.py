@@ -165,7 +165,11 @@ def _fitting(bundle: Bundle, role: str, weights: Weights) -> nn.Module:
 
 @contextmanager
 def blamed_on(key: str) -> Iterator[None]:
-    """Turn what goes wrong inside into one sentence that begins with ``key``."""
+    """Turn what goes wrong inside into one sentence that begins with ``key``.
+
+    Raises:
+        ConfigurationError: with that sentence.
+    """
     try:
         yield
     except DefenseError as error:
@@ -181,7 +185,11 @@ def blamed_on(key: str) -> Iterator[None]:
 
 @contextmanager
 def of_the_stricter_chain() -> Iterator[None]:
-    """Name places in ``tighten`` as such: a chain calls its own ``defenses``."""
+    """Name places in ``tighten`` as such: a chain calls its own ``defenses``.
+
+    Raises:
+        ConfigurationError: for what went wrong with a defense inside.
+    """
     try:
         yield
     except DefenseError as error:

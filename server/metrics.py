@@ -83,7 +83,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        into = self.registry
+        self._callers_side(self.registry)
+        self._engine_side(self.registry)
+        ProcessCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def _callers_side(self, into: CollectorRegistry) -> None:
+        """What callers ask and are answered."""
         self._requests = Counter(
             "intaglio_requests", "Requests by route and status.", ["route", "status"], registry=into
         )
@@ -109,6 +115,22 @@ class Metrics:
         self._samples = Counter(
             "intaglio_samples", "Samples answered with a prediction.", ["model"], registry=into
         )
+        self._explained = Counter(
+            "intaglio_explained_samples",
+            "Samples answered with an attribution map.",
+            ["model"],
+            registry=into,
+        )
+        self._in_flight = Gauge(
+            "intaglio_in_flight_samples", "Samples accepted and not yet answered.", registry=into
+        )
+        self._ready = Gauge("intaglio_ready", "Whether queries are accepted.", registry=into)
+        for reason in REASONS:
+            self._refused.labels(reason)
+            self._refused_samples.labels(reason)
+
+    def _engine_side(self, into: CollectorRegistry) -> None:
+        """What waits, leaves in batches and is computed, and how far it was moved."""
         self._queue_seconds = Histogram(
             "intaglio_queue_seconds",
             "From the acceptance of a query to the start of its batch.",
@@ -136,12 +158,6 @@ class Metrics:
             buckets=SECONDS,
             registry=into,
         )
-        self._explained = Counter(
-            "intaglio_explained_samples",
-            "Samples answered with an attribution map.",
-            ["model"],
-            registry=into,
-        )
         self._batch_samples = Histogram(
             "intaglio_batch_samples", "Samples in a batch.", buckets=BATCH_SIZES, registry=into
         )
@@ -164,13 +180,9 @@ class Metrics:
             ["model"],
             registry=into,
         )
-        self._in_flight = Gauge(
-            "intaglio_in_flight_samples", "Samples accepted and not yet answered.", registry=into
-        )
         self._queued = Gauge(
             "intaglio_queued_samples", "Samples that wait for a batch.", registry=into
         )
-        self._ready = Gauge("intaglio_ready", "Whether queries are accepted.", registry=into)
         self._distortion = Distribution(
             "intaglio_served_distortion_l1",
             "L1 distance between what the victim said and what left, per sample.",
@@ -185,11 +197,6 @@ class Metrics:
             DISTORTIONS,
         )
         into.register(self._defense_distortion)
-        ProcessCollector(registry=into)
-        GCCollector(registry=into)
-        for reason in REASONS:
-            self._refused.labels(reason)
-            self._refused_samples.labels(reason)
         for release in RELEASES:
             self._batches.labels(release)
 

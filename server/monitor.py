@@ -147,7 +147,9 @@ class QueryMonitor:
                 self._metrics.tested(model, statistic=test.statistic, natural=natural)
                 if self._witness is not None:
                     self._witness.tested(
-                        *(caller, model, version),
+                        caller,
+                        model,
+                        version,
                         statistic=test.statistic,
                         distances=test.distances,
                         natural=natural,
@@ -190,7 +192,12 @@ class QueryMonitor:
         logger.warning(
             "monitor: %s asks %s as a thief does (W %.3f of %d distances is below %g, after %d "
             "queries) and is answered through the stricter chain if there is one",
-            *(caller, model, statistic, distances, self._settings.threshold, queries),
+            caller,
+            model,
+            statistic,
+            distances,
+            self._settings.threshold,
+            queries,
         )
 
     def _pass_time(self) -> None:

@@ -90,11 +90,6 @@ class DistanceRecord:
         self._recorded = 0
         self.queries = 0
 
-    @property
-    def held_bytes(self) -> int:
-        """Bytes of the pictures in the set, and of room made for more."""
-        return 0 if self._pictures is None else self._pictures.nbytes
-
     def add(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> Test | None:
         """Take in queries ``(n, D)`` that were answered with ``labels`` ``(n,)``, in their order.
 

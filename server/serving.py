@@ -14,7 +14,7 @@ from server.batching import Batcher
 from server.catalogue import Catalogue
 from server.dataplane import Explained, ModelView
 from server.engine import Engine
-from server.errors import ConfigurationError, Draining, ServiceError
+from server.errors import ConfigurationError, Draining, ServiceError, WorkerError
 from server.inference import Inference
 from server.metrics import Metrics
 from server.served import ServedModel
@@ -23,7 +23,7 @@ from server.shares import Shares
 from server.statistics import Statistics
 from server.unlisted_tiers import UnlistedTiers
 from server.views import answering, view_of
-from server.worker import Worker, WorkerError
+from server.worker import Worker
 
 __all__ = ["InferenceService"]
 

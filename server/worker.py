@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.batches import Batches, Computed, Group
+from server.errors import WorkerError
 
-__all__ = ["Worker", "WorkerError"]
+__all__ = ["Worker"]
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +23,6 @@ T = TypeVar("T")
 
 RETRY_S = 0.1
 """Pause after an error that is nobody's query, so that a lasting one does not fill the log."""
-
-
-class WorkerError(Exception):
-    """What was called raised; ``__cause__`` holds it."""
 
 
 def _guarded(function: Callable[..., T], *args: object) -> T:

@@ -71,7 +71,12 @@ class Harvest:
 
     @classmethod
     def of(cls, images: NDArray[np.uint8], answers: NDArray[np.float32]) -> Harvest:
-        """A prefix of a transfer set as it is: every answer counts as much as any other."""
+        """A prefix of a transfer set as it is: every answer counts as much as any other.
+
+        Args:
+            images: ``(M, C, H, W)`` uint8.
+            answers: ``(M, K)`` float32.
+        """
         count = len(images)
         return cls(images, answers, np.ones(count, dtype=np.float32), np.arange(count))
 
@@ -80,7 +85,7 @@ class Harvest:
         return replace(self, answers=np.ascontiguousarray(answers, dtype=np.float32))
 
     def only(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Harvest:
-        """Those of its rows, in that order."""
+        """Those of its rows, in that order: positions ``(m,)`` int64, or ``(M,)`` bool."""
         return Harvest(
             self.images[rows], self.answers[rows], self.weights[rows], self.positions[rows]
         )

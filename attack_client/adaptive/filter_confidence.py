@@ -50,7 +50,11 @@ class FilterConfidence(Answering):
         self.mode: Mode = mode
 
     def apply(self, harvest: Harvest, knowledge: Knowledge) -> Harvest:
-        """The confident rows, in the order in which they were asked."""
+        """The confident rows, in the order in which they were asked.
+
+        Raises:
+            AdaptationError: none is as confident as ``least``.
+        """
         top = harvest.answers.max(axis=1)
         if self.mode == "weigh":
             floor = 1.0 / knowledge.classes

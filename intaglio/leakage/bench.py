@@ -28,6 +28,7 @@ from attack_client.preflight import choose_split_seed
 from attack_client.report.schema import Row
 from attack_client.retry import RetryPolicy
 from attack_client.victim_input import TestSet
+from intaglio.errors import ServerDidNotStart
 from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError
@@ -36,7 +37,6 @@ from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.target import PATIENCE_S, Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
-from intaglio.processes import ServerDidNotStart
 from models.bundle import read_card
 from models.datasets import load as load_dataset
 from models.errors import ModelsError

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
@@ -192,15 +192,19 @@ def run_benches(
             shown = "; ".join(f"{name}: {stage}" for name, stage in stages.items())
             bar.update(task, completed=had, status=shown)
             if not console.is_terminal:
-                for name, stage in stages.items():
-                    if told.get(name) != stage:
-                        console.print(
-                            f"{time.monotonic() - began:6.0f} s  {had} of {len(files)} cells  "
-                            f"{name}: {stage}",
-                            highlight=False,
-                        )
+                progress = f"{time.monotonic() - began:6.0f} s  {had} of {len(files)} cells"
+                _log_changes(console, progress, told, stages)
                 told = stages
     return broken
+
+
+def _log_changes(
+    console: Console, progress: str, told: Mapping[str, str], stages: Mapping[str, str]
+) -> None:
+    """A line, beginning with ``progress``, for each bench of ``stages`` that is not as ``told``."""
+    for name, stage in stages.items():
+        if told.get(name) != stage:
+            console.print(f"{progress}  {name}: {stage}", highlight=False)
 
 
 def _stages(benches: Iterator[str], kept: Kept) -> dict[str, str]:

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 from server.admission import Caller, Grant, Once, StaticKeys, Usage, presented_key
 from server.callers.grants import AnsweredBefore, PaidGrant
-from server.callers.key_store import KeyStore, KeyStoreError
+from server.callers.key_store import KeyStore
 from server.callers.keys import presented_id
 from server.callers.ledger import DAY_S, Again, Charge, Charged, Ledger, Pending, Stored
 from server.callers.metrics import CallerMetrics
 from server.callers.rates import Rates
-from server.errors import StoreAway, Unauthorized, Unavailable
+from server.errors import KeyStoreError, StoreAway, Unauthorized, Unavailable
 
 __all__ = ["Desk"]
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from models.validation import first_problem
-from server.callers.key_store import Change, KeyStoreError
+from server.callers.key_store import Change
 from server.callers.keys import KeyRecord
+from server.errors import KeyStoreError
 
 __all__ = ["KeyFile"]
 

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from models.validation import first_problem
-from server.callers.key_store import Change, KeyStoreError
+from server.callers.key_store import Change
 from server.callers.keys import KeyRecord
 from server.callers.redis_link import RedisLink
-from server.errors import StoreAway
+from server.errors import KeyStoreError, StoreAway
 
 __all__ = ["RedisKeys"]
 

@@ -6,15 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.callers.keys import KeyRecord
+from server.errors import KeyStoreError
 
-__all__ = ["Change", "KeyStore", "KeyStoreError"]
+__all__ = ["Change", "KeyStore"]
 
 Change = Callable[[KeyRecord | None], KeyRecord]
 """From the record that there is (None: none) to the one that there shall be."""
-
-
-class KeyStoreError(Exception):
-    """The store cannot be used; one sentence that names it, without secrets."""
 
 
 class KeyStore(Protocol):

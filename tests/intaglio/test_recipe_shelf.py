@@ -6,12 +6,12 @@ import pytest
 from torch import nn
 
 from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
+from intaglio.errors import RecipeError
 from intaglio.leakage.matrix import load_matrix, shipped_matrices
 from intaglio.objectives import trainable_of
 from intaglio.outlook import outlook_of
 from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.recipe_shelf import merged
-from models.errors import RecipeError
 
 RESULTS = "docs/results.md"
 

@@ -242,7 +242,7 @@ def test_a_kill_just_before_the_bundle_is_written_leaves_it_to_be_written(
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr("intaglio.training.write_bundle", killed)
+        patch.setattr("intaglio.bundle_of_run.write_bundle", killed)
         with pytest.raises(Interrupted):
             train_recipe(recipe, out=place / "out", data_root=place)
     assert train_recipe(recipe, out=place / "out", data_root=place).name == "1"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from intaglio.errors import RecipeError
 from intaglio.outlook import outlook_of
 from intaglio.recipe import Recipe, load_recipe
 from intaglio.training_data import prepare
-from models.errors import RecipeError
 from models.training.data import TrainingData
 
 MINIMAL = """

@@ -16,12 +16,13 @@ from click.testing import CliRunner, Result
 from intaglio.commands.models import models
 from intaglio.commands.train import train
 from intaglio.dry_run import dry_run
+from intaglio.errors import RecipeError
 from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.training import train_recipe
 from models import datasets
 from models.bundle import open_bundle
 from models.datasets import Dataset
-from models.errors import ModelsError, RecipeError, TrainingError
+from models.errors import ModelsError, TrainingError
 from models.training.atomic import write_atomically
 from models.training.metrics import CsvMetrics
 from tests.training.toys import Interrupting, quadrants

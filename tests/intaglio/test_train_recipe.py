@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from intaglio.base_network import check_choice
+from intaglio.errors import RecipeError
 from intaglio.objectives import OBJECTIVES
 from intaglio.recipe import load_recipe, shipped_recipes
 from intaglio.training import train_recipe
-from models.errors import RecipeError
 from models.training.plan import Adam, Cosine, Sgd, Step
 
 MINIMAL = """

@@ -80,17 +80,19 @@ def test_what_is_lacking_is_named_before_a_query(
         Adaptations.of([adapt]).check(**asked)  # type: ignore[arg-type]
 
 
-def test_what_is_there_is_enough() -> None:
-    for adapt, given in (
-        ("recover", {"known": True}),
-        ("recover", {"shadow": True}),
-        ("partial-bayes", {"known": True}),
-        ("filter-confidence", {}),
-    ):
-        adaptations = Adaptations.of([adapt])
-        adaptations.check(labels=["soft"], budgets=[40], pool=50, **given)
-    adaptations = Adaptations.of(["repeat-averaging:n=2", "semi-supervised"])
-    adaptations.check(labels=["hard"], budgets=[80], pool=50)
+@pytest.mark.parametrize(
+    ("adapt", "given"),
+    [
+        (["recover"], {"known": True}),
+        (["recover"], {"shadow": True}),
+        (["partial-bayes"], {"known": True}),
+        (["filter-confidence"], {}),
+        (["repeat-averaging:n=2", "semi-supervised"], {"labels": ["hard"], "budgets": [80]}),
+    ],
+)
+def test_what_is_there_is_enough(adapt: list[str], given: dict[str, object]) -> None:
+    asked = {"labels": ["soft"], "budgets": [40], "pool": 50, **given}
+    Adaptations.of(adapt).check(**asked)  # type: ignore[arg-type]
 
 
 def test_a_known_defense_is_a_factory_that_the_attacker_names(tmp_path: Path) -> None:

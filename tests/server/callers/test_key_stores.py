@@ -12,9 +12,9 @@ import pytest
 from benchmarks.redis_server import RedisServer
 from server.callers.assembly import open_key_store
 from server.callers.key_file import KeyFile
-from server.callers.key_store import KeyStore, KeyStoreError
+from server.callers.key_store import KeyStore
 from server.callers.keys import KeyRecord, new_key
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, KeyStoreError
 from server.settings import Settings
 from tests.server.callers.conftest import in_redis
 

@@ -91,7 +91,8 @@ def test_memory_is_bounded_and_the_set_follows_the_caller() -> None:
     record = DistanceRecord(images=64, window=128)
     for _ in range(20):
         record.add(rng.integers(0, 256, (50, 300), dtype=np.uint8), rng.integers(0, 10, 50))
-    assert record.held_bytes == 64 * 300
+    assert record._pictures is not None
+    assert record._pictures.nbytes == 64 * 300, "no room is made for more either"
     test = record.test()
     assert test is not None
     assert test.distances <= 128
