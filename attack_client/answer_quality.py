@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import hard_labels
 
 __all__ = ["BINS", "accuracy_by_class", "calibration_error"]
 

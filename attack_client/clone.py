@@ -182,7 +182,7 @@ def train_clone(
         The clone, in evaluation mode.
 
     Raises:
-        AttackError: a share is to be held out, and it is no answer at all.
+        AttackError: a share is to be held out, and it holds out no answer.
         ModelsError: an unknown architecture, or one that does not fit the images.
         TrainingError: training diverged, or the answers do not fill the recipe's epochs.
     """
@@ -190,8 +190,8 @@ def train_clone(
     held = recipe.held(count)
     if recipe.holdout and held == 0:
         raise AttackError(
-            f"a holdout of {recipe.holdout:g} of the {count} answers that are left is no answer at "
-            "all: raise --holdout or --budget, or hold out nothing"
+            f"a holdout of {recipe.holdout:g} of the {count} answers that are left holds out no "
+            "answer: raise --holdout or --budget, or hold out nothing"
         )
     order = np.random.default_rng(seed).permutation(count) if held else np.arange(count)
     pixels = torch.from_numpy(np.ascontiguousarray(images[order]))

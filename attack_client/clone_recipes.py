@@ -14,6 +14,7 @@ from attack_client.clone import OPTIMISER, PRESENTATIONS, SCHEDULE, CloneRecipe
 from attack_client.errors import AttackError
 from models.strict_yaml import load_yaml
 from models.training.plan import Augment, Optimiser, Schedule
+from models.validation import first_problem
 
 __all__ = ["clone_recipe", "recipe_names"]
 
@@ -104,6 +105,4 @@ def _read(source: str) -> _File:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise AttackError(f"the clone recipe {source} is not YAML: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "file"
-        raise AttackError(f"the clone recipe {source}: {field}: {first['msg']}") from error
+        raise AttackError(f"the clone recipe {source}: {first_problem(error)}") from error

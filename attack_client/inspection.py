@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from attack_client.errors import CorruptRecord
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.predictions import hard_labels
+from attack_client.transfer_set import TransferSet
 
 __all__ = ["inspect_transfer_set"]
 

@@ -56,7 +56,7 @@ def check_epochs(recipe: CloneRecipe, budgets: tuple[int, ...], *, adapted: bool
         for budget in budgets:
             if budget % recipe.per_epoch:
                 raise AttackError(
-                    f"a budget of {budget} queries is no whole number of epochs of "
+                    f"a budget of {budget} queries is not a whole number of epochs of "
                     f"{recipe.per_epoch} new images: choose another --budget or per_epoch"
                 )
 
@@ -75,8 +75,8 @@ def check_holdout(recipe: CloneRecipe, budgets: tuple[int, ...], *, per_image: i
     smallest = min(budgets)
     if recipe.holdout and not recipe.held(smallest // per_image):
         raise AttackError(
-            f"a holdout of {recipe.holdout:g} of a budget of {smallest} queries is no answer at "
-            "all: raise --holdout or --budget, or hold out nothing"
+            f"a holdout of {recipe.holdout:g} of a budget of {smallest} queries holds out no "
+            "answer: raise --holdout or --budget, or hold out nothing"
         )
 
 

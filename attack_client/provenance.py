@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from attack_client.contract import Attack, Pool, VictimFacts
 from attack_client.errors import ProtocolError, TransferSetError
 from models.training.atomic import write_atomically
+from models.validation import first_problem
 
 __all__ = ["Provenance"]
 
@@ -91,9 +92,7 @@ class Provenance(BaseModel):
         except OSError as error:
             raise TransferSetError(f"cannot read {path}: {error.strerror}") from error
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "file"
-            raise TransferSetError(f"{path}: {field}: {first['msg']}") from error
+            raise TransferSetError(f"{path}: {first_problem(error)}") from error
 
     def write(self, path: Path) -> None:
         """To ``path``, whole or not at all."""

@@ -46,8 +46,8 @@ class Allowance:
         if samples > self.left:
             more = "this key will have no more" if self.until is None else f"more from {self.until}"
             raise OverBudget(
-                f"the key's query budget is spent: {self.left} samples are left of it ({more}); "
-                "every answer is on disk, go on with --resume",
+                f"the key's query budget is too small for this request: {self.left} samples are "
+                f"left ({more}); every answer is on disk, go on with --resume",
                 status=429,
             )
         self.left -= samples

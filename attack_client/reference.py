@@ -27,8 +27,8 @@ def check_fits(card: Card, *, shape: tuple[int, ...], classes: int) -> None:
     """
     if card.input.shape != shape or card.classes != classes:
         raise PoolError(
-            f"the reference {card.name} tells {card.classes} classes from images "
-            f"{card.input.shape}, the victim {classes} from {shape}"
+            f"the reference {card.name} classifies images of {card.input.shape} into "
+            f"{card.classes} classes, the victim images of {shape} into {classes}"
         )
 
 

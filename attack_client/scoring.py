@@ -15,10 +15,10 @@ from attack_client.answer_quality import accuracy_by_class, calibration_error
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.honest import Honest
-from attack_client.predictions import agreement, predict
+from attack_client.predictions import agreement, hard_labels, predict
 from attack_client.reference import Reference
 from attack_client.report.schema import Labels, Row
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.transfer_set import TransferSet
 from attack_client.victim_input import TestSet
 from models.training.progress import Reporter
 

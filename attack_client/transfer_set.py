@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -26,8 +26,8 @@ from attack_client import records
 from attack_client.appending import append
 from attack_client.errors import TransferSetError
 from attack_client.journal import Journal
-from attack_client.positions import Positions
 from attack_client.provenance import Provenance
+from attack_client.recorded_answers import RecordedAnswers
 from attack_client.transfer_files import (
     META,
     RECORDS,
@@ -38,17 +38,10 @@ from attack_client.transfer_files import (
     open_to_read,
 )
 
-__all__ = ["TransferSet", "hard_labels"]
-
-_Record = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]
+__all__ = ["TransferSet"]
 
 
-def hard_labels(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The lowest-index maximum of each row: ``(n, K)`` to ``(n,)`` int64."""
-    return np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
-
-
-class TransferSet:
+class TransferSet(RecordedAnswers):
     """An open transfer set: ``create`` a new one, ``resume`` an old one, or just ``read`` it.
 
     Appending is safe from several threads; one process at a time may write.
@@ -62,19 +55,13 @@ class TransferSet:
 
     def __init__(self, path: Path, provenance: Provenance, descriptor: int, journal: int) -> None:
         """Use ``create``, ``resume`` or ``read``."""
-        self.path = path
-        self.provenance = provenance
+        super().__init__(path, provenance, descriptor)
         self.repaired = 0
         self.torn = 0
-        self._layout = records.Layout(
-            shape=provenance.shape, classes=provenance.classes, maps=provenance.maps
-        )
-        self._descriptor = descriptor
         self._journal = journal
         self._lock = threading.Lock()
         # Of its own: what is about to be sent must not wait until an answer is on the disk.
         self._journal_lock = threading.Lock()
-        self._positions = Positions()
         self._sent = Journal(path / SENT)
 
     @staticmethod
@@ -205,54 +192,6 @@ class TransferSet:
         """Samples of each request at ``start`` that an earlier run sent, answered or not."""
         return self._sent.earlier(start)
 
-    def missing(self, start: int, count: int) -> tuple[tuple[int, int], ...]:
-        """The runs ``(start, count)`` within a range that have no answer yet, in order."""
-        return self._positions.missing(start, count)
-
-    def runs(self) -> tuple[tuple[int, int], ...]:
-        """The runs ``(start, count)`` of positions that have answers, in order."""
-        return self._positions.runs()
-
-    def answers(self, start: int, count: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Images ``(count, C, H, W)`` and probabilities ``(count, K)`` in order of position.
-
-        Raises:
-            TransferSetError: some of them have no answer.
-        """
-        images = np.empty((count, *self._layout.shape), dtype=np.uint8)
-        probabilities = np.empty((count, self._layout.classes), dtype=np.float32)
-        for there, here, (asked, said, _) in self._parts(start, count):
-            images[there], probabilities[there] = asked[here], said[here]
-        return images, probabilities
-
-    def maps(self, start: int, count: int) -> NDArray[np.float32]:
-        """Attribution maps ``(count, h, w)`` in order of position.
-
-        Raises:
-            TransferSetError: some of them have no answer, or this set keeps no maps.
-        """
-        if self._layout.maps is None:
-            raise TransferSetError(f"{self.path} keeps no attribution maps")
-        found = np.empty((count, *self._layout.maps), dtype=np.float32)
-        for there, here, (_, _, maps) in self._parts(start, count):
-            assert maps is not None
-            found[there] = maps[here]
-        return found
-
-    def prefix(self, budget: int) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """The first ``budget`` images and answers: what a smaller theft would have had."""
-        return self.answers(0, budget)
-
-    @property
-    def recorded(self) -> int:
-        """Answers on disk."""
-        return self._positions.recorded
-
-    @property
-    def complete(self) -> int:
-        """The longest prefix without a gap: every budget up to it can be evaluated."""
-        return self._positions.missing(0, self._positions.end + 1)[0][0]
-
     def sent(self, budget: int | None = None) -> int:
         """Samples sent for the first ``budget`` positions, again and in vain included."""
         end = self._positions.end if budget is None else budget
@@ -291,20 +230,6 @@ class TransferSet:
     ) -> None:
         self.close()
 
-    def _parts(self, start: int, count: int) -> Iterator[tuple[slice, slice, _Record]]:
-        """The records that hold a range: where each lies in it, which part of it, and itself."""
-        gaps = self.missing(start, count)
-        if gaps:
-            raise TransferSetError(
-                f"{self.path} has no answer at position {gaps[0][0]}: "
-                f"{start + count} were asked for, {self.recorded} are there"
-            )
-        for entry in self._positions.entries(start, count):
-            first, last = max(entry.start, start), min(entry.start + entry.count, start + count)
-            here = slice(first - entry.start, last - entry.start)
-            record = records.read(self._layout, self._descriptor, entry)
-            yield slice(first - start, last - start), here, record
-
     def _load(self, *, repair: bool) -> None:
         path = self.path / RECORDS
         entries, end = records.scan(self._layout, path)
@@ -317,10 +242,3 @@ class TransferSet:
             self.repaired = os.fstat(self._descriptor).st_size - end
             os.ftruncate(self._descriptor, end)
             os.ftruncate(self._journal, self._sent.size)
-
-    def _refuse_overlap(self, entry: records.Entry) -> None:
-        if self._positions.taken(entry):
-            raise TransferSetError(
-                f"{self.path} has answers at positions {entry.start} to "
-                f"{entry.start + entry.count - 1} twice"
-            )

@@ -94,7 +94,7 @@ def decode_maps(
     output, raw = _output(headers, body, ATTRIBUTIONS)
     maps = _values(output, raw, (count, *signature.maps))
     if not np.isfinite(maps).all():
-        raise ProtocolError(f"output {ATTRIBUTIONS!r} holds values that are no numbers")
+        raise ProtocolError(f"output {ATTRIBUTIONS!r} holds values that are not finite")
     return maps
 
 

@@ -18,8 +18,8 @@ import click
 import numpy as np
 
 from attack_client.clone import CloneRecipe, train_clone
-from attack_client.predictions import agreement, predict
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.predictions import agreement, hard_labels, predict
+from attack_client.transfer_set import TransferSet
 from benchmarks.envelope import Row, write
 from models.training.plan import Adam, Sgd
 

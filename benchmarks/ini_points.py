@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from attack_client.clone import CloneRecipe, train_clone
-from attack_client.predictions import agreement, predict
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import agreement, hard_labels, predict
 from defenses.adaptive_misinformation import AdaptiveMisinformation
 from defenses.chain import Chain
 from defenses.contract import Defense, Queries

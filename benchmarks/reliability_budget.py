@@ -29,7 +29,7 @@ from benchmarks.budget_callers import MODEL, SHAPE, Tally, call_until_told_not_t
 from benchmarks.envelope import Row, quantile, write
 from benchmarks.redis_server import RedisServer
 from benchmarks.workloads import write_random_bundle
-from intaglio.audit_summary import read_audit
+from intaglio.audit_records import read_audit
 from intaglio.processes import Running, serving
 from server.callers.assembly import open_key_store
 from server.callers.keys import new_key

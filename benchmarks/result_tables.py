@@ -8,6 +8,7 @@ from typing import Any
 
 from attack_client.report import Row, summarise
 from attack_client.report.summary import COLUMNS
+from benchmarks.map_theft_page import is_of_maps, map_parts
 from benchmarks.markdown import folded, table
 from benchmarks.steps_page import is_of_steps, step_table
 
@@ -124,4 +125,5 @@ def measured(rows: Sequence[Mapping[str, Any]], path: Path) -> list[str]:
         return [step_table(rows)]
     if any(row["metric"] == "ratio" for row in rows):
         return [ratio_table(rows)]
-    return [every("Every figure", speed_table(rows), len(rows), path)]
+    figures = every("Every figure", speed_table(rows), len(rows), path)
+    return [*map_parts(rows), figures] if is_of_maps(rows) else [figures]

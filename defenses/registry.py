@@ -122,7 +122,7 @@ def _find(position: int, spec: Mapping[str, Any]) -> type[Defense]:
         return _load(plugins[kind])
     if kind in TRAINED_IN:
         raise UnknownDefense(
-            f"{place}.kind: {kind} is no link of a chain but a way to train weights: serve a "
+            f"{place}.kind: {kind} is not a link of a chain but a way to train weights: serve a "
             "bundle that was trained so, and leave this entry out"
         )
     offered = ", ".join(sorted({*BUILT_IN, *plugins}))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-__all__ = ["CallerSummary", "Curve", "read_audit", "summarise"]
+from intaglio.audit_records import Record, VerdictRecord
+
+__all__ = ["CallerSummary", "Curve", "summarise"]
 
 
 @dataclass(slots=True)
@@ -108,21 +108,8 @@ class Curve:
         return cls(tuple(budgets), tuple(envelope))
 
 
-def read_audit(directory: Path) -> Iterator[Mapping[str, Any]]:
-    """Every record under ``directory``; what is no record (a line cut off by a kill) is skipped."""
-    for path in sorted(directory.glob("audit-*.jsonl")):
-        with path.open("rb") as file:
-            for line in file:
-                try:
-                    record = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(record, dict) and {"event", "time", "key", "model"} <= record.keys():
-                    yield record
-
-
 def summarise(
-    records: Iterable[Mapping[str, Any]], *, unsure_below: float, since: datetime | None = None
+    records: Iterable[Record], *, unsure_below: float, since: datetime | None = None
 ) -> Sequence[CallerSummary]:
     """One summary for each pair of caller and model; most samples first.
 
@@ -134,7 +121,7 @@ def summarise(
     found: dict[tuple[str, str], CallerSummary] = {}
     images: dict[tuple[str, str], set[int]] = {}
     for record in records:
-        moment = datetime.fromisoformat(record["time"])
+        moment = record["time"]
         if since is not None and moment < since:
             continue
         pair = (record["key"], record["model"])
@@ -159,7 +146,7 @@ def summarise(
     return sorted(found.values(), key=lambda summary: (-summary.samples, summary.key))
 
 
-def _add_test(summary: CallerSummary, record: Mapping[str, Any]) -> None:
+def _add_test(summary: CallerSummary, record: VerdictRecord) -> None:
     summary.tests += 1
     summary.suspicious += not record["natural"]
     lowest = summary.statistic

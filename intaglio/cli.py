@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 
 import click
 
 from intaglio import __version__
+from models.sentence import Sentence, system_problem
 
 __all__ = ["main"]
 
@@ -14,14 +16,14 @@ COMMANDS = {
     # name: (where it lives, what --help says of it)
     "serve": ("server.cli:serve", "Serve every bundle under a directory."),
     "keys": ("server.keys_cli:keys", "Create, list, change, rotate and revoke API keys."),
-    "audit": ("intaglio.commands.audit:audit", "Summarise who asked how much, and how it looked."),
+    "audit": ("intaglio.commands.audit:audit", "Summarise the audit log by caller."),
     "models": ("intaglio.commands.models:models", "List, show, measure and import bundles."),
     "train": ("intaglio.commands.train:train", "Train a recipe and write a bundle."),
     "calibrate": ("intaglio.commands.calibrate:calibrate", "Measure what a defense needs to know."),
     "attack": ("attack_client.cli:attack", "Steal a model over HTTP and report what it leaked."),
     "leakage": (
         "intaglio.commands.leakage:leakage",
-        "Measure what every defense leaves every attack; a gate for releases.",
+        "Measure what each attack steals despite each defense; a release gate.",
     ),
     "demo": ("intaglio.commands.demo:demo", "Train, serve, steal and report on bundled images."),
 }
@@ -67,11 +69,18 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a subcommand; say which extra to install if a library of another role is missing."""
+        """Run a subcommand; end in a sentence where a library, a file or patience is missing."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             raise _missing(error) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:  # who reads the output has seen enough
+                raise
+            raise Sentence(system_problem(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise SystemExit(130) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""
@@ -85,7 +94,7 @@ def _missing(error: ModuleNotFoundError) -> Exception:
     extra = EXTRAS.get(library)
     if extra is None:
         return error
-    return click.ClickException(
+    return Sentence(
         f"this needs {library}, which is not installed: pip install 'intaglio[{extra}]'"
     )
 

@@ -53,8 +53,8 @@ def check_links(links: Sequence[Mapping[str, Any]]) -> None:
     for link in links:
         if isinstance(link, Mapping) and link.get("kind") in OF_IMAGES:
             raise ValueError(
-                f"{link['kind']} is no function of posteriors, it looks at the image: run a shadow "
-                "service instead"
+                f"{link['kind']} is not a function of posteriors, it looks at the image: run a "
+                "shadow service instead"
             )
     if needed := sorted(required_roles(links)):
         raise ValueError(f"this chain needs the service's own {', '.join(needed)}")

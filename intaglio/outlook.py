@@ -64,7 +64,7 @@ def expected(key: str, spec: str, *, data_root: Path | None, split_seed: int) ->
     if ":" not in spec and local_file(spec, data_root) is None:
         raise RecipeError(
             f"{key}: {spec} is not here, and nothing is known of it: name a place where "
-            f"{spec}.npz lies by --data-root, or say npz:PATH or folder:PATH"
+            f"{spec}.npz lies with --data-root, or say npz:PATH or folder:PATH"
         )
     found = datasets.load(spec, root=data_root, split_seed=split_seed)
     if key == "data.train":

@@ -228,8 +228,8 @@ def _reference(
         raise RecipeError(f"objective.reference: {path} holds no victim")
     if network.training is not None and network.training.objective != "plain":
         raise RecipeError(
-            f"objective.reference: {path} was trained as {network.training.objective}, and what "
-            "honest callers lose is told from a plain model"
+            f"objective.reference: {path} was trained as {network.training.objective}, but what "
+            "honest callers lose is measured against a plain model"
         )
     check_split("objective.reference", path, network, recipe)
     return bundle

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable
 from typing import Generic
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 
 from server.batches import Batch, Batches, Computed, Group, checked
 from server.dataplane import Explained
-from server.departures import Departures
-from server.errors import DeadlinePassed, Draining, InternalFailure, QueueFull, ServiceError
+from server.departures import Departures, Due, Later
+from server.errors import DeadlinePassed, Draining, InternalFailure, ServiceError
+from server.forecast import Forecast
 from server.metrics import Metrics
 from server.pace import Pace
 from server.settings import BatchingSettings
@@ -32,9 +32,6 @@ from server.waiting import Filled, Item, Ticket
 __all__ = ["Batcher"]
 
 logger = logging.getLogger(__name__)
-
-IN_TIME = 0.5
-"""Share of its deadline that a request may be expected to take; the rest is for being wrong."""
 
 
 class Batcher(Generic[Group]):
@@ -64,6 +61,7 @@ class Batcher(Generic[Group]):
         self._executed = executed
         self._pace = Pace()
         self._departures: Departures[Group] = Departures(settings, self._pace)
+        self._forecast = Forecast(settings, self._departures, self._pace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tickets: set[Ticket] = set()
         self._everybody_answered = asyncio.Event()
@@ -127,16 +125,11 @@ class Batcher(Generic[Group]):
         """Why a request of ``samples`` with that deadline would be refused now, if it would."""
         if self._draining:
             return Draining(retry_after=1.0)
-        full = self._departures.waiting + samples > self._settings.queue_samples
-        # Accepted, a late one would wait out its deadline, and push others past theirs.
-        if full or self._seconds_until_answered(samples) > IN_TIME * timeout_s:
-            return QueueFull(retry_after=self.seconds_until_room())
-        return None
+        return self._forecast.refusal(samples, timeout_s)
 
     def seconds_until_room(self) -> float:
         """When a caller that is refused now may try again, at the pace of late."""
-        waiting = self._pace.forecast(self._batches(self._departures.waiting))
-        return min(max(waiting, 0.1), self._settings.deadline_s)
+        return self._forecast.seconds_until_room()
 
     async def drain(self, timeout_s: float) -> bool:
         """Accept nothing more; wait until everything accepted is answered.
@@ -206,16 +199,6 @@ class Batcher(Generic[Group]):
         self._departures.withdraw(ticket.items)
         self._metrics.queued(self._departures.waiting)
 
-    def _seconds_until_answered(self, samples: int) -> float:
-        """What is ahead of ``samples`` more, and they themselves, at the pace of late."""
-        waiting, computing = self._departures.waiting, self._departures.computing
-        if waiting + computing == 0:
-            return 0.0
-        return self._pace.forecast(bool(computing) + self._batches(waiting + samples))
-
-    def _batches(self, samples: int) -> int:
-        return math.ceil(samples / self._settings.max_batch_size)
-
     # -- batches leave -------------------------------------------------------------------------
 
     def _pump(self) -> None:
@@ -225,10 +208,10 @@ class Batcher(Generic[Group]):
             self._timer.cancel()
             self._timer = None
         due = self._departures.depart()
-        if due is True:
+        if isinstance(due, Due):
             self._begin(self)
-        elif due is not False:
-            self._timer = asyncio.get_running_loop().call_later(due, self._pump)
+        elif isinstance(due, Later):
+            self._timer = asyncio.get_running_loop().call_later(due.seconds, self._pump)
 
     def take(self) -> Batch[Group] | None:
         """See ``Batches``."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from models.sentence import Sentence
+
 __all__ = ["assignment", "serve"]
 
 
@@ -47,12 +49,12 @@ LINKS = (
 
 
 @click.command(
-    epilog="Every setting has four sources, strongest first: flags, environment variables "
-    "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, its default.\n\n"
-    "What answers pass through is models.NAME.defenses in the YAML file, a list of links: "
-    f"{', '.join(LINKS)}, and those of installed packages. Defenses that are in the weights "
-    "(ini, ast, nasty, edm, ...) need none: serve the bundle. docs/defenses.md says what each is "
-    "for."
+    epilog="Settings come from four sources, strongest first: flags, environment variables "
+    "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, and the default.\n\n"
+    "The links that answers pass through are listed under models.NAME.defenses in the YAML file: "
+    f"{', '.join(LINKS)}, and those of installed packages. Defenses built into the weights "
+    "(ini, ast, nasty, edm, ...) need no link: serve the bundle. docs/defenses.md says what each "
+    "is for."
 )
 @click.option(
     "--models", "model_dir", type=click.Path(path_type=Path), help="Directory of bundles."
@@ -67,13 +69,18 @@ LINKS = (
     help="The operator's port (metrics); 0 takes a free one.  [default: 8001]",
 )
 @click.option("--device", help="auto, cpu or cuda:N.  [default: auto]")
-@click.option("--threads", type=int, help="CPU threads of one forward pass; 0: PyTorch's choice.")
+@click.option(
+    "--threads",
+    type=int,
+    help="CPU threads per forward pass; 0 leaves it to PyTorch.  [default: 0]",
+)
 @click.option(
     "--allow-factory",
     "allow_factories",
     multiple=True,
-    metavar="PACKAGE.MODULE:NAME",
-    help="Let cards name this code as an architecture. Repeatable.",
+    metavar="FACTORY",
+    help="Let cards name this architecture of your own: package.module:name or file.py:name. "
+    "Repeatable.",
 )
 @click.option("--log-level", help="debug, info, warning or error.  [default: info]")
 @click.option("--log-format", help="plain or json.  [default: plain]")
@@ -94,8 +101,8 @@ def serve(
 ) -> None:
     """Serve every bundle under a directory, or exactly the models that a configuration lists.
 
-    Prints one line with its URL when it is ready. SIGHUP has the configuration and the bundles
-    read again. SIGTERM stops it: what was accepted is finished.
+    Prints its URL when ready. SIGHUP re-reads the configuration and the bundles; SIGTERM finishes
+    accepted requests and stops.
     """
     from server.errors import ConfigurationError
     from server.settings import Settings, load_settings
@@ -113,6 +120,5 @@ def serve(
 
         status = run(settings, read)
     except ConfigurationError as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        raise Sentence(str(error)) from error
     sys.exit(status)

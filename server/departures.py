@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Generic
 
 from server.batches import Batch, Group
@@ -17,16 +18,40 @@ from server.pace import Pace
 from server.settings import BatchingSettings
 from server.waiting import Item, WaitingLine
 
-__all__ = ["Departures"]
+__all__ = ["Departures", "Due", "Later"]
 
 TICK_S = 0.0005
 """How early a timer of the event loop may fire."""
 
 
+@dataclass(frozen=True, slots=True)
+class Due(Generic[Group]):
+    """A batch is to leave now.
+
+    Attributes:
+        group: what all of it belongs to.
+        released: why now: ``full``, ``busy``, ``idle`` or ``waited``.
+    """
+
+    group: Group
+    released: str
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Something waits, and nothing of it leaves yet.
+
+    Attributes:
+        seconds: after which to ask again.
+    """
+
+    seconds: float
+
+
 class Departures(Generic[Group]):
     """Items that wait, in groups, and the batches they leave in.
 
-    Somebody *takes* from the moment that ``depart`` has said so until ``take`` finds nothing.
+    Somebody *takes* from the moment that ``depart`` has said ``Due`` until ``take`` finds nothing.
 
     Args:
         settings: how large a batch may be, and how long an idle engine waits for one to fill.
@@ -77,14 +102,17 @@ class Departures(Generic[Group]):
         """Wait for no batch to fill from now on."""
         self._hurried = True
 
-    def depart(self) -> bool | float:
-        """Whether the caller must now have somebody take; or in how many seconds to ask again."""
+    def depart(self) -> Due[Group] | Later | None:
+        """What the caller must now have somebody take, or when to ask again.
+
+        None if nothing waits, or somebody takes already.
+        """
         with self._lock:
             if self._taking:
-                return False
+                return None
             due = self._due(after_work=False)
-            self._taking = isinstance(due, tuple)
-        return due if isinstance(due, float) else due is not None
+            self._taking = isinstance(due, Due)
+            return due
 
     def take(self) -> tuple[Batch[Group] | None, bool]:
         """The next batch, if one is due; and if none is, whether something waits all the same."""
@@ -103,21 +131,21 @@ class Departures(Generic[Group]):
             if again:
                 self._halves.extend(batch.halves())
 
-    def _due(self, *, after_work: bool) -> tuple[Group, str] | float | None:
-        """The group to compute next and why now; or in how many seconds; or None if none waits."""
+    def _due(self, *, after_work: bool) -> Due[Group] | Later | None:
+        """The group to compute next and why now; or when to ask again; or None if none waits."""
         wait_s = 0.0 if self._hurried else self._settings.max_wait_ms / 1000
         soonest: float | None = None
         for group, oldest, samples in self._line:
             if samples >= self._settings.max_batch_size:
-                return group, "full"
+                return Due(group, "full")
             if wait_s == 0.0:
-                return group, "busy" if after_work else "idle"
+                return Due(group, "busy" if after_work else "idle")
             # From the first query on: a base that moved with later ones would never end.
             left_s = oldest.accepted + wait_s - time.perf_counter()
             if left_s <= TICK_S:
-                return group, "waited"
+                return Due(group, "waited")
             soonest = left_s if soonest is None else min(soonest, left_s)
-        return soonest
+        return None if soonest is None else Later(soonest)
 
     def _next_half(self) -> Batch[Group] | None:
         while self._halves:
@@ -128,12 +156,11 @@ class Departures(Generic[Group]):
         return None
 
     def _next(self, after_work: bool) -> Batch[Group] | None:
-        while isinstance(due := self._due(after_work=after_work), tuple):
-            group, released = due
-            taken = self._line.take(group, self._settings.max_batch_size)
+        while isinstance(due := self._due(after_work=after_work), Due):
+            taken = self._line.take(due.group, self._settings.max_batch_size)
             items = [item for item in taken if _alive(item)]
             if items:
-                return Batch(group, items, released, time.perf_counter())
+                return Batch(due.group, items, due.released, time.perf_counter())
         return None
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from defenses.chain import Chain, Outcome
 from defenses.contract import Queries
 from defenses.timing import Stopwatch
-from models.simplex import GRID, round_to_grid, top1
+from models.simplex import GRID, round_to_grid
 from server.batches import Computed, Phases
 from server.errors import ConfigurationError
 from server.evidence import Evidence
@@ -23,6 +23,7 @@ from server.metrics import Metrics
 from server.seeds import query_seeds
 from server.served import ServedModel
 from server.tracing import Lap
+from server.transfer import bring_back
 
 __all__ = ["Engine", "choose_device"]
 
@@ -127,40 +128,31 @@ class Engine:
         victim, outcome, forward_s, staged = self._compute(served, parts, explain)
         # Whoever times the links has waited for the device by now.
         inferred = time.perf_counter_ns()
-        maps, links = outcome.answers.attributions, len(served.chain)
-        probabilities = outcome.answers.probabilities
-        # One transfer back for everything that leaves the device.
-        packed = torch.cat(
-            (
-                *(() if maps is None else (maps.flatten(1),)),
-                probabilities,
-                victim.amax(dim=1, keepdim=True),
-                outcome.failed[:, None].float(),
-                (probabilities - victim).abs().sum(dim=1, keepdim=True),
-                (top1(probabilities) != top1(victim))[:, None].float(),
-                outcome.moved,
-            ),
-            dim=1,
-        ).cpu()
-        table = packed.numpy()
-        table, moved = np.split(table, [table.shape[1] - links], axis=1)
-        failed = table[:, -3] > 0
+        returned = bring_back(victim, outcome)
+        failed, answered = returned.failed, ~returned.failed
         if self._evidence is not None:
-            self._evidence.saw(served.weights, np.concatenate(parts), table[:, -4])
+            self._evidence.saw(served.weights, np.concatenate(parts), returned.confidence)
         self._metrics.computed(
             served.name,
             forward_s=forward_s,
             defenses=[
-                (link.kind, outcome.seconds[place], np.minimum(moved[~failed, place], 2.0))
+                (
+                    link.kind,
+                    outcome.seconds[place],
+                    np.minimum(returned.moved[answered, place], 2.0),
+                )
                 for place, link in enumerate(served.chain.links)
             ],
-            distortion=np.minimum(table[~failed, -2], 2.0),
-            top1_changed=int(table[~failed, -1].sum()),
+            distortion=np.minimum(returned.distortion[answered], 2.0),
+            top1_changed=int(returned.changed[answered].sum()),
         )
         if failed.any():
             logger.error(
                 "%d of %d answers of %s broke an invariant of the chain %s",
-                *(failed.sum(), len(failed), served.name, served.chain.name),
+                failed.sum(),
+                len(failed),
+                served.name,
+                served.chain.name,
             )
         phases = Phases(staged - began, inferred - staged, time.perf_counter_ns() - inferred)
         laps = (
@@ -170,13 +162,10 @@ class Engine:
                 for link, seconds in zip(served.chain.links, outcome.seconds, strict=True)
             ),
         )
-        if maps is None:
-            return Computed(table[:, :-4], failed, None, phases, laps, staged / 1e9)
-        rest = phases.infer / 1e9 - sum(lap.seconds for lap in laps)
-        laps = (*laps, Lap("explanation", max(0.0, rest)))
-        cells = maps.shape[1] * maps.shape[2]
-        shown = table[:, :cells].reshape(maps.shape)
-        return Computed(table[:, cells:-4], failed, shown, phases, laps, staged / 1e9)
+        if returned.maps is not None:
+            rest = phases.infer / 1e9 - sum(lap.seconds for lap in laps)
+            laps = (*laps, Lap("explanation", max(0.0, rest)))
+        return Computed(returned.probabilities, failed, returned.maps, phases, laps, staged / 1e9)
 
     @torch.no_grad()
     def _compute(

@@ -138,7 +138,7 @@ def _lender(reference: str, card: Card, library: Library) -> tuple[Bundle, str]:
     """The bundle and role of ``NAME[/VERSION]#ROLE``, if it fits the bundle that answers."""
     place, separator, role = reference.partition("#")
     if not separator or not role:
-        raise ConfigurationError(f"{reference!r} is no network: write NAME/VERSION#ROLE")
+        raise ConfigurationError(f"{reference!r} is not a network: write NAME/VERSION#ROLE")
     lender = library.open(place)
     if lender.card.input.shape != card.input.shape:
         raise ConfigurationError(

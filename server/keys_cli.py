@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from models.sentence import Sentence
+from models.validation import first_problem
 from server.cli import assignment
 from server.keys_options import burst_at, fields_of, limits, span
 
@@ -42,18 +43,18 @@ T = TypeVar("T")
 def keys(context: click.Context, config: Path | None, assignments: dict[str, Any]) -> None:
     """Create, list, change, rotate and revoke API keys.
 
-    Give the same settings as to the server (file, INTAGLIO_ variables, --set): callers.store says
-    where the keys are. Servers that run see every change at their next request.
+    Takes the same settings as the server (file, INTAGLIO_ variables, --set); callers.store says
+    where the keys are kept. Running servers see every change at their next request.
     """
     context.obj = (config, assignments)
 
 
 @keys.command()
-@limits
+@limits(new=True)
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
 def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
-    """Make a key and print it: the only time that it is seen."""
+    """Create a key and print it; it is never shown again."""
     from server.callers.keys import new_key
 
     fields = fields_of(given)
@@ -73,7 +74,7 @@ def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
 @click.pass_context
 def list_(context: click.Context, *, as_json: bool) -> None:
-    """List the keys, oldest first, without what opens anything."""
+    """List the keys, oldest first, without their secrets."""
     records: Sequence[KeyRecord] = _in_store(context, lambda store: store.records())
     if as_json:
         click.echo(json.dumps([_shown(record) for record in records], indent=2))
@@ -105,18 +106,19 @@ def list_(context: click.Context, *, as_json: bool) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@limits
+@limits(new=False)
 @click.option(
     "--clear",
     multiple=True,
     type=click.Choice(("tier", "rate", "per-day", "lifetime", "expires")),
-    help="Take this limit away. Repeatable.",
+    help="Remove this limit. Repeatable.",
 )
 @click.pass_context
 def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **given: Any) -> None:
-    """Change what the key ID may do; what it has used stays used.
+    """Change what the key ID may do; what it has used so far still counts.
 
-    A new --rate leaves the burst as it is; it must still be whole seconds, or be given too.
+    A new --rate keeps the burst, which must be a whole number of seconds at that rate, too:
+    otherwise give --burst as well.
     """
     fields: dict[str, Any] = {item.replace("-", "_"): None for item in clear}
     if "rate" in fields:
@@ -148,12 +150,12 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
     default="0s",
     show_default=True,
     callback=span,
-    help="How long the old secret goes on working.",
+    help="How long the old secret keeps working.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
 def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool) -> None:
-    """Give the key ID a new secret and print it; limits, budgets and what was used stay."""
+    """Give the key ID a new secret and print it; limits, budgets and usage stay."""
     from server.callers.keys import NewKey, rotated
 
     made: NewKey | None = None
@@ -162,7 +164,7 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
         nonlocal made
         there = _there(before, key_id)
         if there.revoked is not None:
-            raise click.ClickException(f"the key {key_id} is revoked")
+            raise Sentence(f"the key {key_id} is revoked")
         try:
             made = rotated(there, grace_s=grace_s)
         except ValueError as error:
@@ -178,7 +180,7 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
 @click.argument("key_id", metavar="ID")
 @click.pass_context
 def revoke(context: click.Context, key_id: str) -> None:
-    """End the key ID for good; every server refuses it from its next request on."""
+    """Revoke the key ID permanently; every server refuses it from its next request on."""
 
     def changed(before: KeyRecord | None) -> KeyRecord:
         there = _there(before, key_id)
@@ -193,7 +195,7 @@ def revoke(context: click.Context, key_id: str) -> None:
 
 def _there(record: KeyRecord | None, key_id: str) -> KeyRecord:
     if record is None:
-        raise click.ClickException(f"there is no key {key_id!r}: see 'intaglio keys list'")
+        raise Sentence(f"there is no key {key_id!r}: see 'intaglio keys list'")
     return record
 
 
@@ -204,10 +206,10 @@ def _checked(make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = str(first["loc"][0]).replace("_", "-") if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise click.UsageError(f"--{place}: {message}" if place else f"--{message}") from None
+        # What holds between fields is said of the whole, and names its option first.
+        field, _, problem = first_problem(error, root="").partition(": ")
+        option = field.partition(".")[0].replace("_", "-")
+        raise click.UsageError(f"--{option}: {problem}" if option else f"--{problem}") from None
 
 
 def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) -> T:
@@ -228,8 +230,7 @@ def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) 
         settings = load_settings(config, **{"model_dir": Path(), **assignments})
         return asyncio.run(opened(settings))
     except (ConfigurationError, KeyStoreError) as error:
-        click.echo(f"Error: {error}", err=True)
-        sys.exit(2)
+        raise Sentence(str(error)) from error
 
 
 def _print_secret(secret: str, record: KeyRecord, *, as_json: bool, what: str) -> None:

@@ -29,45 +29,65 @@ def span(context: click.Context, parameter: click.Parameter, value: str | None) 
         return None
     found = SPAN.fullmatch(value)
     if found is None:
-        raise click.BadParameter(f"{value!r} is no span of time: write 30m, 12h, 90d or 52w")
+        raise click.BadParameter(f"{value!r} is not a span of time: write 30m, 12h, 90d or 52w")
     try:
         return timedelta(**{UNITS[found[2]]: int(found[1])}).total_seconds()
     except OverflowError:
         raise click.BadParameter(f"{value!r} is too long") from None
 
 
-def limits(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that a key is made with, and changed with."""
-    for option in reversed(
-        (
-            click.option("--name", help="What its owner is called; for people only."),
-            click.option(
-                "--scope",
-                "scopes",
-                multiple=True,
-                type=click.Choice(("infer", "explain", "admin")),
-                help="What it is good for. Repeatable.  [default: infer]",
-            ),
-            click.option("--tier", help="Tier that answers it.  [default: that of everybody]"),
-            click.option("--rate", type=float, help="Samples a second.  [default: no limit]"),
-            click.option(
-                "--burst",
-                type=int,
-                help="Samples at once: whole seconds at --rate.  [default: ten, or as it is]",
-            ),
-            click.option("--per-day", type=int, help="Samples a day (UTC).  [default: no limit]"),
-            click.option("--lifetime", type=int, help="Samples for good.  [default: no limit]"),
-            click.option(
-                "--expires",
-                "expires_s",
-                metavar="SPAN",
-                callback=span,
-                help="Ends after so long: 30m, 12h, 90d, 52w.  [default: never]",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+def limits(*, new: bool) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The options that a key is created with, or changed with.
+
+    Args:
+        new: whether an option that is left out means a default; otherwise nothing is changed.
+    """
+
+    def default(of_a_new_key: str) -> str:
+        return f"  [default: {of_a_new_key if new else 'unchanged'}]"
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(
+            (
+                click.option(
+                    "--name", help=f"Name of its owner, for people only.{default('none')}"
+                ),
+                click.option(
+                    "--scope",
+                    "scopes",
+                    multiple=True,
+                    type=click.Choice(("infer", "explain", "admin")),
+                    help=f"What it may be used for. Repeatable.{default('infer')}",
+                ),
+                click.option(
+                    "--tier", help=f"Tier that answers it.{default('the one for everybody')}"
+                ),
+                click.option(
+                    "--rate", type=float, help=f"Samples per second.{default('no limit')}"
+                ),
+                click.option(
+                    "--burst",
+                    type=int,
+                    help="Samples at once, a whole number of seconds at --rate."
+                    + default("ten seconds' worth"),
+                ),
+                click.option(
+                    "--per-day", type=int, help=f"Samples per day (UTC).{default('no limit')}"
+                ),
+                click.option("--lifetime", type=int, help=f"Samples in all.{default('no limit')}"),
+                click.option(
+                    "--expires",
+                    "expires_s",
+                    metavar="SPAN",
+                    callback=span,
+                    help=f"Ends after this long: 30m, 12h, 90d or 52w.{default('never')}",
+                ),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def fields_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -15,35 +11,23 @@ from numpy.typing import NDArray
 from server.answer_cache import AnswerCache
 from server.batches import Batches
 from server.batching import Batcher
-from server.catalogue import Catalogue, Entry
+from server.catalogue import Catalogue
 from server.dataplane import Explained, ModelView
 from server.engine import Engine
-from server.errors import (
-    ConfigurationError,
-    DeadlinePassed,
-    Draining,
-    NotFound,
-    QueueFull,
-    ServiceError,
-)
+from server.errors import ConfigurationError, Draining, ServiceError
+from server.inference import Inference
 from server.metrics import Metrics
 from server.served import ServedModel
 from server.settings import Settings
-from server.settings_sections import PUBLIC
 from server.shares import Shares
 from server.statistics import Statistics
-from server.views import Answering, answering, view_of
-from server.waiting import Filled
+from server.unlisted_tiers import UnlistedTiers
+from server.views import answering, view_of
 from server.worker import Worker, WorkerError
 
 __all__ = ["InferenceService"]
 
-logger = logging.getLogger(__name__)
-
 T = TypeVar("T")
-
-MOST_SAID = 256
-"""Tiers without a model that are warned about; a key store could name any number."""
 
 
 class InferenceService:
@@ -82,10 +66,16 @@ class InferenceService:
             metrics=metrics,
             executed=self.statistics.executed,
         )
-        self._shares = Shares(self._batcher.seconds_until_room)
-        self._cache = cache
+        self._inference = Inference(
+            batcher=self._batcher,
+            shares=Shares(self._batcher.seconds_until_room),
+            cache=cache,
+            metrics=metrics,
+            statistics=self.statistics,
+            ready=lambda: self._ready,
+        )
         self._ready = self._over = False
-        self._unlisted: set[tuple[str, str]] = set()
+        self._unlisted = UnlistedTiers()
 
     # -- life cycle ----------------------------------------------------------------------------
 
@@ -192,23 +182,12 @@ class InferenceService:
         entry = self._catalogue.entry(name)
         served = entry.find(version, tier)
         if tier not in (None, served.tier):
-            self._note_unlisted(entry, tier)
+            self._unlisted.note(entry, tier)
         return view_of(entry, served)
 
     def tightens(self, view: ModelView) -> bool:
         """Whether ``view`` has a stricter chain for callers under suspicion."""
         return answering(view).served.tightened is not None
-
-    def _note_unlisted(self, entry: Entry, tier: str) -> None:
-        """Say once that a key names a tier that a model with tiers does not have."""
-        told = (entry.name, tier) in self._unlisted or len(self._unlisted) >= MOST_SAID
-        if told or all(model.tier == PUBLIC for model in entry):
-            return
-        self._unlisted.add((entry.name, tier))
-        logger.warning(
-            "models.%s has no tier %r: callers of it are answered as the public is",
-            *(entry.name, tier),
-        )
 
     def overload(self) -> ServiceError | None:
         """Why a query of one sample would be refused now; None if it would be accepted."""
@@ -237,17 +216,10 @@ class InferenceService:
             ServiceError: those of ``DataPlane.predict``.
         """
         who = answering(view, tightened=tightened)
-        with self._counted(who, images, timeout_s):
-            wait_s = self._accepted(who, images, timeout_s)
-            if len(images) == 0:
-                return np.empty((0, who.served.card.classes), dtype=np.float32)
-
-            async def compute(asked: NDArray[np.uint8]) -> Filled:
-                with self._share(who, len(asked)):
-                    said = await self._batcher.submit(who.served, asked, timeout_s=wait_s)
-                return Filled(said, None)
-
-            return (await self._answered(who.served, images, compute, caller)).probabilities
+        said = await self._inference.query(
+            who, images, timeout_s=timeout_s, caller=caller, explain=False
+        )
+        return said.probabilities
 
     async def explain(
         self,
@@ -264,77 +236,11 @@ class InferenceService:
             ServiceError: those of ``DataPlane.explain``.
         """
         who = answering(view, tightened=tightened)
-        served, cost = who.served, who.served.explanation_cost
-        with self._counted(who, images, timeout_s):
-            wait_s = self._accepted(who, images, timeout_s)
-            if served.maps is None:
-                raise NotFound(f"model {served.name!r} has no explanations")
-            who.check_cost(len(images))
-            if len(images) == 0:
-                none = np.empty((0, served.card.classes), dtype=np.float32)
-                return Explained(none, np.empty((0, *served.maps), dtype=np.float32))
-
-            async def compute(asked: NDArray[np.uint8]) -> Filled:
-                with self._share(who, len(asked) * cost):
-                    told = await self._batcher.explain(served, asked, timeout_s=wait_s, cost=cost)
-                return Filled(told.probabilities, told.attributions)
-
-            answer = await self._answered(served, images, compute, caller, explain=True)
-            assert answer.attributions is not None
-            return Explained(answer.probabilities, answer.attributions)
-
-    def _accepted(
-        self, who: Answering, images: NDArray[np.uint8], timeout_s: float | None
-    ) -> float:
-        """For how long the caller waits, if what it asks can be answered."""
-        granted = who.granted(timeout_s)
-        who.check(images)
-        if not self._ready:
-            raise Draining(retry_after=1.0)
-        return granted
-
-    async def _answered(
-        self,
-        served: ServedModel,
-        images: NDArray[np.uint8],
-        compute: Callable[[NDArray[np.uint8]], Awaitable[Filled]],
-        caller: str,
-        *,
-        explain: bool = False,
-    ) -> Filled:
-        """What was kept of earlier answers to ``caller``, and ``compute`` of the rest."""
-        began = time.perf_counter_ns()
-        if self._cache is None or not self._cache.keeps(served):
-            answer = await compute(images)
-        else:
-            looked_up = self.statistics.looked_up
-            answer = await self._cache.answer(
-                served, images, compute, caller=caller, explain=explain, looked_up=looked_up
-            )
-        self._metrics.answered(served.name, len(images), explained=explain)
-        self.statistics.answered(served, len(images), began_ns=began)
-        return answer
-
-    @contextmanager
-    def _counted(
-        self, who: Answering, images: NDArray[np.uint8], timeout_s: float | None
-    ) -> Iterator[None]:
-        """Count what ends without an answer."""
-        samples = len(images) if images.ndim else 0
-        began = time.perf_counter_ns()
-        try:
-            yield
-        except (ServiceError, asyncio.CancelledError) as error:
-            reason = error.reason if isinstance(error, ServiceError) else "cancelled"
-            if isinstance(error, DeadlinePassed | QueueFull) and who.impatient(timeout_s):
-                reason = "impatient"  # says nothing of the server's capacity
-            self._metrics.refused(reason, samples)
-            self.statistics.failed(who.served, began_ns=began)
-            raise
-
-    def _share(self, who: Answering, samples: int) -> AbstractContextManager[None]:
-        limit = who.limits.queue_samples
-        return self._shares.hold(who.served.name, samples, at_most=limit)
+        told = await self._inference.query(
+            who, images, timeout_s=timeout_s, caller=caller, explain=True
+        )
+        assert told.attributions is not None
+        return Explained(told.probabilities, told.attributions)
 
     def _begin(self, batches: Batches[ServedModel]) -> None:
         self._worker.compute(batches, self._engine.run)

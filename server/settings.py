@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     """Where a secret is generated once (mode 0600) if ``secret`` is not given."""
 
     allow_factories: tuple[str, ...] = ()
-    """Factories named by cards that may be called: ``package.module:name``."""
+    """Factories named by cards that may be called: ``package.module:name`` or ``file.py:name``."""
 
     limits: LimitSettings = LimitSettings()
     """What a single request may ask for, and what all of them together may hold."""

@@ -142,7 +142,7 @@ class ModelSettings(TierSettings):
             )
         for key in ("defenses", "roles", "tighten", "explanations"):
             if key in self.model_fields_set:
-                raise ValueError(f"{key} belongs into each of the tiers where there are tiers")
+                raise ValueError(f"{key} must be set in each tier, not beside them")
         return self
 
 

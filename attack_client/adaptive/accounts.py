@@ -21,7 +21,7 @@ PASSING_ON = RetryPolicy(statuses=RetryPolicy().statuses - {429})
 
 
 class Accounts(Asking):
-    """The attack as it is, under the keys of a file: one a line, ``#`` begins a comment.
+    """The attack as it is, under the keys of a file: one per line, ``#`` begins a comment.
 
     Which images are asked about does not change, so a theft may go on under more or other
     accounts. No key is ever printed or recorded.
@@ -54,7 +54,7 @@ class Accounts(Asking):
         keys = tuple(filter(None, (line.partition("#")[0].strip() for line in lines)))
         if len(keys) < 2 or len(set(keys)) < len(keys):
             raise AdaptationError(
-                f"{self.kind}: {self._file} must hold at least two different keys, one a line"
+                f"{self.kind}: {self._file} must hold at least two different keys, one per line"
             )
         return keys
 

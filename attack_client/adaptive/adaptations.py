@@ -159,8 +159,8 @@ class Adaptations:
                 )
             if left % cost:
                 raise AdaptationError(
-                    f"every image costs {cost} queries under {add_on.kind}, and {have} is no "
-                    "multiple of that: choose another --budget"
+                    f"every image costs {cost} queries under {add_on.kind}, and {have} is not "
+                    "a multiple of that: choose another --budget"
                 )
             add_on.check(left, pool)
             left = add_on.leaves(left)

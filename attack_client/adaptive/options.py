@@ -50,7 +50,7 @@ OPTIONS: tuple[Decorator, ...] = (
         multiple=True,
         callback=_specs,
         metavar="NAME[:key=value,...]",
-        help="An add-on that undoes a defense; several work in the order given.",
+        help="An add-on that undoes a defense; several are applied in the order given.",
     ),
     click.option(
         "--known-defense",
@@ -64,8 +64,8 @@ OPTIONS: tuple[Decorator, ...] = (
         help="Keyword arguments of --known-defense.",
     ),
     click.option("--shadow-url", help="The attacker's own copy of the service."),
-    click.option("--shadow-defended", metavar="NAME", help="Model of it behind the defense."),
-    click.option("--shadow-plain", metavar="NAME", help="The same weights behind no defense."),
+    click.option("--shadow-defended", metavar="NAME", help="Its model behind the defense."),
+    click.option("--shadow-plain", metavar="NAME", help="Its model behind no defense."),
     click.option(
         "--shadow-key",
         envvar="INTAGLIO_SHADOW_KEY",

@@ -55,7 +55,7 @@ def kinds() -> Mapping[str, type[AddOn]]:
             raise AdaptationError(f"entry point {entry.value} may not replace {entry.name!r}")
         loaded = entry.load()
         if not (isinstance(loaded, type) and issubclass(loaded, Asking | Answering | Training)):
-            raise AdaptationError(f"entry point {entry.value} is no add-on")
+            raise AdaptationError(f"entry point {entry.value} is not an add-on")
         if loaded.kind != entry.name:
             raise AdaptationError(
                 f"entry point {entry.name!r} names the add-on {entry.value}, "

@@ -50,8 +50,9 @@ class ShadowService:
                 shadow = model.facts
             if (shadow.shape, shadow.classes) != (facts.shape, facts.classes):
                 raise AdaptationError(
-                    f"the shadow {name} tells {shadow.classes} classes from images "
-                    f"{shadow.shape}, the victim {facts.classes} from {facts.shape}"
+                    f"the shadow {name} classifies images of {shadow.shape} into "
+                    f"{shadow.classes} classes, the victim images of {facts.shape} into "
+                    f"{facts.classes}"
                 )
 
     async def ask(self, images: NDArray[np.uint8]) -> ShadowAnswers:

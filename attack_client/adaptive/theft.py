@@ -54,8 +54,9 @@ def check_adaptations(campaign: Campaign, study: Study, attack: Attack, *, pool:
     for add_on in adaptations.add_ons:
         if isinstance(add_on, Training) and add_on.needs_unasked and attack.seeds_only:
             raise AdaptationError(
-                f"{add_on.kind} learns from images of the pool that were not asked about, and of "
-                f"{campaign.attack}'s pool, the victim's own data, an attacker has but the seeds"
+                f"{add_on.kind} learns from images of the pool that were not asked about, but "
+                f"{campaign.attack}'s pool is the victim's own data, of which an attacker has only "
+                "the seeds"
             )
         if add_on.seam not in study.seams:
             raise AdaptationError(

@@ -30,12 +30,13 @@ def attribution_command(command: click.Command) -> click.Command:
             default="grad-cam",
             show_default=True,
             type=click.Choice(INTERPRETERS),
-            help="How clones are explained; best as the victim is.",
+            help="How clones are explained; best in the way that the victim is.",
         ),
         click.Option(
             ["--layer"],
             metavar="NAME",
-            help="Of the clone, whose activations are weighed; default: before its last pooling.",
+            help="Layer of the clone whose activations are weighed.  [default: the one before its "
+            "last pooling]",
         ),
     ]
     run = command.callback

@@ -21,6 +21,7 @@ def distil_command(command: click.Command) -> click.Command:
         match parameter.name:
             case "budgets":
                 parameter.required, parameter.default = False, "all"
+                _show_default(parameter)
             case "pool":
                 _help(parameter, "The victim's training data, labels and all.")
             case "holdout":
@@ -33,7 +34,7 @@ def distil_command(command: click.Command) -> click.Command:
             show_default=True,
             callback=numbers,
             metavar="A[,A...]",
-            help="Share of the victim in a student's loss; the labels have the rest.",
+            help="Weight of the victim's answers in a student's loss; the labels have the rest.",
         ),
         click.Option(
             ["--temperature", "temperatures"],
@@ -41,14 +42,14 @@ def distil_command(command: click.Command) -> click.Command:
             show_default=True,
             callback=numbers,
             metavar="T[,T...]",
-            help="By which logits are divided; every alpha is tried with every T.",
+            help="Softmax temperature; every alpha is tried with every T.",
         ),
         click.Option(
             ["--floor"],
             default=0.0,
             show_default=True,
             type=click.FloatRange(0.0, 0.1),
-            help="Raise smaller probabilities to it before they are softened.",
+            help="Raise smaller probabilities to this before they are softened.",
         ),
     ]
     run = command.callback
@@ -72,6 +73,11 @@ def distil_command(command: click.Command) -> click.Command:
 
     command.callback = distil
     return command
+
+
+def _show_default(parameter: click.Parameter) -> None:
+    if isinstance(parameter, click.Option):
+        parameter.show_default = True
 
 
 def _help(parameter: click.Parameter, text: str) -> None:

@@ -70,7 +70,7 @@ def soften(answers: Tensor, temperature: float, floor: float = 0.0) -> Tensor:
     """
     wrong = ~(answers.isfinite() & (answers >= 0.0)).all(dim=1) | (answers.sum(dim=1) <= 0.0)
     if bool(wrong.any()):
-        raise ValueError(f"answer {int(wrong.nonzero()[0, 0])} is no distribution over classes")
+        raise ValueError(f"answer {int(wrong.nonzero()[0, 0])} is not a distribution over classes")
     # The maximum is subtracted inside softmax, so that no row underflows at a small T.
     logits = answers.double().clamp(min=floor).log() / temperature
     return logits.softmax(dim=1).float()
@@ -138,7 +138,7 @@ class Distillation(Objective):
         """``(N, 2 K)`` float32 from answers ``(N, K)`` and labels ``(N,)`` int64.
 
         Raises:
-            ValueError: an answer is no distribution over classes.
+            ValueError: an answer is not a distribution over classes.
         """
         truth = functional.one_hot(labels, answers.shape[1]).float()
         return torch.cat([soften(answers, lesson.temperature, lesson.floor), truth], dim=1)

@@ -15,10 +15,9 @@ from attack_client.adaptive.contract import PLAIN, Tuition
 from attack_client.attacks.distil_objective import Distillation, Lesson
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.errors import PoolError
-from attack_client.predictions import agreement, predict
+from attack_client.predictions import agreement, hard_labels, predict
 from attack_client.report.schema import Labels, Row
 from attack_client.scoring import clone_seed
-from attack_client.transfer_set import hard_labels
 from models.training.progress import Reporter
 
 __all__ = ["SCRATCH", "Heard", "Taught", "lesson_plan", "plain_tuition", "row_of_scratch", "teach"]

@@ -63,7 +63,7 @@ def distil_and_score(
     images, answers = stolen.prefix(budget)
     found = places(images, pool.images)
     if (found < 0).any():
-        raise PoolError(f"{stolen.path} holds answers to images that pool {pool.name} has not")
+        raise PoolError(f"{stolen.path} holds answers to images that are not in pool {pool.name}")
     heard = Heard(images, answers, np.ones(budget, dtype=np.float32), pool.labels[found])
     tried = lesson_plan(lessons)
     plan: list[tuple[Labels, Lesson]] = [("hard", SCRATCH)]

@@ -151,7 +151,7 @@ class Jbda(Attack):
             ModelsError: the clone cannot be built or trained.
         """
         from attack_client.apprentice import Apprentice
-        from attack_client.transfer_set import hard_labels
+        from attack_client.predictions import hard_labels
 
         images = self._chosen(pool)[: oracle.budget]
         pixels = self._pixels(images)

@@ -14,6 +14,7 @@ from attack_client.report.per_clone import MEANINGS, figures, honest, took
 from attack_client.report.schema import Report, Row
 from attack_client.report.summary import COLUMNS, MOST_CLASSES, Line, summarise
 from models.training.atomic import write_atomically
+from models.validation import first_problem
 
 __all__ = ["read_json", "to_markdown", "write_json", "write_markdown"]
 
@@ -46,9 +47,7 @@ def read_json(path: Path) -> Report:
     except OSError as error:
         raise ReportError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{path} is not a leakage report: {field}: {first['msg']}") from error
+        raise ReportError(f"{path} is not a leakage report: {first_problem(error)}") from error
 
 
 def write_markdown(report: Report, path: Path, *, picture: str | None = None) -> None:

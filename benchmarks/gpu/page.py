@@ -20,7 +20,9 @@ DIFFERENCES = (
     "Each stage fits into ten minutes of one card, so that victims and clones are trained for far "
     "fewer epochs than published: the columns say how many. It differs in more: the learning rate "
     "follows a cosine where InI's authors step, strangers are 8,000 of KMNIST's 10,000 test "
-    "images, and MNIST and Fashion-MNIST are each other's pool in place of EMNIST. *plain* is the "
+    "images, MNIST and Fashion-MNIST are each other's pool in place of EMNIST, and composite "
+    "images have as many queries as the images that they are compared with, about CIFAR-100 and "
+    "not ImageNet. *plain* is the "
     "accuracy of the plain model, *benign* what honest callers are served, in percent; a plain "
     "model comes to later stages with weights rounded to bfloat16."
 )

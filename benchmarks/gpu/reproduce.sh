@@ -8,14 +8,15 @@
 # WHEELS  a folder of wheels to install first, without a network, ours among them; default: nothing
 # PYTHON  default: python3
 # LIMIT   seconds after which the stage is ended; default: 570
-# INTAGLIO_DATA_ROOT  mnist.npz, fashion_mnist.npz, kmnist_t10k.npz, cifar10.npz; not for --smoke
+# INTAGLIO_DATA_ROOT  {mnist,fashion_mnist,kmnist_t10k,cifar10,cifar100}.npz; not for --smoke
 #
-# Stages, in order: {mnist,fashion}-{plain,ini,ini-paper}; cifar10-{base,ast,base-students,ast-students}.
+# Stages, in order: {mnist,fashion}-{plain,ini,ini-paper};
+# cifar10-{base,ast,base-students,ast-students,standard,composite}.
 # EPOCHS and CLONE_EPOCHS change how far a stage is shortened; its row says what they were.
 set -euo pipefail
 
 if [[ $# -lt 1 || $1 == -* ]]; then
-    sed -n '4,15s/^# \{0,1\}//p' "$0" >&2
+    sed -n '4,16s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 : "${OUT:?say in OUT where rows and weights go}"

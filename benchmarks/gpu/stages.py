@@ -11,6 +11,7 @@ SMOKE: Mapping[str, str] = {
     "mnist": "digits",
     "fashion_mnist": "letters",
     "cifar10": "digits",
+    "cifar100": "letters",
     "kmnist_t10k": "symbols",
 }
 """Bundled stand-ins of ``--smoke``, which has no data root: enough to run, too little to quote."""
@@ -116,6 +117,21 @@ def _students(bundle: str, defense: str, needs: Sequence[str]) -> Stage:
     )
 
 
+def _mimicking(attack: str, name: str) -> Stage:
+    """Composite images and what they are compared with: as many queries about the same pool."""
+    return Stage(
+        row=f"composite images, Table 4, {name}",
+        bundle=BASE,
+        published_epochs=100,
+        needs=(BASE,),
+        attack=attack,
+        pool="cifar100",
+        test="cifar10",
+        budget="25000",
+        clone_epochs=20,
+    )
+
+
 BASE = "cifar10-resnet18"
 STAGES: Mapping[str, Stage] = {
     # In place of EMNIST, the paper's pool, Fashion-MNIST and MNIST.
@@ -145,5 +161,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "cifar10-base-students": _students(BASE, "none", (BASE,)),
     "cifar10-ast-students": _students(f"{BASE}-ast", "ast", (BASE, f"{BASE}-ast")),
+    "cifar10-standard": _mimicking("knockoff", "standard mimicking"),
+    "cifar10-composite": _mimicking("composite", "composite images"),
 }
 """By name; a stage follows those whose bundles it needs."""

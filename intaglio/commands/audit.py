@@ -11,16 +11,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attack_client.finite_range import FiniteRange
+from models.sentence import Sentence
 
 if TYPE_CHECKING:
     from intaglio.audit_summary import CallerSummary, Curve
 
 __all__ = ["audit"]
 
+MOST_NAMED = 5
+"""Lines that are not records, of one call; others are counted."""
+
 
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--hours", type=FiniteRange(min=0, min_open=True), help="The latest only.")
+@click.option(
+    "--hours", type=FiniteRange(min=0, min_open=True), help="Only the last so many hours."
+)
 @click.option(
     "--unsure-below",
     type=FiniteRange(0, 1, min_open=True),
@@ -31,13 +37,13 @@ __all__ = ["audit"]
 @click.option(
     "--curves",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A report of a theft (report.json), to estimate leakage from.",
+    help="Report of a theft (report.json) to estimate leakage from.",
 )
 @click.option(
     "--defense",
     default="none",
     show_default=True,
-    help="Which curve of that report: the defense that these callers were answered through.",
+    help="Curve of that report to use: the defense through which these callers were answered.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
 def audit(
@@ -49,20 +55,27 @@ def audit(
     defense: str,
     as_json: bool,
 ) -> None:
-    """Summarise the audit in DIRECTORY, a line for each caller and model.
+    """Summarise the audit log in DIRECTORY, one line per caller and model.
 
-    Samples answered and distinct images among them, requests refused, the share of samples that
-    look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
+    Shows samples answered and distinct images among them, requests refused, the share of samples
+    that look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
 
     With --curves, also how often the best clone of that report agreed with its victim after as many
-    queries as this caller asked about distinct images: a guess, as good as the report's victim and
-    surrogate pool are like yours.
+    queries as this caller sent distinct images: a guess, and only as good as the report's victim
+    and surrogate pool resemble yours.
     """
-    from intaglio.audit_summary import read_audit, summarise
+    from intaglio.audit_records import read_audit
+    from intaglio.audit_summary import summarise
 
     curve = None if curves is None else _curve(curves, defense)
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-    summaries = summarise(read_audit(directory), unsure_below=unsure_below, since=since)
+    skipped: list[str] = []
+    records = read_audit(directory, skipped=skipped.append)
+    summaries = summarise(records, unsure_below=unsure_below, since=since)
+    for what in skipped[:MOST_NAMED]:
+        click.echo(f"Skipped {what}", err=True)
+    if len(skipped) > MOST_NAMED:
+        click.echo(f"Skipped {len(skipped) - MOST_NAMED:,} more lines.", err=True)
     if as_json:
         click.echo(json.dumps([_plain(summary, curve) for summary in summaries], indent=2))
     elif not summaries:
@@ -78,17 +91,17 @@ def _curve(path: Path, defense: str) -> Curve:
 
     try:
         rows = [row.model_dump() for row in read_json(path).rows]
-    except (AttackError, ValueError) as error:
-        raise click.ClickException(f"--curves: {path} is no report: {error}") from error
+    except AttackError as error:
+        raise Sentence(f"--curves: {error}") from error
     chosen = [row for row in rows if row["defense"] == defense]
     if not chosen:
         known = sorted({str(row["defense"]) for row in rows if row["defense"] is not None})
         there = ", ".join(known) or "none that was named: attack with --defense NAME"
-        raise click.ClickException(f"--defense: {path} has no {defense!r}, but {there}")
+        raise Sentence(f"--defense: {path} has no {defense!r}, but {there}")
     try:
         return Curve.of(chosen)
     except ValueError:
-        raise click.ClickException(
+        raise Sentence(
             f"--curves: {path} has no fidelity of {defense!r}: attack with --reference"
         ) from None
 

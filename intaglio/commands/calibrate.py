@@ -18,17 +18,11 @@ def calibrate() -> None:
 
 @calibrate.command("modelguard-s")
 @click.argument("name")
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles; the new version is written there.",
-)
+@shared_options.models
 @click.option(
     "--data",
     multiple=True,
-    help="Dataset to ask about; repeatable, in order.  [default: what training held out]",
+    help="Dataset to query with. Repeatable, in order.  [default: what training held out]",
 )
 @click.option(
     "--epsilon",
@@ -37,15 +31,21 @@ def calibrate() -> None:
     show_default=True,
     help="Budget, an L1 distance in [0, 2].",
 )
-@click.option("--capacity", type=int, default=4096, show_default=True, help="Words at most.")
+@click.option("--capacity", type=int, default=4096, show_default=True, help="Most words to keep.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Images of each dataset at most.",
+    help="Most images of each dataset to use.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Draws images and their order.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed that draws images and their order.",
+)
 @shared_options.data_root
 @shared_options.device
 @shared_options.allow_factory("the card")
@@ -62,11 +62,15 @@ def modelguard_s(
     device: str,
     allow_factories: tuple[str, ...],
 ) -> None:
-    """Build the words that modelguard-s answers with, for the bundle NAME or NAME/VERSION."""
+    """Build the words that modelguard-s answers with, for the bundle NAME or NAME/VERSION.
+
+    They go into a new version of the bundle, in the same directory.
+    """
     from defenses.errors import DefenseError
     from intaglio.modelguard_codebook import calibrate_modelguard_s
     from models.bundle import resolve_bundle
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     try:
@@ -82,8 +86,7 @@ def modelguard_s(
             allow_factories=allow_factories,
         )
     except (ModelsError, DefenseError) as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     click.echo(
         f"{made.words} words answer {made.answered:.2%} of {made.samples} images, "
         f"at a mean L1 distance of {made.distortion:.4f} (budget {epsilon:g})"

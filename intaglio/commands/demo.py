@@ -21,9 +21,15 @@ __all__ = ["demo"]
     "--all",
     "everything",
     is_flag=True,
-    help="Every defense and chain; it says how long that takes.",
+    help="All defenses and chains; prints how long that takes.",
 )
-@click.option("--defense", "chosen", multiple=True, metavar="NAME", help="Only this one, and none.")
+@click.option(
+    "--defense",
+    "chosen",
+    multiple=True,
+    metavar="NAME",
+    help="Only this defense, and the undefended baseline. Repeatable.",
+)
 @click.option(
     "--splits",
     type=click.IntRange(1, 20),
@@ -34,8 +40,8 @@ __all__ = ["demo"]
 def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> None:
     """Train a small victim, serve it, steal it over HTTP, and print what leaked.
 
-    Takes about three minutes on two CPU cores and needs no network. A run that was stopped goes on
-    where it was; delete the directory to start over.
+    Takes about three minutes on two CPU cores and needs no network. A stopped run continues where
+    it was; delete the directory to start over.
     """
     from rich.console import Console
 
@@ -44,6 +50,7 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
     from intaglio.processes import ServerDidNotStart
     from models.errors import ModelsError
+    from models.sentence import Sentence
 
     command = ["intaglio", "demo", *(["--all"] if everything else [])]
     known = {**DEFENSES, **MORE_DEFENSES}
@@ -69,4 +76,4 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     try:
         job.run(command)
     except (AttackError, ModelsError, ServerDidNotStart, StaleDemo) as error:
-        raise click.ClickException(str(error)) from error
+        raise Sentence(str(error)) from error

@@ -24,74 +24,84 @@ FILTERS = get_args(InputSpec.model_fields["resize"].annotation)
 
 @click.command("import")
 @click.argument("weights", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", required=True, help="Of the model.")
-@click.option("--version", help="Of the bundle.  [default: the next number]")
+@click.option("--name", required=True, help="Name of the model.")
+@click.option("--version", help="Version of the bundle.  [default: the next number]")
 @click.option(
     "--architecture",
     required=True,
-    help="A name of ours (lenet, resnet18, ...), or your own: package.module:name or file.py:name.",
+    help="A built-in one (lenet, resnet18, ...), or your own: package.module:name or file.py:name.",
 )
 @click.option(
     "--argument",
     "arguments",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Of the architecture, for instance width=32. Repeatable.",
+    help="Argument of the architecture, for instance width=32. Repeatable.",
 )
-@click.option("--input", "size", required=True, metavar="CxHxW", help="For instance 3x224x224.")
+@click.option(
+    "--input",
+    "size",
+    required=True,
+    metavar="CxHxW",
+    help="Shape of an image, for instance 3x224x224.",
+)
 @click.option(
     "--resize",
     type=click.Choice(FILTERS),
     default="bilinear",
     show_default=True,
-    help="Filter for images of another size.",
+    help="Filter that resizes images of another size.",
 )
 @click.option(
     "--fit",
     type=click.Choice(FITS),
     default="stretch",
     show_default=True,
-    help="What happens to another aspect ratio.",
+    help="How images of another aspect ratio are made to fit.",
 )
 @click.option(
     "--normalisation",
     required=True,
     metavar="NAME|MEAN/STD",
-    help="What was done to pixels in [0, 1] in training: imagenet, cifar, mnist, half or none, or "
-    "numbers per channel, for instance 0.48,0.45,0.41/0.23,0.22,0.22.",
+    help="How pixels in [0, 1] were normalised in training: imagenet, cifar, mnist, half or none, "
+    "or numbers per channel, for instance 0.48,0.45,0.41/0.23,0.22,0.22.",
 )
 @click.option(
     "--labels",
     metavar="FILE|A,B,C",
-    help="Class names in the order of the logits; a line each in a file.  [default: of --data]",
+    help="Class names in the order of the logits; in a file, one per line.  [default: those of "
+    "--data]",
 )
-@click.option("--description", default="", help="A sentence for people.")
+@click.option("--description", default="", help="What the model is, in a sentence for people.")
 @click.option(
     "--data",
-    help="Labelled images of the task, to measure accuracy on, and what DeepDefense needs.",
+    help="Dataset of the task, to measure accuracy on, and what DeepDefense needs.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("bundles"),
     show_default=True,
-    help="Directory of bundles.",
+    help="Where bundles are kept.",
 )
 @shared_options.data_root
 @shared_options.device
 @shared_options.allow_factory("--architecture")
 def import_(weights: Path, out: Path, **given: Any) -> None:
-    """Make a bundle of WEIGHTS, a safetensors file, that were trained elsewhere.
+    """Make a bundle of WEIGHTS, a safetensors file of a network trained elsewhere.
 
     The file holds the state dict of the network, as safetensors.torch.save_file writes it. A pickle
     (torch.save) is never loaded.
     """
     from intaglio.importing import import_weights
+    from intaglio.output_directory import check_place
     from models.bundle import read_card
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     try:
+        check_place(out)
         path = import_weights(
             weights,
             out,
@@ -105,8 +115,7 @@ def import_(weights: Path, out: Path, **given: Any) -> None:
         )
         card = read_card(path)
     except ModelsError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     for figure in card.networks["victim"].measured:
         click.echo(
             f"test accuracy {figure.accuracy:.2%} ({figure.samples} images of {figure.dataset})"
@@ -118,6 +127,7 @@ def _description(given: dict[str, Any]) -> Description:
     from pydantic import ValidationError
 
     from intaglio.importing import Description
+    from models.validation import first_problem
 
     size = re.fullmatch(r"(\d+)x(\d+)x(\d+)", given["size"])
     if size is None:
@@ -129,9 +139,8 @@ def _description(given: dict[str, Any]) -> Description:
             | {key: given[key] for key in ("resize", "fit")}
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise click.BadParameter(message, param_hint="--input") from error
+        problem = first_problem(error, root="size")
+        raise click.BadParameter(problem, param_hint="--input") from error
     return Description(
         architecture=given["architecture"],
         input=spec,
@@ -154,7 +163,7 @@ def _normalisation(text: str, channels: int) -> Normalisation:
         found = Normalisation(mean=mean, std=std)
     except (ValueError, ValidationError) as error:
         raise click.BadParameter(
-            f"{text!r} is not MEAN/STD, a number per channel each, above 0 the second",
+            f"{text!r} is not MEAN/STD: a number per channel in each, above 0 in STD",
             param_hint="--normalisation",
         ) from error
     if len(found.mean) != channels:

@@ -23,46 +23,44 @@ if TYPE_CHECKING:
 __all__ = ["leakage"]
 
 
-class _Sentence(click.ClickException):
-    """One sentence on standard error and exit status 2."""
-
-    exit_code = 2
-
-
 @click.command()
 @click.argument("matrix", required=False)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where everything goes.  [default: runs/leakage/NAME]",
+    help="Where results are kept.  [default: runs/leakage/NAME]",
 )
-@click.option("--jobs", type=click.IntRange(1, 256), help="Servers at a time; default: one a core.")
-@click.option("--ray", is_flag=True, help="Work on the Ray cluster at RAY_ADDRESS, or a local one.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 256), help="Servers at a time.  [default: one per core]"
+)
+@click.option(
+    "--ray", is_flag=True, help="Run on the Ray cluster at RAY_ADDRESS, or on a local one."
+)
 @click.option(
     "--only",
     "only",
     multiple=True,
     metavar="KEY=VALUE[,...]",
-    help="A part: defense, attack, labels, budget or seed; several values of a key are all taken.",
+    help="Measure only a part: KEY is defense, attack, labels, budget or seed. Repeatable.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the cells and what they would cost.")
 @click.option(
     "--fail-above",
     type=FiniteRange(0.0, 2.0),
     metavar="X",
-    help="Exit with 1 if a defense's strongest clone has more than X of the victim's accuracy.",
+    help="Exit with status 1 if, despite a defense, the strongest clone has more than X of the "
+    "victim's accuracy.",
 )
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the gate as JUnit XML.")
-@click.option("--price-per-thousand", type=FiniteRange(0.0), help="Of queries, for the report.")
 @click.option(
-    "--data-root",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="INTAGLIO_DATA_ROOT",
-    show_envvar=True,
-    help="Where datasets lie.",
+    "--price-per-thousand",
+    type=FiniteRange(0.0),
+    metavar="PRICE",
+    help="Price of a thousand queries, for the report.",
 )
+@shared_options.data_root
 @shared_options.device
-@click.option("--list", "listing", is_flag=True, help="Name the matrices that come with Intaglio.")
+@click.option("--list", "listing", is_flag=True, help="List the matrices that come with Intaglio.")
 def leakage(
     *,
     matrix: str | None,
@@ -81,8 +79,8 @@ def leakage(
     """Measure MATRIX: defenses x attacks x labels x budgets x seeds.
 
     MATRIX is the path of a YAML file, or the name of a matrix that comes with Intaglio (--list).
-    Each defended model is served and robbed over HTTP. A run that was stopped goes on where it was
-    when the same command is given again; a cell whose specification changed is measured again.
+    Each defended model is served and stolen over HTTP. A stopped run continues where it was when
+    the same command is given again; a cell whose specification changed is measured again.
     """
     from rich.console import Console
 
@@ -95,6 +93,7 @@ def leakage(
     from intaglio.leakage.only import Only
     from intaglio.leakage.preflight import preflight
     from models.errors import ModelsError
+    from models.sentence import Sentence, system_problem
     from models.training.device import asked_device, choose_device
 
     console = Console(soft_wrap=True)
@@ -147,11 +146,11 @@ def leakage(
             began=began,
         )
     except (LeakageError, AttackError, ModelsError) as error:
-        raise _Sentence(str(error)) from error
+        raise Sentence(str(error)) from error
     except OSError as error:
-        raise _Sentence(f"{error.filename or out or matrix}: {error.strerror or error}") from error
+        raise Sentence(system_problem(error, out or matrix)) from error
     except KeyboardInterrupt:
-        click.echo("Interrupted: the same command goes on where this one was.", err=True)
+        click.echo("Interrupted: the same command continues where this one stopped.", err=True)
         raise SystemExit(130) from None
     if not passed:
         raise SystemExit(1)
@@ -230,7 +229,7 @@ def _report(
     failed = [status for status in asked if status.state != "done"]
     for status in failed:
         console.print(
-            f"not had: {status.defense}, {status.attack}, {status.labels}, {status.budget:,}, "
+            f"not measured: {status.defense}, {status.attack}, {status.labels}, {status.budget:,}, "
             f"seed {status.seed}: {status.reason}",
             highlight=False,
             markup=False,

@@ -35,14 +35,14 @@ def rehearse(
     console.print(table)
     cost = estimate_of(matrix, cells, kept, data_root=data_root)
     console.print(
-        f"{cost.cells} cells to have and {cost.done} there, on {cost.benches} servers: "
-        f"{cost.victims} victims to train, {cost.thefts} thefts of {cost.queries:,} queries "
-        f"together, and the test set {cost.honest} times by honest callers.",
+        f"{cost.cells} cells to measure and {cost.done} done, on {cost.benches} servers: "
+        f"{cost.victims} victims to train, {cost.thefts} thefts of {cost.queries:,} queries in "
+        f"all, and the test set queried {cost.honest} times by honest callers.",
         highlight=False,
     )
     if cost.hours is None:
         console.print(
-            "What training costs is not known: an architecture or an objective is foreign, or a "
+            "What training costs is not known: an architecture or objective is not built in, or a "
             "running server's images are not known."
         )
     else:

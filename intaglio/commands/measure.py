@@ -21,35 +21,29 @@ __all__ = ["measure"]
 
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles.",
-)
-@click.option("--data", required=True, help="Dataset whose test images are shown.")
+@shared_options.models
+@click.option("--data", required=True, help="Dataset whose test images are classified.")
 @click.option(
     "--temperature",
     type=FiniteRange(min=0.0, min_open=True),
     default=1.0,
     show_default=True,
-    help="By which logits are divided; a student would take 4 or 20.",
+    help="Softmax temperature; for a student, 4 or 20 is usual.",
 )
-@click.option("--by-class", is_flag=True, help="A further line for each class: AST's Table 3.")
+@click.option("--by-class", is_flag=True, help="Add a line for each class, as in AST's Table 3.")
 @click.option(
     "--class",
     "classes",
     multiple=True,
     metavar="LABEL",
-    help="Of which classes, by name or number; may be given several times. Default: all.",
+    help="Only these classes, by name or number. Repeatable.  [default: all]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="By which each class's reference image is drawn.",
+    help="Seed that draws each class's reference image.",
 )
 @shared_options.data_root
 @shared_options.device
@@ -69,10 +63,11 @@ def measure(
 ) -> None:
     """Measure the answers of each of NAMES, without a defense, on a test set.
 
-    A line for each: accuracy, mean entropy in base 10, mean divergence (KL, in nats) of two answers
-    to images of one class, and the mean number of classes with more than twice the uniform share:
-    the figures of AST's Tables 3 and 4. With --by-class or --class, the entropies of each class,
-    and the divergences of its answers from that to one image of it: mean, variance, min and max.
+    Prints a line for each: accuracy, mean entropy in base 10, mean divergence (KL, in nats) of two
+    answers to images of one class, and the mean number of classes with more than twice the uniform
+    share: the figures of AST's Tables 3 and 4. With --by-class or --class, also the entropies of
+    each class, and the divergences of its answers from that to one image of it: mean, variance, min
+    and max.
     """
     from rich import box
     from rich.console import Console
@@ -82,6 +77,7 @@ def measure(
     from intaglio.answers import answers_of
     from models.answer_statistics import answer_statistics, class_statistics
     from models.errors import ModelsError
+    from models.sentence import Sentence
     from models.training.device import choose_device
 
     table = Table("bundle", "accuracy", "entropy", "within class", "spikes", box=box.SIMPLE_HEAD)
@@ -109,8 +105,7 @@ def measure(
                 chosen = [one for one in figures if not wanted or one.label in wanted]
                 tables.append(_by_class(name, chosen, said.labels))
     except ModelsError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     console = Console()
     for each in (table, *tables):
         console.print(each)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from intaglio.commands import shared_options
 from intaglio.commands.import_weights import import_
 from intaglio.commands.measure import measure
 
@@ -26,13 +27,7 @@ models.add_command(import_)
 
 
 @models.command("list")
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles.",
-)
+@shared_options.models
 def list_(root: Path) -> None:
     """List every bundle, oldest version first; weights are not read."""
     from rich import box
@@ -71,13 +66,7 @@ def list_(root: Path) -> None:
 
 @models.command()
 @click.argument("name")
-@click.option(
-    "--models",
-    "root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    required=True,
-    help="Directory that holds NAME/VERSION bundles.",
-)
+@shared_options.models
 @click.option("--json", "as_json", is_flag=True, help="Print the card as it is on disk.")
 def show(name: str, root: Path, *, as_json: bool) -> None:
     """Show the card of NAME or NAME/VERSION and check the files it describes.
@@ -89,6 +78,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     from intaglio.commands.card_page import print_card
     from models.bundle import open_bundle, read_card, resolve_bundle
     from models.errors import BundleError
+    from models.sentence import Sentence
 
     try:
         path = resolve_bundle(root, name)
@@ -96,8 +86,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
         named = {network.architecture for network in card.networks.values()}
         open_bundle(path, allow_factories={entry for entry in named if ":" in entry})
     except BundleError as error:
-        click.echo(f"Error: {error}", err=True)
-        raise SystemExit(2) from error
+        raise Sentence(str(error)) from error
     if as_json:
         click.echo(card.model_dump_json(indent=2))
     else:

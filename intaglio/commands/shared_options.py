@@ -8,17 +8,19 @@ from typing import TypeVar
 
 import click
 
-__all__ = ["allow_factory", "data_root", "device"]
+__all__ = ["allow_factory", "data_root", "device", "models"]
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
 
 def data_root(command: Command) -> Command:
-    """``--data-root``, as ``data_root``: None where only the environment says."""
+    """``--data-root``, as ``data_root``: also from the environment."""
     option = click.option(
         "--data-root",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Where datasets are looked for.  [env: INTAGLIO_DATA_ROOT]",
+        envvar="INTAGLIO_DATA_ROOT",
+        show_envvar=True,
+        help="Where datasets are looked for.",
     )
     return option(command)
 
@@ -43,3 +45,15 @@ def allow_factory(who: str) -> Callable[[Command], Command]:
         metavar="FACTORY",
         help=f"Let {who} name this architecture of your own: package.module:name or file.py:name.",
     )
+
+
+def models(command: Command) -> Command:
+    """``--models``, as ``root``: a directory that exists."""
+    option = click.option(
+        "--models",
+        "root",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        required=True,
+        help="Directory that holds NAME/VERSION bundles.",
+    )
+    return option(command)

@@ -24,7 +24,7 @@ __all__ = ["train"]
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change the recipe: --set plan.epochs=20. May be given several times.",
+    help="Change the recipe, for instance --set plan.epochs=20. Repeatable.",
 )
 @click.option(
     "--out",
@@ -38,7 +38,7 @@ __all__ = ["train"]
 @click.option(
     "--restart",
     is_flag=True,
-    help="Forget an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
+    help="Discard an interrupted run of this recipe, and what --metrics and --tensorboard hold.",
 )
 @shared_options.allow_factory("the recipe")
 @click.option(
@@ -49,14 +49,14 @@ __all__ = ["train"]
 @click.option(
     "--tensorboard",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Write them, and those of every step, as TensorBoard events under this directory.",
+    help="Write the same, and every step, as TensorBoard events under this directory.",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Build everything, take one step on random images, print what would be trained.",
+    help="Build everything, take one step on random images and print what would be trained.",
 )
-@click.option("--list", "listing", is_flag=True, help="Show the recipes that come with Intaglio.")
+@click.option("--list", "listing", is_flag=True, help="List the recipes that come with Intaglio.")
 def train(
     *,
     recipe: str | None,
@@ -74,7 +74,7 @@ def train(
     """Train RECIPE and write the bundle NAME/VERSION under the output directory.
 
     RECIPE is the path of a YAML file, or the name of a recipe that comes with Intaglio (--list).
-    A run that was interrupted goes on when the same command is given again. Several GPUs, of one
+    An interrupted run continues when the same command is given again. For several GPUs, on one
     machine or more: torchrun --no-python --nproc-per-node N intaglio train RECIPE.
     """
     from rich.console import Console
@@ -82,6 +82,7 @@ def train(
     from defenses.errors import DefenseError
     from intaglio.recipe import load_recipe, shipped_recipes
     from models.errors import ModelsError
+    from models.sentence import Sentence, system_problem
 
     console = Console(soft_wrap=True)
     again = "the same command without --restart" if restart else "the same command"
@@ -110,14 +111,15 @@ def train(
             tensorboard=tensorboard,
         )
     except (ModelsError, DefenseError) as error:
-        raise _Refused(str(error)) from error
+        raise Sentence(str(error)) from error
     except OSError as error:
-        said = f"{error.filename or out}: {error.strerror or error}"
+        said = system_problem(error, out)
         if not (listing or dry_run):
             said += f" ({again} goes on after the last saved epoch)"
-        raise _Refused(said) from error
+        raise Sentence(said) from error
     except KeyboardInterrupt:
-        raise _Refused(f"interrupted: {again} goes on after the last saved epoch") from None
+        click.echo(f"Interrupted: {again} goes on after the last saved epoch.", err=True)
+        raise SystemExit(130) from None
 
 
 def _rehearse(
@@ -196,9 +198,3 @@ def _train(
             f"({measurement.samples} images of {measurement.dataset})"
         )
     console.print(f"bundle {bundle}", highlight=False)
-
-
-class _Refused(click.ClickException):
-    """A sentence on standard error and exit status 2."""
-
-    exit_code = 2

@@ -26,6 +26,7 @@ from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import choose_split_seed
 from attack_client.report.schema import Row
+from attack_client.retry import RetryPolicy
 from attack_client.victim_input import TestSet
 from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
@@ -33,7 +34,7 @@ from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
-from intaglio.leakage.target import Target, serve
+from intaglio.leakage.target import PATIENCE_S, Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
 from intaglio.processes import ServerDidNotStart
 from models.bundle import read_card
@@ -148,6 +149,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
         reference=None if plain is None else bundle_of(matrix, plain, cell.seed, kept),
         defense=cell.defense,
         shape=matrix.defenses[cell.defense].shape,
+        patience_s=PATIENCE_S,
         price_per_thousand=matrix.price_per_thousand,
         device=bench.device,
         adapt=tuple(map(Spec.parse, entry.adapt)),
@@ -194,7 +196,7 @@ def _split_seed(bench: Bench, kept: Kept) -> int:
     if len(found) > 1:
         told = " and ".join(f"{name} by {seed}" for seed, name in found.items())
         raise LeakageError(
-            f"{matrix.test} is split otherwise for two victims, {told}: one would be tested on "
+            f"{matrix.test} is split differently for two victims, {told}: one would be tested on "
             "what it was trained on; give both the same data.split_seed"
         )
     return next(iter(found), 0)
@@ -223,6 +225,7 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
             target.model,
             api_key=target.operator_key or target.key,
             shape=matrix.defenses[bench.defense].shape,
+            retry=RetryPolicy().for_as_long_as(PATIENCE_S),
         ) as victim:
             facts = victim.facts
             test = TestSet.of(

@@ -18,7 +18,12 @@ from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import bundle_of
 from intaglio.processes import serving
 
-__all__ = ["Target", "serve"]
+__all__ = ["PATIENCE_S", "Target", "serve"]
+
+
+PATIENCE_S = 300.0
+"""Waits of one request together, in however many attempts. Several servers share the cores: a slow
+one that is full for a minute is no reason to lose a cell that nobody stands beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ def serve(
     # In the main thread of a process that may be killed, which must not leave a server behind.
     with serving(root, "--config", str(config), log=place / "server.log", tied=True) as server:
         services = {
-            attack: ShadowService(server.url, copy.defended, copy.plain)
+            attack: ShadowService(server.url, copy.defended, copy.plain, patience_s=PATIENCE_S)
             for attack, copy in shadowed.items()
         }
         yield Target(server.url, name, shadows=services)

@@ -18,6 +18,7 @@ from models.bundle.weights import check_finite, check_match, from_bytes, instant
 from models.card import LARGEST_CODEBOOK, Card, NetworkCard
 from models.errors import ArchitectureError, BundleError, BundleNotFound
 from models.simplex import on_simplex, top1
+from models.validation import first_problem
 
 __all__ = ["LARGEST_CARD", "Bundle", "open_bundle", "read_card"]
 
@@ -185,10 +186,7 @@ def read_card(path: Path) -> Card:
     try:
         card = Card.model_validate(json.loads(data))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise BundleError(f"{file}: {f'{key}: ' if key else ''}{message}") from error
+        raise BundleError(f"{file}: {first_problem(error, root='card')}") from error
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{file} is not JSON: {error}") from error
     directory = Path(os.path.abspath(path))

@@ -111,7 +111,9 @@ def check_match(
         raise BundleError(f"{source} lacks the tensor {missing[0]!r} that {architecture} needs")
     surplus = sorted(held.keys() - expected.keys())
     if surplus:
-        raise BundleError(f"{source} holds a tensor {surplus[0]!r} that {architecture} has not")
+        raise BundleError(
+            f"{source} holds a tensor {surplus[0]!r} that {architecture} does not have"
+        )
     for name, tensor in expected.items():
         if held[name].shape != tensor.shape:
             raise BundleError(

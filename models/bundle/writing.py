@@ -25,6 +25,7 @@ from models.card import (
     TrainingCard,
 )
 from models.errors import BundleError
+from models.validation import first_problem
 
 __all__ = ["NetworkSource", "write_bundle"]
 
@@ -102,9 +103,9 @@ def write_bundle(
             sensitivity=sensitivity,
         )
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise BundleError(f"bundle {name}/{version}: {key}: {first['msg']}") from error
+        raise BundleError(
+            f"bundle {name}/{version}: {first_problem(error, root='card')}"
+        ) from error
     files[CARD] = (card.model_dump_json(indent=2) + "\n").encode()
     return publish(root, name, version, files)
 

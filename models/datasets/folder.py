@@ -59,7 +59,7 @@ def read_folder(target: str, *, split_seed: int = 0) -> Dataset:
         test = _files(root / "test")
         unknown = sorted(test.keys() - train.keys())
         if unknown:
-            raise DatasetError(f"{root}: test has a class {unknown[0]!r} that train has not")
+            raise DatasetError(f"{root}: the class {unknown[0]!r} of test is missing from train")
     else:
         train, test = _draw(train, split_seed)
     flat = [

@@ -102,7 +102,7 @@ def _open(name: str, kind: Callable[..., Any], where: Path, options: Mapping[str
             raise DatasetNotFound(
                 f"{name} is not under {where}, and it could not be downloaded: put "
                 f"torchvision's files or a {name}.npz (x_train, y_train, x_test, y_test) there, "
-                "and name the place by --data-root or INTAGLIO_DATA_ROOT"
+                "and name the place with --data-root or INTAGLIO_DATA_ROOT"
             ) from error
 
 

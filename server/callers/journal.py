@@ -58,7 +58,7 @@ class Journal:
             os.ftruncate(self._file, self._good)
         except BlockingIOError:
             raise ConfigurationError(
-                f"callers.ledger: {self._path} belongs to a server that runs: give each its own, "
+                f"callers.ledger: {self._path} belongs to a running server: give each its own, "
                 "or let them share Redis (callers.store: redis)"
             ) from None
         except OSError as error:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from server.callers.key_store import Change, KeyStoreError, first_problem
+from models.validation import first_problem
+from server.callers.key_store import Change, KeyStoreError
 from server.callers.keys import KeyRecord
 
 __all__ = ["KeyFile"]
@@ -76,7 +77,7 @@ class KeyFile:
             raise KeyStoreError(f"{self._path} cannot be read: {error.strerror}") from error
         except ValidationError as error:
             raise KeyStoreError(
-                f"{self._path} is no file of keys: {first_problem(error)}"
+                f"{self._path} is not a file of keys: {first_problem(error)}"
             ) from None
         self._seen, self._records = seen, {record.id: record for record in document.keys}
 

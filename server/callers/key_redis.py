@@ -7,7 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from server.callers.key_store import Change, KeyStoreError, first_problem
+from models.validation import first_problem
+from server.callers.key_store import Change, KeyStoreError
 from server.callers.keys import KeyRecord
 from server.callers.redis_link import RedisLink
 from server.errors import StoreAway
@@ -77,6 +78,7 @@ class RedisKeys:
         try:
             return KeyRecord.model_validate_json(text)
         except ValidationError as error:
+            problem = first_problem(error, root="record")
             raise KeyStoreError(
-                f"{self._place} in Redis has no record of {name!r}: {first_problem(error)}"
+                f"{self._place} in Redis has no record of {name!r}: {problem}"
             ) from None

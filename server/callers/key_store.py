@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from pydantic import ValidationError
-
 from server.callers.keys import KeyRecord
 
-__all__ = ["Change", "KeyStore", "KeyStoreError", "first_problem"]
+__all__ = ["Change", "KeyStore", "KeyStoreError"]
 
 Change = Callable[[KeyRecord | None], KeyRecord]
 """From the record that there is (None: none) to the one that there shall be."""
@@ -17,12 +15,6 @@ Change = Callable[[KeyRecord | None], KeyRecord]
 
 class KeyStoreError(Exception):
     """The store cannot be used; one sentence that names it, without secrets."""
-
-
-def first_problem(error: ValidationError) -> str:
-    """Which field of what was read is wrong, and how; never its value."""
-    first = error.errors(include_input=False, include_url=False)[0]
-    return f"{'.'.join(map(str, first['loc']))} {first['msg']}"
 
 
 class KeyStore(Protocol):

@@ -98,7 +98,7 @@ class RedisLink:
                 **options,
             )
         except ValueError as error:
-            raise ConfigurationError("redis.url: this is no address of Redis") from error
+            raise ConfigurationError("redis.url: this is not an address of Redis") from error
         self.client: Any = redis.asyncio.Redis(connection_pool=self.pool)
 
     async def call(self, function: str, work: Callable[[], Awaitable[T]]) -> T:

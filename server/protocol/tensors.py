@@ -111,11 +111,11 @@ def _flatten(data: list[Any], shape: Sequence[int], *, where: str) -> list[Any]:
     if not data or not isinstance(data[0], list):
         return data
     if len(data) != shape[0]:
-        raise BadRequest(f"{where} is nested otherwise than its shape says")
+        raise BadRequest(f"{where} is not nested as its shape says")
     flat = data
     for extent in shape[1:]:
         if not all(isinstance(row, list) and len(row) == extent for row in flat):
-            raise BadRequest(f"{where} is nested otherwise than its shape says")
+            raise BadRequest(f"{where} is not nested as its shape says")
         flat = list(chain.from_iterable(flat))
     return flat
 

@@ -93,7 +93,9 @@ def test_new_images_in_every_epoch_are_paid_for(
     with serve(stub) as url:
         refused = run("composite", url, npz_root, tmp_path, "--set", "per_epoch=25")
         assert refused.exit_code == 2
-        assert "60 queries is no whole number of epochs of 25" in " ".join(refused.output.split())
+        assert "60 queries is not a whole number of epochs of 25" in " ".join(
+            refused.output.split()
+        )
         assert not stub.requests
         done = run("composite", url, npz_root, tmp_path, "--set", "per_epoch=20")
     assert done.exit_code == 0, done.output
@@ -135,7 +137,7 @@ def test_a_theft_with_maps_ends_in_a_row_per_lambda(
         ("composite", ("--set", "per_epoch=20", "--holdout", "0.1"), "goes without a holdout"),
         ("composite", ("--set", "per_epoch=20", "--adapt", "sharpen"), "leave out the add-ons"),
         ("jbda", ("--set", "clone=alexnet"), "alexnet"),
-        ("jbda", ("--set", "seeds=30", "--adapt", "semi-supervised"), "has but the seeds"),
+        ("jbda", ("--set", "seeds=30", "--adapt", "semi-supervised"), "has only the seeds"),
         ("knockoff", ("--recipe", "knockoffnets"), "schedule.every of the recipe"),
         ("knockoff", ("--recipe", "inii"), "there is no clone recipe 'inii'"),
     ],

@@ -24,9 +24,9 @@ from attack_client.callable_victim import CallableVictim
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.contract import Attack
 from attack_client.errors import VictimError
-from attack_client.predictions import predict
+from attack_client.predictions import hard_labels, predict
 from attack_client.theft import steal
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.transfer_set import TransferSet
 from tests.attack_client.toys import CLASSES, SHAPE, answers, block_pool, blocks, fidelity, rises
 
 Make = Callable[[], Attack]

@@ -269,10 +269,10 @@ def test_a_mistake_is_one_sentence(
     ("more", "expected"),
     [
         (("--reference", "{root}/nope"), "is not a bundle"),
-        (("--reference", "{root}/wide/plain/1"), "the victim 5 from (1, 8, 8)"),
+        (("--reference", "{root}/wide/plain/1"), "the victim images of (1, 8, 8) into 5"),
         (("--clone", "{root}/mine.py:nope", "--allow-factory", "{root}/mine.py:nope"), "nope"),
         (("--clone", "{root}/mine.py:odd", "--allow-factory", "{root}/mine.py:odd"), "logits"),
-        (("--holdout", "0.001"), "no answer at all"),
+        (("--holdout", "0.001"), "holds out no answer"),
         (("--budget", "300,9", "--holdout", "0.1"), "a budget of 9"),
         (("--operator-key", "wrong"), "401"),
         (("--operator-key", "two\nlines"), "printable ASCII"),
@@ -360,7 +360,7 @@ def test_a_full_disk_is_one_sentence(
         with monkeypatch.context() as patched:
             patched.setattr(Path, "open", opened)
             result = run(arguments)
-        assert result.exit_code == 1, result.output
+        assert result.exit_code == 2, result.output
         written = " ".join(result.output.split())
         assert re.search(
             rf"Error: \S+/{name.replace('*', '[0-9a-f]+')}: No space left on device .*--resume",

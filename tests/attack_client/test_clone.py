@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from attack_client.clone import CloneRecipe, default_epochs, train_clone
-from attack_client.predictions import agreement, predict
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import agreement, hard_labels, predict
 from models.errors import ArchitectureError
 from models.training.history import EpochRecord
 from models.training.progress import Silent

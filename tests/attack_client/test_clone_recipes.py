@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from attack_client.cli import OPTIONS, attack
+from attack_client.attack_options import OPTIONS
+from attack_client.cli import attack
 from attack_client.clone import CloneRecipe
 from attack_client.clone_recipes import clone_recipe, recipe_names
 from attack_client.errors import AttackError
@@ -73,11 +74,11 @@ def test_a_file_is_a_recipe_or_a_sentence(tmp_path: Path) -> None:
     file.write_text("about: mine\nepochs: 7\noptimiser: {kind: adam, lr: 0.01}\n")
     assert clone_recipe(str(file), architecture="lenet").plan(100, 0).epochs == 7
     for text, sentence in (
-        ("about: mine\nepoch: 7\n", "epoch: Extra inputs are not permitted"),
+        ("about: mine\nepoch: 7\n", "epoch: extra inputs are not permitted"),
         ("about: mine\nabout: yours\n", "is given twice"),
-        ("epochs: 7\n", "about: Field required"),
-        ("about: mine\nepochs: 0\n", "epochs: Input should be greater than 0"),
-        ("- 1\n", "file: Input should be"),
+        ("epochs: 7\n", "about: field required"),
+        ("about: mine\nepochs: 0\n", "epochs: input should be greater than 0"),
+        ("- 1\n", "file: must be a mapping of keys to values"),
     ):
         file.write_text(text)
         with pytest.raises(AttackError, match=sentence):

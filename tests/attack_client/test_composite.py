@@ -14,9 +14,9 @@ from attack_client.callable_victim import CallableVictim
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.contract import Pool
 from attack_client.errors import AttackError
+from attack_client.predictions import hard_labels
 from attack_client.preflight import check_epochs
 from attack_client.theft import steal
-from attack_client.transfer_set import hard_labels
 from tests.attack_client.toys import CLASSES, SHAPE, answers, block_pool, blocks
 
 
@@ -86,7 +86,7 @@ def test_a_clone_of_fresh_images_has_as_many_epochs_as_it_paid_for() -> None:
     )
     assert not clone.training
     check_epochs(recipe, (40, 400))
-    with pytest.raises(AttackError, match="a budget of 50 queries is no whole number of epochs"):
+    with pytest.raises(AttackError, match="a budget of 50 queries is not a whole number of epochs"):
         check_epochs(recipe, (40, 50))
     with pytest.raises(ValueError, match="goes without a holdout"):
         CloneRecipe(architecture="cnn-small", per_epoch=40, holdout=0.1)

@@ -61,7 +61,7 @@ def test_a_truncated_class_stays_at_zero_unless_a_floor_raises_it() -> None:
 
 @pytest.mark.parametrize("row", [[0.0, 0.0], [float("nan"), 1.0], [-0.1, 1.1]])
 def test_an_answer_that_is_no_distribution_is_named(row: list[float]) -> None:
-    with pytest.raises(ValueError, match="answer 1 is no distribution"):
+    with pytest.raises(ValueError, match="answer 1 is not a distribution"):
         soften(torch.tensor([[0.5, 0.5], row]), 2.0)
 
 

@@ -66,7 +66,7 @@ def test_labels_of_other_images_are_refused(
     other = Pool("other", model.images(50, seed=9), np.zeros(50, dtype=np.int64))
     with (
         TransferSet.read(tmp_path / "run" / "transfer") as stolen,
-        pytest.raises(PoolError, match="images that pool other has not"),
+        pytest.raises(PoolError, match="images that are not in pool other"),
     ):
         distil_and_score(
             stolen,

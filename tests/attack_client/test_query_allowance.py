@@ -52,7 +52,7 @@ def test_a_theft_stops_at_what_the_key_may_ask(
 ) -> None:
     stub = Stub(model)
     stub.usage = lambda: today(stub, 20)
-    with pytest.raises(OverBudget, match=r"4 samples are left of it \(more from 2030-01-01\)"):
+    with pytest.raises(OverBudget, match=r"4 samples are left \(more from 2030-01-01\)"):
         rob(stub, pool, tmp_path, 40)
     assert stub.samples == 16, "not one request was sent to be refused"
     stub.usage = lambda: today(stub, 100)
@@ -66,7 +66,7 @@ def test_an_answer_with_a_map_costs_what_the_metadata_says(
     stub = Stub(model, maps=True)
     stub.metadata["outputs"][1]["parameters"] = {"cost": 4}
     stub.usage = lambda: {"lifetime": budget(4 * stub.samples, 100)}
-    with pytest.raises(OverBudget, match="4 samples are left of it"):
+    with pytest.raises(OverBudget, match="4 samples are left"):
         rob(stub, pool, tmp_path, 40, attack=Attribution())
     assert stub.samples == stub.explained == 24, "not one request was sent to be refused"
     with TransferSet.read(tmp_path) as stolen:
@@ -115,7 +115,7 @@ def test_what_was_sent_but_never_charged_is_counted_once_it_is(
     with pytest.raises(Refused, match="403"):
         rob(stub, pool, tmp_path, 40)
     assert stub.samples == 0
-    with pytest.raises(OverBudget, match="4 samples are left of it"):
+    with pytest.raises(OverBudget, match="4 samples are left"):
         rob(stub, pool, tmp_path, 40)
     assert stub.samples == 32
 

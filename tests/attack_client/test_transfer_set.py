@@ -18,8 +18,9 @@ from attack_client.errors import (
     TransferSetLocked,
 )
 from attack_client.inspection import inspect_transfer_set
+from attack_client.predictions import hard_labels
 from attack_client.provenance import Provenance
-from attack_client.transfer_set import TransferSet, hard_labels
+from attack_client.transfer_set import TransferSet
 from tests.attack_client.stub import LinearModel
 
 SIZES = (7, 3, 5)

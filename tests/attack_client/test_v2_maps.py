@@ -47,7 +47,7 @@ def test_probabilities_and_maps_come_out_of_one_answer(binary: bool) -> None:
         (MAPS, {"name": "heat"}, "lacks output 'attributions'"),
         (MAPS, {"datatype": "FP64"}, "is FP64"),
         (MAPS, {"data": [1.0, 2.0]}, "does not hold 3x2x5 numbers"),
-        (np.full((3, 2, 5), np.nan), {}, "holds values that are no numbers"),
+        (np.full((3, 2, 5), np.nan), {}, "holds values that are not finite"),
     ],
 )
 def test_maps_to_another_question_are_refused(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from attack_client.contract import Pool
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import hard_labels
 
 SHAPE = (1, 8, 8)
 CLASSES = 4

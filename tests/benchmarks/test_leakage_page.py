@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from attack_client.report import read_json
 from benchmarks.envelope import RESULTS
 from benchmarks.leakage_page import findings, leakage_parts
 from benchmarks.markdown import folded, table
+from intaglio.leakage.matrix import load_matrix
 
 
 def test_a_matrix_that_was_run_in_part_says_so() -> None:
@@ -46,3 +48,20 @@ def test_a_table_that_fills_a_screen_is_closed() -> None:
     closed = folded("Many", table(["n"], rows), 31)
     assert closed.startswith("<details>\n<summary>Many (31 rows)</summary>\n\n| n |")
     assert closed.endswith("| 30 |\n\n</details>")
+
+
+def test_the_strongest_add_on_of_each_defense_is_repeated_with_every_seed() -> None:
+    matrix = load_matrix("mnist")
+    first = matrix.seeds[0]
+    tried: dict[str, dict[str, float]] = {}
+    for row in read_json(RESULTS / "leakage-mnist.json").rows:
+        entry = matrix.attacks.get(row.attack)
+        if entry is not None and entry.adapt and row.seed == first and row.defense is not None:
+            own = tried.setdefault(row.defense, {})
+            own[row.attack] = max(own.get(row.attack, 0.0), row.clone_accuracy)
+    assert tried.keys() == matrix.defenses.keys()
+    for defense, accuracies in tried.items():
+        strongest = max(accuracies, key=accuracies.__getitem__)
+        entry = matrix.attacks[strongest]
+        seeds = {*(entry.seeds or matrix.seeds), *entry.more_seeds.get(defense, ())}
+        assert seeds == set(matrix.seeds), f"{strongest} on {defense}"

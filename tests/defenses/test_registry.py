@@ -81,7 +81,7 @@ WRONG: dict[str, tuple[str, type[DefenseError], str]] = {
     "trained-in": (
         "[{kind: edm}, {kind: top-k, k: 2}]",
         UnknownDefense,
-        "defenses[0].kind: edm is no link of a chain but a way to train weights: serve a bundle "
+        "defenses[0].kind: edm is not a link of a chain but a way to train weights: serve a bundle "
         "that was trained so, and leave this entry out",
     ),
     "no-kind": ("[{k: 3}]", OptionError, "defenses[0].kind: every defense needs a kind"),

@@ -71,5 +71,5 @@ def test_a_theft_goes_on_to_the_last_sample_of_its_key(tmp_path: Path) -> None:
         used = httpx.get(f"{server.url}/v1/usage", headers=headers).json()["lifetime"]["used"]
         assert used > 8, "more was charged than was had"
         assert asyncio.run(rob(server.url, key, 40)) == 40
-        with pytest.raises(OverBudget, match="0 samples are left of it"):
+        with pytest.raises(OverBudget, match="0 samples are left"):
             asyncio.run(rob(server.url, key, 50))

@@ -71,6 +71,32 @@ def test_callers_are_summed_up(tmp_path: Path) -> None:
     assert "33.3%" in table
 
 
+def test_a_line_that_is_no_record_is_named_and_skipped(tmp_path: Path) -> None:
+    wrong = [
+        query("key-b", time="noon"),
+        query("key-b", time="2026-01-01T00:00:00"),  # of which zone?
+        query("key-b", charged=None),
+        query("key-b", images=["not hexadecimal"]),
+        {**watched("key-b", 0.9, natural=True), "w": None},
+        query("key-b", event="dream"),
+    ]
+    write(tmp_path, query("key-a"), *wrong, tail='["half a li')
+    said = run(str(tmp_path), "--json")
+    assert [found["key"] for found in json.loads(said.stdout)] == ["key-a"]
+    lines = said.stderr.splitlines()
+    file = tmp_path / "audit-1.jsonl"
+    assert lines[0].startswith(f"Skipped {file}, line 2: query.time: input should be a valid date")
+    assert "query.charged" in lines[2]
+    assert "not hexadecimal" not in said.stderr
+    assert lines[5:] == ["Skipped 2 more lines."]
+
+
+def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "audit-1.jsonl").mkdir()
+    said = run(str(tmp_path), status=2).stderr
+    assert said == f"Error: {tmp_path / 'audit-1.jsonl'}: Is a directory\n"
+
+
 def test_only_what_is_new(tmp_path: Path) -> None:
     old = (datetime.now(UTC) - timedelta(hours=5)).isoformat()
     write(tmp_path, query("key-a", time=old), query("key-b"))
@@ -85,22 +111,22 @@ def test_leakage_is_read_off_a_published_curve(tmp_path: Path) -> None:
     (summary,) = json.loads(run(*options).stdout)
     assert "%" in summary["estimated_fidelity"]
     assert "clone" in run(*options[:1], *options[2:]).stdout
-    assert "has no 'nonsense', but " in run(*options[:-1], "nonsense", status=1).stderr
+    assert "has no 'nonsense', but " in run(*options[:-1], "nonsense", status=2).stderr
     rows = json.loads(CURVES.read_text())
     for row in rows["rows"]:
         row["defense"], row["fidelity"] = None, None
     unnamed = tmp_path / "unnamed.json"
     unnamed.write_text(json.dumps(rows))
-    said = run(*options[:3], str(unnamed), *options[4:], status=1).stderr
+    said = run(*options[:3], str(unnamed), *options[4:], status=2).stderr
     assert "has no 'none', but none that was named: attack with --defense NAME" in said
     for row in rows["rows"]:
         row["defense"] = "none"
     unnamed.write_text(json.dumps(rows))
-    said = run(*options[:3], str(unnamed), *options[4:], status=1).stderr
+    said = run(*options[:3], str(unnamed), *options[4:], status=2).stderr
     assert "has no fidelity of 'none': attack with --reference" in said
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
-    assert "is no report" in run(*options[:3], str(broken), status=1).stderr
+    assert "is not a leakage report" in run(*options[:3], str(broken), status=2).stderr
 
 
 def test_a_curve_between_and_beyond_its_budgets() -> None:

@@ -104,6 +104,7 @@ def test_a_list_of_labels_may_be_longer_than_a_name_of_a_file(here: Path) -> Non
         (("--data", "digits", "--architecture", "lenet5"), "there is no architecture 'lenet5'"),
         (("--data", "digits", "--architecture", "mine:net"), "has not been allowed to run"),
         (("--data", "digits", "--name", "../up"), "name"),
+        (("--data", "digits", "--out", "/dev/null/x"), "--out /dev/null/x: lies below the file"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence(here: Path, more: tuple[str, ...], said: str) -> None:

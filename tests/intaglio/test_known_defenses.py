@@ -13,8 +13,7 @@ from attack_client.adaptive.partial_bayes import PartialBayes
 from attack_client.adaptive.recover import Recover
 from attack_client.clone import CloneRecipe, train_clone
 from attack_client.errors import AdaptationError
-from attack_client.predictions import agreement, predict
-from attack_client.transfer_set import hard_labels
+from attack_client.predictions import agreement, hard_labels, predict
 from defenses.contract import Answers
 from defenses.reverse_sigmoid import ReverseSigmoid
 from intaglio.known_defenses import chain, mad, reverse_sigmoid, stingy
@@ -43,7 +42,7 @@ def test_a_function_is_what_the_service_does() -> None:
 @pytest.mark.parametrize(
     ("links", "sentence"),
     [
-        ([{"kind": "am", "threshold": 0.5}], "am is no function of posteriors"),
+        ([{"kind": "am", "threshold": 0.5}], "am is not a function of posteriors"),
         ([{"kind": "mad", "epsilon": 1.0, "surrogate": "network"}], "service's own surrogate"),
         ([{"kind": "no-such"}], "no-such"),
         ([{"kind": "top-k", "k": 0}], "k"),

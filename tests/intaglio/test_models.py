@@ -29,7 +29,7 @@ def test_list_shows_every_bundle_and_what_is_wrong(tmp_path: Path) -> None:
     broken = run("list", "--models", str(tmp_path))
     assert broken.exit_code == 2
     assert "toy/2" in broken.stdout
-    assert "labels: Field required" in broken.stderr
+    assert "labels: field required" in broken.stderr
 
 
 def test_show_tells_what_the_card_says(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ def test_kill_9_of_the_command_and_the_same_command_again(place: Path) -> None:
         return process
 
     assert start("toy: epoch 1/20000").returncode == -signal.SIGKILL
-    assert start("toy: resumed after epoch ").returncode == 2
+    assert start("toy: resumed after epoch ").returncode == 130
 
 
 def test_list_shows_the_shipped_recipes() -> None:

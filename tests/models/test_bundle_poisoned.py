@@ -98,7 +98,7 @@ def infinite(state: dict[str, torch.Tensor]) -> None:
     [
         (wrong_shape, "'network.classifier.weight' has shape 64x3 where cnn-small needs 3x64"),
         (missing, "lacks the tensor 'network.classifier.weight'"),
-        (surplus, "holds a tensor 'network.backdoor.weight' that cnn-small has not"),
+        (surplus, "holds a tensor 'network.backdoor.weight' that cnn-small does not have"),
         (wrong_type, "is torch.float16 where cnn-small needs torch.float32"),
         (not_a_number, "'network.classifier.weight' holds NaN or infinite values"),
         (infinite, "'network.features.1.running_var' holds NaN or infinite values"),
@@ -202,8 +202,8 @@ def test_a_missing_file_or_a_pipe_does_not_hang(path: Path) -> None:
         ("{", "is not JSON"),
         ("\ud800".encode("utf-8", "surrogatepass").decode("latin-1"), "is not JSON"),
         ("[" * 100_000, "is not JSON"),
-        ("[]", "card.json"),
-        ("{}", "card.json: name: Field required"),
+        ("[]", "card.json: card: must be a mapping"),
+        ("{}", "card.json: name: field required"),
         (" " * (LARGEST_CARD + 1), "the limit for a card"),
     ],
 )

@@ -87,7 +87,7 @@ def test_files_and_classes_that_are_wrong_get_a_sentence(tmp_path: Path) -> None
         load(f"folder:{tmp_path}")
     paint(tmp_path / "train/a/1.png", 10)
     paint(tmp_path / "test/c/1.png", 10)
-    with pytest.raises(DatasetError, match="test has a class 'c' that train has not"):
+    with pytest.raises(DatasetError, match="the class 'c' of test is missing from train"):
         load(f"folder:{tmp_path}")
     (tmp_path / "test/c").rename(tmp_path / "test/a")
     broken = tmp_path / "train/a/2.png"

@@ -110,7 +110,7 @@ def test_a_shadow_of_another_victim_is_refused_before_a_query(
         theft = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--adapt", "recover")
         shadowed = ["--shadow-url", shadow_url, "--shadow-defended=toy", "--shadow-plain=toy"]
         refused = sentence(run([*theft, *shadowed]))
-    assert "the shadow toy tells 4 classes" in refused
+    assert "the shadow toy classifies images of (1, 8, 8) into 4 classes" in refused
     assert victim.samples == 0
 
 

@@ -121,5 +121,5 @@ def test_scouts_stay_alone_where_averaging_stands_in_front(tmp_path: Path, scout
 def test_what_scouts_leave_must_be_a_multiple_of_the_cost_of_an_image() -> None:
     near = "near-distribution:scouts=31,keep=0.9,neighbours=3"
     adaptations = Adaptations.of(["repeat-averaging:n=2", near])
-    with pytest.raises(AdaptationError, match="69 of the budget 100 is no multiple"):
+    with pytest.raises(AdaptationError, match="69 of the budget 100 is not a multiple"):
         adaptations.check(labels=["soft"], budgets=[100], pool=250)

@@ -79,7 +79,7 @@ def test_an_installed_add_on_joins_by_entry_point(monkeypatch: pytest.MonkeyPatc
     [
         ("sharpen", f"{__name__}:Reverse", "may not replace"),
         ("forward", f"{__name__}:Reverse", "calls itself 'reverse'"),
-        ("dict", "builtins:dict", "is no add-on"),
+        ("dict", "builtins:dict", "is not an add-on"),
     ],
 )
 def test_an_entry_point_that_lies_is_refused(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -54,7 +55,7 @@ def chain(**link: Any) -> dict[str, Any]:
                 "budgets": [101],
                 "attacks": {"knockoff": {"adapt": ["repeat-averaging:n=2"], "labels": ["soft"]}},
             },
-            r"attacks\.knockoff: every image costs 2 queries .* no multiple",
+            r"attacks\.knockoff: every image costs 2 queries .* not a multiple",
         ),
         ({"pool": "leters"}, "pool: there is no dataset 'leters'"),
         ({"test": "npz:/no/such.npz"}, r"test: there is no /no/such\.npz"),
@@ -98,7 +99,11 @@ def test_what_is_not_wanted_is_not_looked_at() -> None:
 @pytest.mark.parametrize("name", shipped_matrices())
 def test_what_is_shipped_passes(name: str, tmp_path: Path) -> None:
     matrix = load_matrix(name)
-    (tmp_path / "kmnist_t10k.npz").touch()  # what nobody downloads by that name
+    images, labels = np.zeros((200, 28, 28), np.uint8), np.arange(200, dtype=np.uint8) % 10
+    # What nobody downloads by that name.
+    np.savez(
+        tmp_path / "kmnist_t10k.npz", x_train=images, y_train=labels, x_test=images, y_test=labels
+    )
     preflight(matrix, cells_of(matrix), data_root=tmp_path)
 
 

@@ -26,7 +26,7 @@ from intaglio.leakage.only import Only
 from intaglio.leakage.runner import benches_of, local_crew
 from intaglio.leakage.written import Outcome, write_outcome
 from tests.attack_client.conftest import Serve
-from tests.attack_client.stub import LinearModel, Stub
+from tests.attack_client.stub import Fault, LinearModel, Stub
 from tests.intaglio.leakage.conftest import Inline, matrix_of
 
 
@@ -99,6 +99,20 @@ def test_a_run_stopped_between_cells_goes_on(
         assert half.statuses[-1].reason == "not run yet"
         whole = run(matrix, tmp_path, npz_root)
     assert whole.done == len(whole.statuses)
+
+
+def test_a_server_that_is_full_for_a_while_loses_no_cell(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    # More often than a request is tried where a person stands beside it, of every request.
+    full = Fault(status=503, headers=(("Retry-After", "0"),))
+    stub.faults.extend([full] * 60)
+    with serve(stub) as url:
+        matrix = matrix_of(url, defenses={"none": {"url": url, "model": "toy"}}, budgets=[20])
+        outcome = run(matrix, tmp_path, npz_root)
+    assert {status.state for status in outcome.statuses} == {"done"}
+    assert not stub.faults
 
 
 def test_what_cannot_be_had_says_why_and_the_rest_goes_on(

@@ -100,8 +100,12 @@ def test_what_a_shadow_needs_is_trained_where_it_is_used() -> None:
             [SIGMOID],
             "shadow.roles.misinformation: there is no 'x'",
         ),
-        ({"known_defense": "chain"}, [{"kind": "dd-s"}], "known_defense: rs: dd-s is no function"),
-        ({"known_defense": "chain"}, [{"kind": "am"}], "known_defense: rs: am is no function"),
+        (
+            {"known_defense": "chain"},
+            [{"kind": "dd-s"}],
+            "known_defense: rs: dd-s is not a function",
+        ),
+        ({"known_defense": "chain"}, [{"kind": "am"}], "known_defense: rs: am is not a function"),
     ],
 )
 def test_what_cannot_be_known_is_named(

@@ -95,7 +95,7 @@ async def test_a_broken_file_lets_nobody_in(tmp_path: Path, text: str) -> None:
     record = new_key().record
     await put(store, record)
     path.write_text(text)
-    with pytest.raises(KeyStoreError, match=r"keys\.json is no file of keys") as refused:
+    with pytest.raises(KeyStoreError, match=r"keys\.json is not a file of keys") as refused:
         await store.find(record.id)
     assert "\n" not in str(refused.value)
     path.unlink()
@@ -116,11 +116,11 @@ async def test_a_date_without_a_time_zone_is_named(
     naive = {**record.model_dump(mode="json"), "expires": "2030-01-01T00:00:00"}
     path = tmp_path / "keys.json"
     path.write_text(json.dumps({"keys": [naive]}))
-    with pytest.raises(KeyStoreError, match=r"keys\.0\.expires .*timezone"):
+    with pytest.raises(KeyStoreError, match=r"keys\.0\.expires: .*timezone"):
         await KeyFile(path).find(record.id)
     redis_server.client().hset("intaglio:keys", record.id, json.dumps(naive))
     async with open_key_store(in_redis(redis_server)) as store:
-        with pytest.raises(KeyStoreError, match=r"record of '.*': expires .*timezone"):
+        with pytest.raises(KeyStoreError, match=r"record of '.*': expires: .*timezone"):
             await store.find(record.id)
 
 

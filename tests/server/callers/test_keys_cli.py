@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_the_life_of_a_key(options: list[str], tmp_path: Path) -> None:
     run(*options, "revoke", name)
     (record,) = listed(options)
     assert record["revoked"]
-    assert "revoked" in run(*options, "rotate", name, status=1).stderr
+    assert "revoked" in run(*options, "rotate", name, status=2).stderr
     kept = (tmp_path / "keys.json").read_text()
     assert secret[22:] not in kept
     assert again[22:] not in kept
@@ -110,8 +111,8 @@ def test_keys_in_redis(redis_server: RedisServer) -> None:
     ("arguments", "sentence"),
     [
         (("create", "--rate", "3", "--burst", "10"), "--burst: must be what the rate allows"),
-        (("create", "--per-day", "0"), "--per-day: Input should be greater"),
-        (("create", "--expires", "soon"), "'soon' is no span of time"),
+        (("create", "--per-day", "0"), "--per-day: input should be greater"),
+        (("create", "--expires", "soon"), "'soon' is not a span of time"),
         (("create", "--expires", "99999999999w"), "too long"),
         (("create", "--tier", "a/b"), "--tier"),
         (("change", "0123456789ab"), "give at least one option"),
@@ -136,9 +137,21 @@ def test_a_grace_that_outlasts_all_dates_changes_nothing(options: list[str], gra
     assert listed(options) == before
 
 
+def test_only_a_new_key_has_defaults() -> None:
+    def helped(command: str) -> str:
+        return " ".join(run("keys", command, "--help").stdout.split())
+
+    assert "[default: infer]" in helped("create")
+    assert "[default: no limit]" in helped("create")
+    assert "[default: ten seconds' worth]" in helped("create")
+    changing = helped("change")
+    assert set(re.findall(r"\[default: (.*?)\]", changing)) == {"unchanged"}
+    assert changing.count("[default: unchanged]") == 8
+
+
 def test_a_key_that_is_not_there(options: list[str]) -> None:
     for command in ("revoke", "rotate"):
-        assert "there is no key 'nobody'" in run(*options, command, "nobody", status=1).stderr
+        assert "there is no key 'nobody'" in run(*options, command, "nobody", status=2).stderr
 
 
 def test_without_a_store_there_is_nothing_to_keep() -> None:

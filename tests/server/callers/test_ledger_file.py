@@ -230,7 +230,7 @@ async def test_a_file_that_cannot_be_read_stops_the_start(path: Path, line: byte
 
 async def test_a_second_server_is_turned_away(path: Path) -> None:
     async with opened(path):
-        with pytest.raises(ConfigurationError, match="belongs to a server that runs"):
+        with pytest.raises(ConfigurationError, match="belongs to a running server"):
             async with opened(path):
                 pass
 

@@ -91,7 +91,9 @@ def test_an_ensemble_needs_no_entry_in_the_chain_and_warns_of_nothing(
     assert served.chain.name == "top-k"
     assert "weights five/1 (objective: edm)" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    with pytest.raises(ConfigurationError, match=r"models\.m\.defenses\[0\]\.kind: edm is no link"):
+    with pytest.raises(
+        ConfigurationError, match=r"models\.m\.defenses\[0\]\.kind: edm is not a link"
+    ):
         load({"kind": "edm"})
 
 

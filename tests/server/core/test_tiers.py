@@ -182,7 +182,7 @@ def test_tiers_that_could_be_told_apart_are_refused(settings: Build, tmp_path: P
     ("model", "message"),
     [
         ({"tiers": {"partner": {}}}, "must have one called public"),
-        ({"tiers": {"public": {}}, "defenses": []}, "defenses belongs into each of the tiers"),
+        ({"tiers": {"public": {}}, "defenses": []}, "defenses must be set in each tier"),
         ({"versions": ["1", "all"]}, "versions must be all, latest, or a list"),
         ({"versions": []}, "at least one version"),
         ({"versions": [1.1]}, "as text: '1.10'"),
