@@ -199,6 +199,16 @@ def told(found: Sequence[Measured]) -> list[str]:
             f"Of the {BUDGET:,} queries that `jbda` asked for, keys of {LIFETIME} samples each "
             f"were answered {', '.join(bounded)}."
         )
+    twice = [
+        _of(watched("jbda", 16, "even", lifetime=lifetime), found) for lifetime in (None, LIFETIME)
+    ]
+    if all(twice):
+        shares = [f"{100 * _mean(same, lambda one: one.share):.1f}" for same in twice]
+        sentences.append(
+            f"Sixteen keys that share evenly are asked {BUDGET // 16} each on average, less than "
+            "half of their budgets, so `jbda` under them was measured twice: that the monitor "
+            f"tightened {' and '.join(shares)} % says how much hangs on which key is asked what."
+        )
     return sentences
 
 

@@ -133,6 +133,8 @@ def test_sentences_follow_from_the_figures() -> None:
         one(watched("jbda", 16, "even"), tightened=400, suspects=2, clone=0.9),
         one(watched("jbda", 1, lifetime=LIFETIME), clone=0.7),
     ]
+    again = one(watched("jbda", 16, "even", lifetime=LIFETIME), tightened=800, clone=0.9)
+    assert "tightened 10.0 and 20.0 % says" in told([*found, again])[-1]
     assert told(found) == [
         "Of the queries of `jbda`, without budgets, the monitor tightened 75.0 % under one key "
         "(1 suspected, clone 80.0 %), 10.0 % under 16 keys (2 suspected, clone 90.0 %).",
