@@ -215,8 +215,7 @@ def _checked(make: Callable[[], T]) -> T:
 def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) -> T:
     """What ``work`` does to the store that the settings name."""
     from server.callers.assembly import open_key_store
-    from server.callers.key_store import KeyStoreError
-    from server.errors import ConfigurationError
+    from server.errors import ConfigurationError, KeyStoreError
     from server.settings import load_settings
 
     config, assignments = context.obj

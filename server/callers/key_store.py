@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from server.callers.keys import KeyRecord
-from server.errors import KeyStoreError
 
 __all__ = ["Change", "KeyStore"]
 
