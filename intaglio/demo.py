@@ -50,7 +50,7 @@ from models.bundle import open_bundle
 from models.datasets import load
 from models.training.progress import RichReporter, StatusColumn
 
-__all__ = ["BUDGETS", "Demo", "StaleDemo"]
+__all__ = ["BUDGETS", "Demo"]
 
 POOL = "letters"
 CLONE = "lenet"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from intaglio.errors import ServerDidNotStart
 
-__all__ = ["Running", "ServerDidNotStart", "serving"]
+__all__ = ["Running", "serving"]
 
 READY = re.compile(r"ready at (\S+) \(metrics at (\S+)\)")
 

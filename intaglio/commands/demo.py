@@ -46,9 +46,9 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     from rich.console import Console
 
     from attack_client.errors import AttackError
-    from intaglio.demo import BUDGETS, Demo, StaleDemo
+    from intaglio.demo import BUDGETS, Demo
     from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
-    from intaglio.processes import ServerDidNotStart
+    from intaglio.errors import ServerDidNotStart, StaleDemo
     from models.errors import ModelsError
     from models.sentence import Sentence
 
