@@ -81,9 +81,9 @@ def test_a_few_refusals_leave_at_once_and_a_flood_of_them_at_a_bounded_rate() ->
 
 def test_a_refusal_is_not_held_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shed, "LONGEST_S", 0.1)
-    monkeypatch.setattr(shed, "REFUSALS_PER_S", 5)
-    # At that rate the last of them would leave after 100 s.
-    assert 0.1 <= refuse(QueueFull(), 500)[-1] < 50
+    monkeypatch.setattr(shed, "REFUSALS_PER_S", 170)
+    # At that rate the last of them would leave after 20 s.
+    assert 0.1 <= refuse(QueueFull(), 3_400)[-1] < 10
 
 
 def test_a_server_that_stops_says_so_at_once() -> None:
