@@ -21,7 +21,7 @@ from attack_client.clone_cache import CloneCache
 from attack_client.clones import Clones
 from attack_client.errors import TransferSetExists
 from attack_client.honest import Honest
-from attack_client.interrogation import TRANSFER, interrogate
+from attack_client.interrogation import interrogate
 from attack_client.preflight import (
     check_epochs,
     check_holdout,
@@ -40,13 +40,14 @@ from attack_client.report import (
     write_report,
 )
 from attack_client.study import Study
+from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from models import architectures
 from models.bundle import open_bundle
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
 
-__all__ = ["TRANSFER", "Campaign", "Study", "collect_rows", "progress_of", "run_campaign"]
+__all__ = ["Campaign", "Study", "collect_rows", "progress_of", "run_campaign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ import click
 
 from attack_client.adaptive.options import taken
 from attack_client.attack_options import OPTIONS
-from models.sentence import Sentence, system_problem
+from models.sentence import PlainGroup, Sentence, system_problem
 
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign, Study
@@ -35,7 +35,7 @@ BUILT_IN = {
 }
 
 
-class AttackGroup(click.Group):
+class AttackGroup(PlainGroup):
     """``show``, and every attack: ours and those of installed packages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -73,9 +73,9 @@ def attack() -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 def show(directory: Path) -> None:
     """Print what the transfer set in DIRECTORY holds."""
-    from attack_client.campaign import TRANSFER
     from attack_client.errors import AttackError
     from attack_client.inspection import inspect_transfer_set
+    from attack_client.transfer_files import TRANSFER
 
     nested = directory / TRANSFER
     try:

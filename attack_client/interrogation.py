@@ -18,6 +18,7 @@ from attack_client.progress import watch_queries, watch_theft
 from attack_client.reference import Reference, check_fits
 from attack_client.scoring import Evaluation
 from attack_client.theft import steal
+from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from attack_client.victim_input import TestSet, as_pool
 from models.bundle import Bundle
@@ -26,10 +27,7 @@ from models.datasets import Dataset
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign
 
-__all__ = ["TRANSFER", "interrogate"]
-
-TRANSFER = "transfer"
-"""Directory of the transfer set below ``out``."""
+__all__ = ["interrogate"]
 
 
 async def interrogate(

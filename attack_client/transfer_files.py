@@ -9,11 +9,14 @@ from attack_client.appending import open_for_appending
 from attack_client.errors import TransferSetError, TransferSetExists
 from attack_client.provenance import Provenance
 
-__all__ = ["META", "RECORDS", "SENT", "begun", "open_new", "open_old", "open_to_read"]
+__all__ = ["META", "RECORDS", "SENT", "TRANSFER", "begun", "open_new", "open_old", "open_to_read"]
 
 META = "meta.json"
 RECORDS = "records.bin"
 SENT = "sent.log"
+
+TRANSFER = "transfer"
+"""Directory of the transfer set of an attack, below what it is told to write to."""
 
 
 def begun(path: Path) -> bool:

@@ -20,8 +20,8 @@ import click
 import torch
 import yaml
 
-from attack_client.campaign import TRANSFER
 from attack_client.report import Row, describe_environment, read_json, write_curves
+from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from benchmarks.envelope import IMAGES, RESULTS
 from intaglio.processes import serving

@@ -35,7 +35,7 @@ class QueryRecord(TypedDict):
     decision: str
     charged: int
     images: list[Hex]
-    confidence: list[FiniteFloat | None]
+    confidence: list[float | None]
 
 
 class VerdictRecord(TypedDict):

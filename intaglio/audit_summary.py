@@ -137,7 +137,10 @@ def summarise(
             continue
         summary.requests += 1
         summary.samples += record["samples"]
-        known = [value for value in record["confidence"] if value is not None]
+        # Earlier servers wrote the NaN of a victim that overflows.
+        known = [
+            value for value in record["confidence"] if value is not None and math.isfinite(value)
+        ]
         summary.judged += len(known)
         summary.unsure += sum(value < unsure_below for value in known)
         images.setdefault(pair, set()).update(int(name, 16) for name in record["images"])

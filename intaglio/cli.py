@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 
 import click
 
 from intaglio import __version__
-from models.sentence import Sentence, system_problem
+from models.sentence import PlainGroup, Sentence
 
 __all__ = ["main"]
 
@@ -47,7 +46,7 @@ EXTRAS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(PlainGroup):
     """A group that imports a subcommand only to run it, so that ``--help`` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -69,18 +68,11 @@ class LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run a subcommand; end in a sentence where a library, a file or patience is missing."""
+        """Run a subcommand; say which extra to install if a library of another role is missing."""
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
             raise _missing(error) from error
-        except OSError as error:
-            if error.errno == errno.EPIPE:  # who reads the output has seen enough
-                raise
-            raise Sentence(system_problem(error)) from error
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            raise SystemExit(130) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the subcommands without importing them."""

@@ -27,12 +27,22 @@ class Running:
     Attributes:
         url: callers' port.
         metrics_url: ``/metrics`` on the operator's port.
-        pid: process id.
+        process: of the operating system.
     """
 
     url: str
     metrics_url: str
-    pid: int
+    process: subprocess.Popen[str]
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self.process.pid
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is there no more."""
+        return self.process.poll() is not None
 
 
 TIE = """
@@ -85,7 +95,7 @@ def serving(
                 stderr.seek(0)
                 said = stderr.read().strip().splitlines()
                 raise ServerDidNotStart(said[-1] if said else f"exit status {process.returncode}")
-            yield Running(found.group(1), found.group(2), process.pid)
+            yield Running(found.group(1), found.group(2), process)
         finally:
             process.send_signal(signal.SIGTERM)
             try:

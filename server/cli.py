@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from models.sentence import Sentence
+from models.sentence import PlainCommand, Sentence
 
 __all__ = ["assignment", "serve"]
 
@@ -49,12 +49,13 @@ LINKS = (
 
 
 @click.command(
+    cls=PlainCommand,
     epilog="Settings come from four sources, strongest first: flags, environment variables "
     "(INTAGLIO_PORT, INTAGLIO_BATCHING__MAX_BATCH_SIZE), the YAML file, and the default.\n\n"
     "The links that answers pass through are listed under models.NAME.defenses in the YAML file: "
     f"{', '.join(LINKS)}, and those of installed packages. Defenses built into the weights "
     "(ini, ast, nasty, edm, ...) need no link: serve the bundle. docs/defenses.md says what each "
-    "is for."
+    "is for.",
 )
 @click.option(
     "--models", "model_dir", type=click.Path(path_type=Path), help="Directory of bundles."

@@ -7,6 +7,7 @@ keyed hashes of the images.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -35,7 +36,7 @@ class Evidence:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], float | None] = OrderedDict()
 
     def names(self, images: NDArray[np.uint8]) -> list[str]:
         """A keyed hash of each of ``images`` ``(n, C, H, W)``: 63 bits of HMAC-SHA256, in hex."""
@@ -55,7 +56,9 @@ class Evidence:
         names = self.names(images)
         with self._lock:
             for name, confidence in zip(names, confidences.tolist(), strict=True):
-                self._seen[weights, name] = round(confidence, 3)
+                # A victim that overflows is sure of nothing, and a NaN is no JSON.
+                sure = round(confidence, 3) if math.isfinite(confidence) else None
+                self._seen[weights, name] = sure
                 self._seen.move_to_end((weights, name))
             while len(self._seen) > MOST:
                 self._seen.popitem(last=False)

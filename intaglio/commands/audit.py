@@ -69,13 +69,18 @@ def audit(
 
     curve = None if curves is None else _curve(curves, defense)
     since = None if hours is None else datetime.now(UTC) - timedelta(hours=hours)
-    skipped: list[str] = []
-    records = read_audit(directory, skipped=skipped.append)
+    skipped = 0
+
+    def skip(what: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if skipped <= MOST_NAMED:
+            click.echo(f"Skipped {what}", err=True)
+
+    records = read_audit(directory, skipped=skip)
     summaries = summarise(records, unsure_below=unsure_below, since=since)
-    for what in skipped[:MOST_NAMED]:
-        click.echo(f"Skipped {what}", err=True)
-    if len(skipped) > MOST_NAMED:
-        click.echo(f"Skipped {len(skipped) - MOST_NAMED:,} more lines.", err=True)
+    if skipped > MOST_NAMED:
+        click.echo(f"Skipped {skipped - MOST_NAMED:,} more lines.", err=True)
     if as_json:
         click.echo(json.dumps([_plain(summary, curve) for summary in summaries], indent=2))
     elif not summaries:

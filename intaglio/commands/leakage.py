@@ -82,28 +82,23 @@ def leakage(
     Each defended model is served and stolen over HTTP. A stopped run continues where it was when
     the same command is given again; a cell whose specification changed is measured again.
     """
-    from rich.console import Console
-
-    from attack_client.errors import AttackError
+    from intaglio.commands.leakage_ending import LeakageConsole, ending
     from intaglio.commands.leakage_rehearsal import rehearse
     from intaglio.leakage.cells import cells_of, digest
-    from intaglio.leakage.errors import LeakageError
     from intaglio.leakage.kept import Kept
     from intaglio.leakage.matrix import load_matrix, shipped_matrices
     from intaglio.leakage.only import Only
     from intaglio.leakage.preflight import preflight
-    from models.errors import ModelsError
-    from models.sentence import Sentence, system_problem
     from models.training.device import asked_device, choose_device
 
-    console = Console(soft_wrap=True)
+    console = LeakageConsole(soft_wrap=True)
     if listing:
         for name in shipped_matrices():
             console.print(f"{name}: {load_matrix(name).description}", highlight=False)
         return
     if matrix is None:
         raise click.UsageError("give a matrix, or --list to see those there are")
-    try:
+    with ending(out or matrix):
         loaded = load_matrix(matrix)
         changes: dict[str, object] = {}
         if fail_above is not None:
@@ -145,13 +140,6 @@ def leakage(
             junit=junit,
             began=began,
         )
-    except (LeakageError, AttackError, ModelsError) as error:
-        raise Sentence(str(error)) from error
-    except OSError as error:
-        raise Sentence(system_problem(error, out or matrix)) from error
-    except KeyboardInterrupt:
-        click.echo("Interrupted: the same command continues where this one stopped.", err=True)
-        raise SystemExit(130) from None
     if not passed:
         raise SystemExit(1)
 

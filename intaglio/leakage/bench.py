@@ -35,7 +35,7 @@ from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
-from intaglio.leakage.target import PATIENCE_S, Target, serve
+from intaglio.leakage.target import Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
 from models.bundle import read_card
 from models.datasets import load as load_dataset
@@ -87,7 +87,12 @@ def run_bench(bench: Bench) -> int:
             bench.matrix, bench.defense, bench.seed, attacks, kept, threads=bench.threads
         ) as target:
             honest = _honest(bench, target, kept)
-            return sum(not _have(bench, cell, target, honest, kept) for cell in bench.cells)
+            lost = 0
+            for cell in bench.cells:
+                if target.gone:  # every other cell would be waited for just as long
+                    raise LeakageError(f"the server of {bench} ended, see its server.log")
+                lost += not _have(bench, cell, target, honest, kept)
+            return lost
     except (LeakageError, AttackError, ModelsError, ServerDidNotStart, OSError) as error:
         return _all_missing(bench, kept, str(error))
     finally:
@@ -149,7 +154,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
         reference=None if plain is None else bundle_of(matrix, plain, cell.seed, kept),
         defense=cell.defense,
         shape=matrix.defenses[cell.defense].shape,
-        patience_s=PATIENCE_S,
+        patience_s=target.patience_s,
         price_per_thousand=matrix.price_per_thousand,
         device=bench.device,
         adapt=tuple(map(Spec.parse, entry.adapt)),
@@ -225,7 +230,7 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
             target.model,
             api_key=target.operator_key or target.key,
             shape=matrix.defenses[bench.defense].shape,
-            retry=RetryPolicy().for_as_long_as(PATIENCE_S),
+            retry=RetryPolicy().for_as_long_as(target.patience_s),
         ) as victim:
             facts = victim.facts
             test = TestSet.of(

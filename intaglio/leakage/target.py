@@ -16,14 +16,14 @@ from intaglio.leakage.errors import CellError
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import bundle_of
-from intaglio.processes import serving
+from intaglio.processes import Running, serving
 
 __all__ = ["PATIENCE_S", "Target", "serve"]
 
 
 PATIENCE_S = 300.0
-"""Waits of one request together, in however many attempts. Several servers share the cores: a slow
-one that is full for a minute is no reason to lose a cell that nobody stands beside."""
+"""All waits of one request to a server of ours, in however many attempts. Several share the cores:
+a slow one that is full for a minute is no reason to lose a cell that nobody watches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class Target:
         key: of the thief.
         operator_key: of honest queries.
         shadows: an attacker's own copies on the same machine, by the name of the attack.
+        server: ours that answers; None where it is somebody's.
     """
 
     url: str
@@ -43,6 +44,17 @@ class Target:
     key: str | None = field(default=None, repr=False)
     operator_key: str | None = field(default=None, repr=False)
     shadows: Mapping[str, ShadowService] = field(default_factory=dict)
+    server: Running | None = field(default=None, repr=False)
+
+    @property
+    def patience_s(self) -> float | None:
+        """Waits of one request together; None as for any other victim."""
+        return None if self.server is None else PATIENCE_S
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody can answer any more, as far as that can be known."""
+        return self.server is not None and self.server.ended
 
 
 @contextlib.contextmanager
@@ -99,7 +111,7 @@ def serve(
             attack: ShadowService(server.url, copy.defended, copy.plain, patience_s=PATIENCE_S)
             for attack, copy in shadowed.items()
         }
-        yield Target(server.url, name, shadows=services)
+        yield Target(server.url, name, shadows=services, server=server)
 
 
 @dataclass(frozen=True, slots=True)

@@ -406,3 +406,16 @@ def test_help_names_every_flag_and_imports_nothing_heavy() -> None:
     promised = {"--url", "--model", "--pool", "--budget", "--labels", "--clone", "--test", "--out"}
     assert promised | {"--api-key", "--resume"} <= set(text.split())
     assert "No such command" in sentence(run(["nosuch"]))
+
+
+def test_to_look_at_a_transfer_set_nobody_waits_for_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys, attack_client.cli\n"
+        "from click.testing import CliRunner\n"
+        f"result = CliRunner().invoke(attack_client.cli.attack, ['show', {str(tmp_path)!r}])\n"
+        "print(result.exit_code, 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["2", "False"]

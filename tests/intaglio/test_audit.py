@@ -91,6 +91,15 @@ def test_a_line_that_is_no_record_is_named_and_skipped(tmp_path: Path) -> None:
     assert lines[5:] == ["Skipped 2 more lines."]
 
 
+def test_what_a_victim_that_overflows_was_asked_is_counted(tmp_path: Path) -> None:
+    write(tmp_path, query("key-a", confidence=[float("nan")]))
+    assert "NaN" in (tmp_path / "audit-1.jsonl").read_text()
+    said = run(str(tmp_path), "--json")
+    (found,) = json.loads(said.stdout)
+    assert (found["key"], found["out_of_distribution_share"]) == ("key-a", None)
+    assert said.stderr == ""
+
+
 def test_a_file_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "audit-1.jsonl").mkdir()
     said = run(str(tmp_path), status=2).stderr

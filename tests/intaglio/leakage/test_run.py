@@ -24,6 +24,7 @@ from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.measure import gather, have
 from intaglio.leakage.only import Only
 from intaglio.leakage.runner import benches_of, local_crew
+from intaglio.leakage.target import PATIENCE_S, Target
 from intaglio.leakage.written import Outcome, write_outcome
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import Fault, LinearModel, Stub
@@ -102,8 +103,13 @@ def test_a_run_stopped_between_cells_goes_on(
 
 
 def test_a_server_that_is_full_for_a_while_loses_no_cell(
-    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Target, "patience_s", PATIENCE_S)  # as if it were ours
     stub = Stub(model)
     # More often than a request is tried where a person stands beside it, of every request.
     full = Fault(status=503, headers=(("Retry-After", "0"),))
@@ -113,6 +119,26 @@ def test_a_server_that_is_full_for_a_while_loses_no_cell(
         outcome = run(matrix, tmp_path, npz_root)
     assert {status.state for status in outcome.statuses} == {"done"}
     assert not stub.faults
+
+
+def test_no_cell_is_waited_for_once_our_server_has_ended(
+    model: LinearModel,
+    serve: Serve,
+    npz_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stub = Stub(model)
+    # Gone after the first cell of each defense.
+    asked = iter([False, True] * 2)
+    monkeypatch.setattr(Target, "gone", property(lambda _: next(asked)))
+    with serve(stub) as url:
+        outcome = run(matrix_of(url), tmp_path, npz_root)
+    states = [status.state for status in outcome.statuses]
+    assert (states.count("done"), states.count("failed")) == (2, 6)
+    assert {status.reason for status in outcome.statuses if status.state == "failed"} == {
+        f"the server of {name}, seed 0 ended, see its server.log" for name in ("none", "label-only")
+    }
 
 
 def test_what_cannot_be_had_says_why_and_the_rest_goes_on(

@@ -275,3 +275,10 @@ def test_evidence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1)
     evidence.saw("digits/2", images, np.linspace(0, 1, 5, dtype=np.float32))
     assert evidence.of("digits/2", evidence.names(images)) == [None, None, 0.5, 0.75, 1.0]
+
+
+def test_a_victim_that_overflows_is_sure_of_nothing() -> None:
+    evidence = Evidence(SECRET)
+    images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1)
+    evidence.saw("digits/2", images, np.array([0.5, np.nan, np.inf], dtype=np.float32))
+    assert evidence.of("digits/2", evidence.names(images)) == [0.5, None, None]
