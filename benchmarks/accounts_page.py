@@ -194,10 +194,28 @@ def told(found: Sequence[Measured]) -> list[str]:
         )
         if (same := _of(way, found))
     ]
+    if _of(watched("jbda", 64, "even"), found):
+        sentences.append(
+            "*Tightened*: answered with labels only, because the key was suspected. A key is "
+            f"judged by more than 100 distances: under 64 keys, {BUDGET // 64} queries each, "
+            "hardly any was."
+        )
     if bounded:
         sentences.append(
             f"Of the {BUDGET:,} queries that `jbda` asked for, keys of {LIFETIME} samples each "
             f"were answered {', '.join(bounded)}."
+        )
+    few, free = (
+        _of(watched("jbda", 1, lifetime=LIFETIME), found),
+        _of(Way("jbda", "unwatched", None, 1), found),
+    )
+    if few and free:
+        less, more = (100 * _mean(same, lambda one: one.clone or 0.0) for same in (few, free))
+        sentences.append(
+            f"Clones say little here: of {_mean(few, lambda one: one.answered):,.0f} answers one "
+            f"came to {less:.1f} %, of {_mean(free, lambda one: one.answered):,.0f} to {more:.1f} "
+            "%, since fewer images are seen more often; differences of two or three points between "
+            "rows of one seed mean nothing."
         )
     twice = [
         _of(watched("jbda", 16, "even", lifetime=lifetime), found) for lifetime in (None, LIFETIME)

@@ -71,8 +71,10 @@ def _cells(of: Sequence[float]) -> tuple[str, str]:
 
 
 def _finding(standard: Sequence[float], composite: Sequence[float]) -> str:
-    if len(standard) > 1 and min(composite) > max(standard):
+    if min(len(standard), len(composite)) < 2:
+        return "one seed: no spread is known."
+    if min(composite) > max(standard):
         return "every clone of blends is better than every clone of the images themselves."
-    if len(standard) > 1 and max(composite) < min(standard):
+    if max(composite) < min(standard):
         return "every clone of blends is worse than every clone of the images themselves."
     return "too close to call."

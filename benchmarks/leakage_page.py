@@ -76,6 +76,7 @@ def _tables(matrix: Matrix, raw: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if added:
         title = "The add-on that added most, beside the better clone of the same attack without it"
         yield folded(title, table(GAIN_HEADS, added), len(added))
+        yield "It is the best of several: with one seed a gain of a few points may be luck."
     yield from blends(matrix, rows)
 
 

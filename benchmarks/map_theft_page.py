@@ -11,6 +11,9 @@ __all__ = ["is_of_maps", "map_parts"]
 
 ANSWERS, WITH_MAPS = "answers", "answers and maps"
 
+MAPS_ONLY = "dd-i"
+"""Leaves answers as they come, so that they were not stolen once more."""
+
 
 def is_of_maps(rows: Sequence[Mapping[str, Any]]) -> bool:
     """Whether ``rows`` are of a theft with maps."""
@@ -26,6 +29,11 @@ def map_parts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         if colon and row["unit"] == "of test images" and attacker in {ANSWERS, WITH_MAPS}:
             budget = int(row["workload"].rpartition("-")[2])
             found.setdefault((subject, budget), {})[attacker] = 100 * row["value"]
+    undefended = {budget: of.get(ANSWERS) for (name, budget), of in found.items() if name == "none"}
+    for (subject, budget), of in found.items():
+        share = undefended.get(budget)
+        if subject == MAPS_ONLY and share is not None:
+            of.setdefault(ANSWERS, share)
     both = {key: of for key, of in found.items() if len(of) == 2}
     lines = [
         [subject, f"{budget:,}", f"{of[ANSWERS]:.1f}", f"{of[WITH_MAPS]:.1f}", f"{_added(of):+.1f}"]

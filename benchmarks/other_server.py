@@ -45,7 +45,7 @@ ATTACKS = {
     "jbda-tr": "--pool mnist --budget 4800 --labels soft --set step=strong",
     "distil": "--pool mnist --budget 1000 --labels soft",
 }
-"""Every attack that asks for no maps but ``jbda``, which asks as ``jbda-tr`` does."""
+"""Every attack but ``jbda``, which asks as ``jbda-tr`` does, and those that ask for maps."""
 
 RUNTIME = """\
 import numpy as np

@@ -20,13 +20,17 @@ DIFFERENCES = (
     "Each stage fits into ten minutes of one card, so that victims and clones are trained for far "
     "fewer epochs than published: the columns say how many. It differs in more: the learning rate "
     "follows a cosine where InI's authors step, strangers are 8,000 of KMNIST's 10,000 test "
-    "images, MNIST and Fashion-MNIST are each other's pool in place of EMNIST, and composite "
-    "images have as many queries as the images that they are compared with, about CIFAR-100 and "
-    "not ImageNet. *plain* is the "
+    "images, and MNIST and Fashion-MNIST are each other's pool in place of EMNIST. *plain* is the "
     "accuracy of the plain model, *benign* what honest callers are served, in percent; a plain "
     "model comes to later stages with weights rounded to bfloat16."
 )
 """Between these rows and those of the papers."""
+
+BLENDS = (
+    "Composite images have as many queries as the images that they are compared with, about "
+    "CIFAR-100 and not ImageNet."
+)
+"""The same of those rows, where there are any."""
 
 
 def gpu_section(paths: Sequence[Path]) -> str:
@@ -43,6 +47,7 @@ def gpu_section(paths: Sequence[Path]) -> str:
             f"## {TITLE}",
             "```bash\n" + "\n".join(stages) + "\n```",
             DIFFERENCES,
+            *([BLENDS] if any("composite images" in one["row"] for one in documents) else []),
             *dict.fromkeys(remarks),
             f"Measured on: {', '.join(cards)}, torch {', '.join(versions)}.",
             table(HEADER, lines),

@@ -51,23 +51,42 @@ def gains(matrix: Matrix, rows: Sequence[Row]) -> Iterator[Gain]:
         own = [row for row in rows if row.defense == defense and row.queries]
         tried = [row for row in own if row.attack in adapted]
         budget = max((row.budget for row in tried), default=0)
-        found = []
-        for (attack, labels), by_seed in _means(tried, budget).items():
-            alike = _without(matrix, attack)
-            plain = _means([row for row in own if row.attack in alike], budget)
-            bare, bare_labels = _better(plain, by_seed)
-            mean = statistics.fmean(by_seed.values())
-            found.append(
-                Gain(defense, attack, labels, budget, mean, bare, bare_labels, len(by_seed))
-            )
-        if found:
-            yield max(found, key=_worth)
+        candidates = _means(tried, budget)
+        if not candidates:
+            continue
+        attack, labels = _best(matrix, candidates, own, budget)
+        by_seed = candidates[attack, labels]
+        bare, bare_labels = _better(_plain(matrix, attack, own, budget), by_seed)
+        mean = statistics.fmean(by_seed.values())
+        yield Gain(defense, attack, labels, budget, mean, bare, bare_labels, len(by_seed))
 
 
-def _worth(gain: Gain) -> tuple[bool, float]:
-    # By what they added: on other seeds other victims leak more and less of themselves.
-    known = gain.bare is not None
-    return known, gain.accuracy - (gain.bare or 0.0)
+def _best(
+    matrix: Matrix,
+    candidates: Mapping[tuple[str, Labels], Mapping[int, float]],
+    own: Sequence[Row],
+    budget: int,
+) -> tuple[str, Labels]:
+    """The one that added most on the seeds that all have, or else on its own.
+
+    Most are tried on one seed and the best on all: none may lose because it was repeated on a seed
+    whose victim leaks less.
+    """
+    shared = set.intersection(*(set(by_seed) for by_seed in candidates.values()))
+
+    def worth(key: tuple[str, Labels]) -> tuple[bool, float]:
+        by_seed = {seed: of for seed, of in candidates[key].items() if seed in (shared or {seed})}
+        bare, _ = _better(_plain(matrix, key[0], own, budget), by_seed)
+        return bare is not None, statistics.fmean(by_seed.values()) - (bare or 0.0)
+
+    return max(candidates, key=worth)
+
+
+def _plain(
+    matrix: Matrix, attack: str, own: Sequence[Row], budget: int
+) -> dict[tuple[str, Labels], dict[int, float]]:
+    alike = _without(matrix, attack)
+    return _means([row for row in own if row.attack in alike], budget)
 
 
 def cells_of_gain(gain: Gain) -> tuple[str, ...]:

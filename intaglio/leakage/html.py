@@ -110,7 +110,8 @@ def _gained(outcome: Outcome) -> str:
         return ""
     note = (
         "The add-on that added most, beside the better clone of the same attack without it, of as "
-        "many queries and the same seeds."
+        "many queries and the same seeds. It is the best of several: with one seed a gain of a few "
+        "points may be luck."
     )
     return section("What add-ons add", paragraph(note, "soft"), table(GAIN_HEADS, found))
 

@@ -37,6 +37,11 @@ def test_only_a_pair_is_compared_and_ranges_are_over_budgets() -> None:
     assert ranges.endswith("- Behind `mad`: -1.0 to +12.0 points.")
 
 
+def test_what_changes_maps_alone_is_beside_undefended_answers() -> None:
+    rows = [row(500, "none: answers", 0.70), row(500, "dd-i: answers and maps", 0.75)]
+    assert "| dd-i | 500 | 70.0 | 75.0 | +5.0 |" in map_parts(rows)[0]
+
+
 def test_the_committed_results_are_told() -> None:
     for name in ("map-theft", "map-theft-budgets"):
         document = json.loads((RESULTS / f"{name}.json").read_text())

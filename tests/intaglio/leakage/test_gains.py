@@ -37,7 +37,7 @@ def test_the_better_labels_without_it_and_the_same_budget_are_what_it_is_beside(
     ) == [("am", "100", "50.0 hard", "sharp, soft", "60.0", "+10.0", "1")]
 
 
-def test_add_ons_are_compared_by_what_they_added_on_their_own_seeds() -> None:
+def test_add_ons_are_compared_by_what_they_added_and_not_by_their_means() -> None:
     # "near" is better in the mean only because it was tried on the victim that leaks most.
     assert told(
         row("am", 0.2, attack="knockoff", budget=100),
@@ -46,6 +46,17 @@ def test_add_ons_are_compared_by_what_they_added_on_their_own_seeds() -> None:
         row("am", 0.8, attack="sharp", budget=100, seed=1),
         row("am", 0.75, attack="near", budget=100, seed=1),
     ) == [("am", "100", "45.0 soft", "sharp, soft", "60.0", "+15.0", "2")]
+
+
+def test_one_that_was_repeated_is_compared_where_the_others_were_tried() -> None:
+    # "sharp" added more on the seed that both have, and little on the one that it alone has.
+    assert told(
+        row("am", 0.5, attack="knockoff", budget=100),
+        row("am", 0.5, attack="knockoff", budget=100, seed=1),
+        row("am", 0.7, attack="sharp", budget=100),
+        row("am", 0.5, attack="sharp", budget=100, seed=1),
+        row("am", 0.65, attack="near", budget=100),
+    ) == [("am", "100", "50.0 soft", "sharp, soft", "60.0", "+10.0", "2")]
 
 
 def test_one_that_made_it_worse_is_told_so_and_one_beside_nothing_has_no_gain() -> None:
