@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from attack_client.errors import OverBudget
 
-__all__ = ["Allowance", "Purse"]
+__all__ = ["Allowance", "Metered", "Purse"]
 
 
 class Allowance:
@@ -51,6 +51,15 @@ class Allowance:
                 status=429,
             )
         self.left -= samples
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A victim that may tell what its caller may still ask."""
+
+    async def allowance(self) -> Allowance | None:
+        """None where the victim does not tell, or does not count."""
+        ...
 
 
 class Purse:

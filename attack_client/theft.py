@@ -6,10 +6,9 @@ from pathlib import Path
 
 from attack_client.contract import Attack, BlackBox, Pool
 from attack_client.errors import PoolError
-from attack_client.http_victim import HttpVictim
 from attack_client.oracle import BudgetedOracle, Tally, Watch
 from attack_client.provenance import Provenance
-from attack_client.query_allowance import Purse
+from attack_client.query_allowance import Metered, Purse
 from attack_client.transfer_set import TransferSet
 
 __all__ = ["steal"]
@@ -70,7 +69,7 @@ async def steal(
                 watch(Tally(budget, had=budget, replayed=budget, repaired=transfer_set.repaired))
             return TransferSet.read(out)
         purse = None
-        if isinstance(victim, HttpVictim):
+        if isinstance(victim, Metered):
             purse = Purse(await victim.allowance(), victim.allowance)
         oracle = BudgetedOracle(
             victim,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from attack_client.contract import BlackBox, ExplainedReply, Explaining, Reply, VictimFacts
 from attack_client.errors import AdaptationError, OverBudget, ProtocolError, Refused
+from attack_client.query_allowance import Metered
 
 __all__ = ["PATIENCE_S", "SharedVictim", "Split"]
 
@@ -35,8 +36,8 @@ class SharedVictim:
     """A ``BlackBox`` over several, each of them the same victim under an account of its own.
 
     An account that is over its limit rests for as long as the victim says, and one that is
-    refused for good (401, 403) is not used again; another takes over what it was asked. Only when
-    none is left to ask now, does this wait.
+    refused for good (401, 403, or a budget for life that is used up) is not used again; another
+    takes over what it was asked. Only when none is left to ask now, does this wait.
 
     Args:
         accounts: already open.
@@ -89,7 +90,10 @@ class SharedVictim:
             VictimError: those of an account that are no matter of the account.
         """
         return await self._asked(
-            key, resending, lambda one: one.query(images, key=key, resending=resending)
+            len(images),
+            key,
+            resending,
+            lambda one: one.query(images, key=key, resending=resending),
         )
 
     async def explain(
@@ -111,10 +115,11 @@ class SharedVictim:
                 raise ProtocolError(f"{account!r} cannot be asked for attribution maps")
             return account.explain(images, key=key, resending=resending)
 
-        return await self._asked(key, resending, ask)
+        return await self._asked(len(images), key, resending, ask)
 
     async def _asked(
         self,
+        samples: int,
         key: str | None,
         resending: Callable[[], None] | None,
         ask: Callable[[BlackBox], Awaitable[Answer]],
@@ -136,6 +141,8 @@ class SharedVictim:
             try:
                 reply = await ask(self._accounts[account])
             except OverBudget as error:
+                if error.after_s is None and await self._used_up(account, samples):
+                    self._closed.add(account)
                 rest_s = REST_S if error.after_s is None else error.after_s
                 self._rested[account] = self._clock() + rest_s
                 refusal = error
@@ -147,6 +154,12 @@ class SharedVictim:
             else:
                 return replace(reply, sends=sends + reply.sends)
             sends += 1
+
+    async def _used_up(self, account: int, samples: int) -> bool:
+        """Whether a budget that never begins anew has less than ``samples`` left."""
+        victim = self._accounts[account]
+        left = await victim.allowance() if isinstance(victim, Metered) else None
+        return left is not None and left.until is None and left.left < samples
 
     def _first(self, key: str | None) -> int:
         if self._split == "blocks":
@@ -175,6 +188,6 @@ class SharedVictim:
         count, closed = len(self._accounts), len(self._closed)
         sentence = f"none of {count} accounts may ask now ({closed} closed): {refusal}"
         pause_s = self._until_rested()
-        if pause_s is None:
+        if pause_s is None and not isinstance(refusal, OverBudget):
             return Refused(sentence, status=401 if refusal is None else refusal.status)
         return OverBudget(sentence, status=429, after_s=pause_s)

@@ -19,6 +19,7 @@ from attack_client.attacks.knockoff import Knockoff
 from attack_client.contract import Pool, Reply, VictimFacts
 from attack_client.errors import AdaptationError, OverBudget, Refused
 from attack_client.http_victim import HttpVictim
+from attack_client.query_allowance import Allowance
 from attack_client.theft import steal
 from tests.attack_client.stub import CLASSES, SHAPE, Fault, LinearModel, Stub
 
@@ -120,6 +121,49 @@ def test_it_waits_for_the_account_that_may_ask_first(model: LinearModel, pool: P
     assert len(told) == 2, "told of every attempt but the first"
     with pytest.raises(OverBudget, match="none of 1 accounts"):
         asyncio.run(SharedVictim([Account(model, 0)], sleep=sleep).query(pool.images[:1]))
+
+
+class Bounded(Account):
+    """One whose budget is for life, or for a day; 429 does not say which, the usage does."""
+
+    def __init__(self, model: LinearModel, quota: int, *, until: str | None) -> None:
+        super().__init__(model, quota)
+        self.until = until
+
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        resending: Callable[[], None] | None = None,
+    ) -> Reply:
+        try:
+            return await super().query(images, key=key, resending=resending)
+        except OverBudget as error:
+            raise OverBudget(str(error), status=429) from None
+
+    async def allowance(self) -> Allowance | None:
+        return Allowance(self.quota - len(self.asked), until=self.until)
+
+
+@pytest.mark.parametrize(("until", "waits"), [(None, 0), ("2026-01-02T00:00:00Z", 5)])
+def test_nobody_waits_for_a_budget_that_never_begins_anew(
+    model: LinearModel, pool: Pool, until: str | None, waits: int
+) -> None:
+    now, slept = 0.0, 0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now, slept
+        now, slept = now + seconds, slept + 1
+
+    accounts = [Bounded(model, 10, until=until), Bounded(model, 3, until=until)]
+    shared = SharedVictim(accounts, split="blocks", sleep=sleep, clock=lambda: now)
+    asyncio.run(shared.query(pool.images[:10]))
+    asyncio.run(shared.query(pool.images[10:13]))
+    closed = 2 if until is None else 0
+    with pytest.raises(OverBudget, match=rf"none of 2 accounts may ask now \({closed} closed\)"):
+        asyncio.run(shared.query(pool.images[13:15]))
+    assert slept == waits
 
 
 @pytest.mark.parametrize(("patience_s", "waited"), [(None, []), (5000.0, [3600.0])])
