@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attack_client.report.schema import Labels, Row
 from benchmarks.markdown import table
@@ -27,7 +27,7 @@ def blends(matrix: Matrix, rows: Sequence[Row]) -> Iterator[str]:
     if not both:
         return
     lines = [
-        [f"{NAMES[kind]}, {labels}", f"{budget:,}", str(len(of)), *_cells(of)]
+        [f"{NAMES[kind]}, {labels}", f"{budget:,}", str(len(of)), *_cells(list(of.values()))]
         for budget in both
         for kind in (STANDARD, COMPOSITE)
         for labels in KINDS
@@ -50,7 +50,7 @@ NAMES = {STANDARD: "standard", COMPOSITE: "composite"}
 
 def _shares(
     matrix: Matrix, rows: Sequence[Row], kind: str
-) -> Iterator[tuple[Labels, int, list[float]]]:
+) -> Iterator[tuple[Labels, int, dict[int, float]]]:
     plain = {
         name
         for name, entry in matrix.attacks.items()
@@ -62,7 +62,7 @@ def _shares(
         if row.defense == "none" and row.attack in plain:
             found.setdefault((row.labels, row.budget), {})[row.seed] = 100 * row.clone_accuracy
     for (labels, budget), by_seed in found.items():
-        yield labels, budget, list(by_seed.values())
+        yield labels, budget, by_seed
 
 
 def _cells(of: Sequence[float]) -> tuple[str, str]:
@@ -70,11 +70,15 @@ def _cells(of: Sequence[float]) -> tuple[str, str]:
     return f"{statistics.fmean(of):.1f} %", spread
 
 
-def _finding(standard: Sequence[float], composite: Sequence[float]) -> str:
-    if min(len(standard), len(composite)) < 2:
+def _finding(standard: Mapping[int, float], composite: Mapping[int, float]) -> str:
+    """Seed by seed: both stole from the same victims, some of which leak more than others."""
+    gaps = [composite[seed] - standard[seed] for seed in standard.keys() & composite.keys()]
+    if len(gaps) < 2:
         return "one seed: no spread is known."
-    if min(composite) > max(standard):
-        return "every clone of blends is better than every clone of the images themselves."
-    if max(composite) < min(standard):
-        return "every clone of blends is worse than every clone of the images themselves."
-    return "too close to call."
+    least, most = sorted((min(gaps), max(gaps)), key=abs)
+    if least * most <= 0:
+        spread = f"{min(gaps):+.1f} to {max(gaps):+.1f} points"
+        return f"blends were better with some seeds and worse with others ({spread})."
+    word = "better" if most > 0 else "worse"
+    spread = f"by {abs(least):.1f} to {abs(most):.1f} points"
+    return f"blends were {word} with each of {len(gaps)} seeds, {spread}."
