@@ -98,17 +98,29 @@ def _verdict(line: Line, plain: Sequence[Row], lacking: Sequence[str]) -> Verdic
             "budget to compare it with.",
         )
     finding = _finding(strongest, yardstick)
+    alike = strongest_of(plain, strongest.budget)
+    unequal = finding == "beats label-only" and strongest.budget < yardstick.budget
+    if unequal:
+        # Nobody knows what that attack gets with more: it may not win by having had less.
+        finding = "unknown" if alike is None else _finding(strongest, alike)
     spared = bool(lacking) and finding != "beats label-only"
     if spared or (finding == "beats label-only" and line.untried):
         finding = "unknown"
     said = f"leaves {_told(strongest)}; label-only output leaves {_told(yardstick)}."
     sentence = f"{name} {_WORDS[finding]}: it {said}"
+    if unequal:
+        sentence += " That attack was tried with no more queries, and with as many "
+        sentence += (
+            "label-only output was not attacked."
+            if alike is None
+            else f"label-only output leaves {_told(alike)}."
+        )
     if spared:
         sentence += (
             f" Label-only output was not attacked with {', '.join(lacking)} at that budget, which "
             "may leave more of it too."
         )
-    elif finding == "unknown":
+    elif finding == "unknown" and line.untried:
         sentence += f" {line.untried} of its attacks were not tried, which may leave more."
     if line.done < line.cells:
         sentence += f" {line.cells - line.done} of its {line.cells} cells are missing."

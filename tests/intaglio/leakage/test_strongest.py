@@ -116,6 +116,28 @@ def test_on_seeds_that_nobody_shares_the_better_mean_is_a_rival() -> None:
     assert (found.attack, found.rival) == ("two", None)
 
 
+@pytest.mark.parametrize(
+    ("few", "finding", "told"),
+    [
+        ((0.85, 0.86, 0.87), "does not beat label-only", "with as many label-only output leaves"),
+        ((0.93, 0.94, 0.95), "beats label-only", "with as many label-only output leaves"),
+        ((), "unknown", "with as many label-only output was not attacked."),
+    ],
+)
+def test_no_defense_wins_because_its_strongest_attack_had_fewer_queries(
+    few: tuple[float, ...], finding: str, told: str
+) -> None:
+    rows = (
+        *(row("label-only", one, seed=n) for n, one in enumerate((0.97, 0.97, 0.98))),
+        *(row("label-only", one, seed=n, budget=500) for n, one in enumerate(few)),
+        *(row("am", one, seed=n, budget=500) for n, one in enumerate((0.88, 0.89, 0.90))),
+        *(row("am", 0.3, seed=n) for n in range(3)),
+    )
+    (verdict,) = verdicts_of(lines_of(rows, statuses(rows), [1000]), rows)
+    assert verdict.finding == finding
+    assert f"That attack was tried with no more queries, and {told}" in verdict.sentence
+
+
 def test_a_yardstick_that_may_leak_more_is_no_even_match() -> None:
     plain = [row("label-only", one, seed=seed) for seed, one in enumerate((0.80, 0.95, 0.95))]
     plain.append(row("label-only", 0.89, attack="rec"))
