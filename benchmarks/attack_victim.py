@@ -18,13 +18,13 @@ from models.simplex import GRID, round_to_grid, top1
 from models.training.data import to_unit
 from models.training.evaluate import probabilities
 
-__all__ = ["SHAPE", "in_process", "trained_victim"]
+__all__ = ["RECIPE", "SHAPE", "in_process", "trained_victim"]
 
 SHAPE = (1, 28, 28)
 """Of MNIST."""
 
-
 RECIPE = "mnist-lenet"
+"""Of its victim."""
 
 
 def trained_victim(models: Path, *, epochs: int, data_root: Path | None) -> Bundle:
@@ -36,25 +36,28 @@ def trained_victim(models: Path, *, epochs: int, data_root: Path | None) -> Bund
     return open_bundle(models / RECIPE / "1")
 
 
-def in_process(bundle: Bundle, *, interpreter: str = "grad-cam") -> CallableVictim:
+def in_process(
+    bundle: Bundle, *, interpreter: str = "grad-cam", device: torch.device | str = "cpu"
+) -> CallableVictim:
     """The ``victim`` of ``bundle``: probabilities on the service's grid, maps as it serves them."""
-    network = bundle.load("victim")
+    network = bundle.load("victim").to(device)
     explainer = build_interpreter(interpreter, network)
 
     def answer(images: NDArray[np.uint8]) -> Tensor:
-        return round_to_grid(probabilities(network, torch.tensor(images)), GRID)
+        said = probabilities(network, torch.tensor(images), device=device)
+        return round_to_grid(said, GRID)
 
     def explain(images: NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
         said = answer(images)
-        maps = explainer(to_unit(torch.tensor(images)), top1(said))
-        return said, canonical_maps(maps.detach())
+        maps = explainer(to_unit(torch.tensor(images), device), top1(said).to(device))
+        return said, canonical_maps(maps.detach()).cpu()
 
     _, shown = explain(np.zeros((1, *bundle.card.input.shape), dtype=np.uint8))
     return CallableVictim(
         answer,
-        shape=SHAPE,
+        shape=bundle.card.input.shape,
         classes=bundle.card.classes,
-        name=RECIPE,
+        name=bundle.card.name,
         explain=explain,
         maps=(shown.shape[1], shown.shape[2]),
     )

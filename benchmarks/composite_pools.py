@@ -1,12 +1,13 @@
 """Composite images from a small pool, at the price of what else the same queries buy.
 
     python -m benchmarks.composite_pools [--data-root DIR] [--seeds 3]
+    python -m benchmarks.composite_pools --task cifar10 --bundle DIR/cifar10-resnet18/1
 
 The composite paper's table 4 compares composite images with standard mimicking at eighty times as
 many queries. Here every row of a comparison pays the same: 5,000 queries about a pool of 500 or
-2,000 Fashion-MNIST images, which a plain theft cannot even spend, spent on blends of 2, 3 or 5 of
-its images or on views of them (turned, moved and scaled); and below them what the pool alone gives,
-each image asked once. Seeds are the outer loop and every finished row is kept, so a run that is
+2,000 images, which a plain theft cannot even spend, spent on blends of 2, 3 or 5 of its images or
+on views of them (turned, moved and scaled); and below them what the pool alone gives, each image
+asked once. Seeds are the outer loop and every finished row is kept and written, so a run that is
 stopped has whole seeds; it goes on where it was.
 """
 
@@ -23,6 +24,7 @@ from typing import ClassVar
 
 import click
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from attack_client.adaptive.views import view
@@ -36,11 +38,13 @@ from attack_client.report.schema import Labels
 from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
 from attack_client.victim_input import TestSet, as_pool
-from benchmarks.attack_clones import PRESENTATIONS
-from benchmarks.attack_victim import SHAPE, in_process, trained_victim
+from benchmarks.attack_victim import RECIPE, in_process, trained_victim
 from benchmarks.envelope import RESULTS
+from benchmarks.pool_setting import SETTINGS, Setting
+from models.bundle import Bundle, open_bundle
 from models.datasets import load
-from models.training.plan import Augment
+from models.training.atomic import write_atomically
+from models.training.device import choose_device
 
 POOLS = (500, 2000)
 BUDGET = 5000
@@ -75,14 +79,14 @@ class Way:
         whole: whether all queries are spent; otherwise every image of the pool is asked once.
         labels: what clones learn from.
         parts: images in a blend; 0 for none.
-        augment: what training does to the images, which costs no query.
+        augmented: whether training changes the images, which costs no query.
     """
 
     name: str
     whole: bool
     labels: Labels
     parts: int = 0
-    augment: Augment = "none"
+    augmented: bool = False
 
     def attack(self, seed: int) -> Attack:
         """What chooses the images."""
@@ -98,8 +102,8 @@ WAYS: tuple[Way, ...] = (
     Way("views", True, "soft"),
     Way("standard", False, "hard"),
     Way("standard", False, "soft"),
-    Way("standard, shifted in training", False, "hard", augment="shift"),
-    Way("standard, shifted in training", False, "soft", augment="shift"),
+    Way("standard, shifted in training", False, "hard", augmented=True),
+    Way("standard, shifted in training", False, "soft", augmented=True),
 )
 
 
@@ -115,7 +119,15 @@ def kept_at(out: Path, seed: int, size: int, way: Way) -> Path:
 
 
 def measured(
-    victim: BlackBox, pool: Pool, way: Way, *, seed: int, evaluation: Evaluation, out: Path
+    victim: BlackBox,
+    pool: Pool,
+    way: Way,
+    setting: Setting,
+    *,
+    seed: int,
+    evaluation: Evaluation,
+    out: Path,
+    device: torch.device | str = "cpu",
 ) -> Row:
     """Steal, train, measure."""
     size = len(pool.images)
@@ -129,10 +141,13 @@ def measured(
             budget=budget,
             labels=way.labels,
             recipe=CloneRecipe(
-                architecture="lenet", presentations=PRESENTATIONS, augment=way.augment
+                architecture=setting.clone,
+                presentations=setting.presentations,
+                augment=setting.augment if way.augmented else "none",
             ),
             evaluation=evaluation,
             seed=seed,
+            device=device,
             attack=f"{way.name} of {size:,} images",
         )
 
@@ -190,58 +205,125 @@ def claim(rows: Iterable[tuple[int, Way, Row]]) -> str:
     return "Blends of more parts, hard labels: " + "; ".join(told) + "."
 
 
-@click.command()
-@click.option("--data-root", type=click.Path(path_type=Path), envvar="INTAGLIO_DATA_ROOT")
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 10))
-@click.option("--epochs", default=1, show_default=True, help="Of the victim; the recipe has 8.")
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/composite-pools"))
-@click.option("--only-write", is_flag=True, help="Write what is there, measure nothing.")
-def main(*, data_root: Path | None, seeds: int, epochs: int, out: Path, only_write: bool) -> None:
-    """Train, steal, measure, write."""
-    missing = [each for each in planned(seeds) if not kept_at(out, *each).is_file()]
-    if missing and not only_write:
-        bundle = trained_victim(out / "models", epochs=epochs, data_root=data_root)
-        victim = in_process(bundle)
-        task = load("mnist", root=data_root)
-        test = TestSet.of(task, shape=SHAPE, classes=10, spec=bundle.card.input)
-        evaluation = Evaluation(test=test, reference=Reference.of(bundle, test), defense="none")
-        pool = as_pool(load("fashion_mnist", root=data_root), SHAPE)
-        for seed, size, way in missing:
-            drawn = small(pool, size, seed)
-            row = measured(victim, drawn, way, seed=seed, evaluation=evaluation, out=out)
-            path = kept_at(out, seed, size, way)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(row.model_dump_json(), encoding="utf-8")
-            sys.stdout.write(f"{row.attack} {way.labels} {seed} {100 * row.clone_accuracy:.2f} %\n")
-            sys.stdout.flush()
+def measure(
+    setting: Setting,
+    bundle: Bundle,
+    missing: Sequence[tuple[int, int, Way]],
+    *,
+    data_root: Path | None,
+    device: torch.device,
+    out: Path,
+) -> Iterator[Row]:
+    """The rows that are missing, each kept as soon as it is there."""
+    spec = bundle.card.input
+    victim = in_process(bundle, device=device)
+    task = load(setting.task, root=data_root)
+    test = TestSet.of(task, shape=spec.shape, classes=bundle.card.classes, spec=spec)
+    evaluation = Evaluation(test=test, reference=Reference.of(bundle, test), defense="none")
+    pool = as_pool(load(setting.pool, root=data_root), spec.shape)
+    for seed, size, way in missing:
+        row = measured(
+            victim,
+            small(pool, size, seed),
+            way,
+            setting,
+            seed=seed,
+            evaluation=evaluation,
+            out=out,
+            device=device,
+        )
+        path = kept_at(out, seed, size, way)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(row.model_dump_json(), encoding="utf-8")
+        yield row
+
+
+def write(
+    setting: Setting, command: Sequence[str], victim: str, *, seeds: int, device: str, out: Path,
+    results: Path,
+) -> None:  # fmt: skip
+    """What is kept below ``out``, as a result below ``results``."""
+    plan = list(planned(seeds))
     found = [
         (size, way, Row.model_validate_json(path.read_bytes()))
-        for seed, size, way in planned(seeds)
+        for seed, size, way in plan
         if (path := kept_at(out, seed, size, way)).is_file()
     ]
     document = {
         "schema": 1,
-        "command": ["python", "-m", "benchmarks.composite_pools", "--seeds", str(seeds)],
-        "environment": describe_environment(),
+        "command": command,
+        "environment": describe_environment(device),
         "notes": [
-            f"The victim is the recipe `mnist-lenet`, its epochs set to {epochs}; it answers in "
-            f"process, on the service's grid. Clones are LeNets shown {PRESENTATIONS:,} images, "
-            "last epoch. A pool is drawn from Fashion-MNIST anew for every seed. `views` asks "
-            "about every image of the pool and about it turned by up to 15 degrees, moved and "
-            "scaled; `standard` asks about every image once, and cannot spend more.",
+            f"The victim is {victim}; it answers in process, on the service's grid. "
+            f"{setting.said}, anew for every seed; a clone is shown {setting.presentations:,} "
+            "images, and its last epoch counts. `views` asks about every image of the pool and "
+            "about it turned by up to 15 degrees, moved and scaled; `standard` asks about every "
+            "image once, and cannot spend more.",
             claim(found),
             *(
-                [f"{len(found)} of {len(list(planned(seeds)))} rows were measured."]
-                if len(found) < len(list(planned(seeds)))
+                [f"{len(found)} of {len(plan)} rows were measured."]
+                if len(found) < len(plan)
                 else []
             ),
         ],
         "tables": [compared(size, [(w, r) for of, w, r in found if of == size]) for size in POOLS],
         "rows": [row.model_dump(mode="json") for _, _, row in found],
     }
-    RESULTS.mkdir(exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     text = json.dumps(document, indent=2) + "\n"
-    (RESULTS / "composite-pools.json").write_text(text, encoding="utf-8")
+    write_atomically(results / f"{setting.result}.json", text.encode())
+
+
+@click.command()
+@click.option("--task", type=click.Choice(list(SETTINGS)), default="mnist", show_default=True)
+@click.option("--bundle", "given", type=click.Path(path_type=Path), help="The victim of that task.")
+@click.option("--data-root", type=click.Path(path_type=Path), envvar="INTAGLIO_DATA_ROOT")
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 10))
+@click.option("--epochs", default=1, show_default=True, help="Of MNIST's victim; its recipe has 8.")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/composite-pools"))
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--only-write", is_flag=True, help="Write what is there, measure nothing.")
+def main(
+    *,
+    task: str,
+    given: Path | None,
+    data_root: Path | None,
+    seeds: int,
+    epochs: int,
+    device: str,
+    out: Path,
+    results: Path,
+    only_write: bool,
+) -> None:
+    """Train, steal, measure, write."""
+    setting = SETTINGS[task]
+    if given is None and task != "mnist":
+        raise click.UsageError(f"--bundle is needed: the victim of {task} is not trained here")
+    chosen = choose_device(device)
+    command = ["python", "-m", "benchmarks.composite_pools", "--seeds", str(seeds)]
+    victim = f"the recipe `{RECIPE}`, its epochs set to {epochs}"
+    if given is not None:
+        name = "/".join(given.resolve().parts[-2:])
+        command += ["--task", task, "--bundle", f"DIR/{name}"]
+        victim = f"the bundle {name}"
+
+    def written() -> None:
+        write(setting, command, victim, seeds=seeds, device=str(chosen), out=out, results=results)
+
+    missing = [each for each in planned(seeds) if not kept_at(out, *each).is_file()]
+    if missing and not only_write:
+        bundle = (
+            trained_victim(out / "models", epochs=epochs, data_root=data_root)
+            if given is None
+            else open_bundle(given)
+        )
+        for row in measure(setting, bundle, missing, data_root=data_root, device=chosen, out=out):
+            said = f"{row.attack} {row.labels} {row.seed} {100 * row.clone_accuracy:.2f} %\n"
+            sys.stdout.write(said)
+            sys.stdout.flush()
+            written()
+    written()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@
 # INTAGLIO_DATA_ROOT  {mnist,fashion_mnist,kmnist_t10k,cifar10,cifar100}.npz; not for --smoke
 #
 # Stages, in order: {mnist,fashion}-{plain,ini,ini-paper};
-# cifar10-{base,ast,base-students,ast-students,standard,composite}.
+# cifar10-{base,ast,base-students,ast-students,standard,composite,small-pools}.
 # EPOCHS and CLONE_EPOCHS change how far a stage is shortened; its row says what they were.
 set -euo pipefail
 

@@ -122,7 +122,7 @@ def steal(stage: Stage, place: Place) -> Iterator[Theft]:
             command = [
                 "attack", stage.attack, "--labels", labels, "--model", "victim",
                 "--pool", stage.pool, "--test", stage.test, "--budget", stage.budget,
-                "--clone", clone, "--epochs", str(stage.clone_epochs),
+                "--clone", clone, "--epochs", str(stage.clone_epochs), "--augment", stage.augment,
                 "--reference", str(models / reference / "1"), "--defense", stage.defense,
                 "--seed", str(place.seed), "--latency-requests", "0", "--out", str(out),
             ]  # fmt: skip
@@ -131,6 +131,16 @@ def steal(stage: Stage, place: Place) -> Iterator[Theft]:
             said = [json.loads(verdict.read_text())] if verdict.is_file() else []
             rows = list(read_json(out / "report.json").rows)
             yield Theft(run, rows, [{"clone": clone, **one} for one in said])
+
+
+def small_pools(stage: Stage, place: Place) -> None:
+    """What small pools are worth against the victim of ``stage``; leaves a result of its own."""
+    command = [
+        "benchmarks.composite_pools", "--task", stage.test, "--seeds", "1",
+        "--bundle", str(place.work / "models" / stage.bundle / "1"),
+        "--out", str(place.work / "pools"), "--results", str(place.out),
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-P", "-m", *command], check=True)
 
 
 def missing(stage: Stage, place: Place) -> list[str]:
@@ -211,6 +221,9 @@ def main(
             f"{name} needs {', '.join(absent)}: run its stage first, and give what it left as --in"
         )
     out.mkdir(parents=True, exist_ok=True)
+    if stage.attack == "small-pools":
+        small_pools(stage, place)
+        return
     commands: list[list[str]] = []
     rows: list[Row] = []
     verdicts: list[Any] = []

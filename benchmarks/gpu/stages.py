@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from models.training.plan import Augment
+
 __all__ = ["SMOKE", "STAGES", "Stage"]
 
 SMOKE: Mapping[str, str] = {
@@ -44,12 +46,13 @@ class Stage:
         epochs: of the victim, shortened to fit into ten minutes; ``EPOCHS`` overrides it.
         published_epochs: of the paper or its code.
         needs: NAMEs of bundles of earlier stages.
-        attack: kind.
+        attack: kind; ``small-pools`` for ``benchmarks.composite_pools``, which has its own clones.
         clones: architectures, one attack each; the answers are paid for once.
         pool: surrogate pool of KnockoffNets, or the victim's own data.
         test: the victim's task.
         budget: as ``--budget`` takes it.
         clone_epochs: of a clone; ``CLONE_EPOCHS`` overrides it.
+        augment: what the clones' training does to their images.
         defense: name in reports.
     """
 
@@ -66,6 +69,7 @@ class Stage:
     test: str
     budget: str = "50000"
     clone_epochs: int = 6
+    augment: Augment = "none"
     defense: str = "none"
 
 
@@ -112,7 +116,8 @@ def _students(bundle: str, defense: str, needs: Sequence[str]) -> Stage:
         pool="cifar10",
         test="cifar10",
         budget="all",
-        clone_epochs=20,
+        clone_epochs=12,
+        augment="crop-flip",
         defense=defense,
     )
 
@@ -128,7 +133,7 @@ def _mimicking(attack: str, name: str) -> Stage:
         pool="cifar100",
         test="cifar10",
         budget="25000",
-        clone_epochs=20,
+        clone_epochs=15,
     )
 
 
@@ -141,7 +146,7 @@ STAGES: Mapping[str, Stage] = {
         row="AST Table 1, base",
         bundle=BASE,
         recipe=BASE,
-        epochs=25,
+        epochs=20,
         published_epochs=160,
         attack="",
         pool="cifar10",
@@ -151,7 +156,7 @@ STAGES: Mapping[str, Stage] = {
         row="AST Table 1, AST",
         bundle=f"{BASE}-ast",
         recipe=f"{BASE}-ast",
-        epochs=15,
+        epochs=10,
         published_epochs=160,
         needs=(BASE,),
         attack="",
@@ -163,5 +168,14 @@ STAGES: Mapping[str, Stage] = {
     "cifar10-ast-students": _students(f"{BASE}-ast", "ast", (BASE, f"{BASE}-ast")),
     "cifar10-standard": _mimicking("knockoff", "standard mimicking"),
     "cifar10-composite": _mimicking("composite", "composite images"),
+    "cifar10-small-pools": Stage(
+        row="composite images of a small pool",
+        bundle=BASE,
+        published_epochs=100,
+        needs=(BASE,),
+        attack="small-pools",
+        pool="cifar100",
+        test="cifar10",
+    ),
 }
 """By name; a stage follows those whose bundles it needs."""

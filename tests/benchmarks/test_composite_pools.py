@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from attack_client.victim_input import TestSet
 from benchmarks import composite_pools
 from benchmarks.composite_pools import WAYS, Views, claim, compared, kept_at, measured, planned
 from benchmarks.envelope import RESULTS
+from benchmarks.pool_setting import SETTINGS
 from tests.attack_client.stub import LinearModel
 
 SHAPE = (1, 16, 16)
@@ -47,12 +49,13 @@ def test_every_way_pays_the_same_or_asks_about_each_image_once(
     model: LinearModel, pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(composite_pools, "BUDGET", 60)
-    monkeypatch.setattr(composite_pools, "PRESENTATIONS", 60)
+    setting = replace(SETTINGS["mnist"], presentations=60)
     victim = CallableVictim(model, shape=SHAPE, classes=3)
     shown = model.images(40, seed=5)
     test = TestSet("noise", shown, model(shown).argmax(axis=1), classes=3)
+    evaluation = Evaluation(test=test)
     rows = [
-        (way, measured(victim, pool, way, seed=0, evaluation=Evaluation(test=test), out=tmp_path))
+        (way, measured(victim, pool, way, setting, seed=0, evaluation=evaluation, out=tmp_path))
         for way in WAYS
     ]
     assert [row.budget for _, row in rows] == [60 if way.whole else 20 for way in WAYS]
