@@ -118,8 +118,8 @@ class BudgetedOracle:
     async def ask(self, start: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``(n, K)`` of ``images``, recorded at positions ``start .. start + n``.
 
-        After the first failure nothing more is sent; what is in flight then is still received
-        and recorded, because it is paid for.
+        After the first failure no request is begun; what was begun by then is still received and
+        recorded, because it is paid for.
 
         Raises:
             BudgetExhausted: ``start + n`` is beyond the budget; nothing was sent.

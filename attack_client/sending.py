@@ -11,6 +11,7 @@ import httpx
 from attack_client.errors import OverBudget, ProtocolError, Refused, Unreachable, VictimError
 from attack_client.retry import Failure, Outcome, RetryPolicy, retry_after_s
 from attack_client.v2 import error_text
+from attack_client.window import Window
 
 __all__ = ["Sender"]
 
@@ -24,9 +25,12 @@ HINTS = {
     413: "lower --batch",
 }
 
+FULL = frozenset({503, 504})
+"""Statuses that may mean that too much is in flight."""
+
 
 class Sender:
-    """Sends requests again that fail in a way that may pass.
+    """Sends requests again that fail in a way that may pass, fewer at once if the victim is full.
 
     Args:
         client: open; its owner closes it.
@@ -50,6 +54,7 @@ class Sender:
         self._retry = retry
         self._random = jitter
         self._sleep = sleep
+        self._window = Window()
 
     async def send(
         self,
@@ -77,14 +82,21 @@ class Sender:
             Unreachable: no connection, or none that lasted, however often it was tried.
         """
         sends, waited_s = 0, 0.0
+        place = self._window.place()
         while True:
             sends += 1
-            if sends > 1 and resending is not None:
-                resending()
             error: VictimError
             try:
-                response = await self._client.request(method, path, headers=headers, content=body)
+                async with self._window.turn(place):
+                    if sends > 1 and resending is not None:
+                        resending()
+                    response = await self._client.request(
+                        method, path, headers=headers, content=body
+                    )
+                    if response.status_code in FULL:
+                        self._window.refused()
                 if response.status_code == httpx.codes.OK:
+                    self._window.answered()
                     return parse(response), sends
                 after_s = retry_after_s(response.headers.get("Retry-After"))
                 failure = Failure(Outcome.STATUS, response.status_code, after_s)

@@ -51,6 +51,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "Attacks": {
         "attack-curves": "Every attack against a victim without a defense",
         "composite-pools": "Composite images from a small pool, at equal budget",
+        "composite-pools-cifar10": "The same of CIFAR-10, on a GPU",
         "mnist-from-fashion": "MNIST, LeNet, stolen with Fashion-MNIST",
         "clone-optimiser": "Which optimiser clones are trained with",
         "client-throughput": "The attack client against wrk",

@@ -165,9 +165,9 @@ def document(
     **more: Any,
 ) -> dict[str, Any]:
     """What a stage has to say; in its commands the scratch folder ``work`` is called WORK."""
-    note = f"{stage.row}: {stage.clone_epochs} epochs for a clone"
-    if stage.recipe is not None:
-        note += f", {stage.epochs} for the victim"
+    spent = [f"{stage.clone_epochs} epochs for a clone"] if stage.attack else []
+    spent += [f"{stage.epochs} for the victim"] if stage.recipe is not None else []
+    note = f"{stage.row}: {', '.join(spent)}"
     return {
         "schema": 1,
         "command": [[part.replace(work, "WORK") for part in command] for command in commands],
@@ -177,7 +177,7 @@ def document(
         "seed": more.pop("seed"),
         "epochs": {
             "victim": stage.epochs or None,
-            "clone": stage.clone_epochs,
+            "clone": stage.clone_epochs if stage.attack else None,
             "published": stage.published_epochs,
         },
         "notes": [

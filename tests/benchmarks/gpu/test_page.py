@@ -23,6 +23,8 @@ STAGE: dict[str, Any] = {
 def stolen(labels: str, accuracy: float) -> dict[str, Any]:
     return {
         "clone": "resnet18",
+        "attack": "knockoff",
+        "defense": "ini",
         "labels": labels,
         "seed": 3,
         "pool": "letters",
@@ -50,7 +52,7 @@ def test_a_line_per_clone_and_one_for_a_victim_alone(tmp_path: Path) -> None:
         "| InI Table 2, mnist, ini; clone resnet18 | letters | 3 | 4, 6 | 50 | 99.0 | 90.0 | 20.0 "
         "| 10.0 | 12 |" in shown
     )
-    assert "| InI Table 2, mnist, ini | - | 3 | 4, 6 | 50 | - | 50.0 | - | - | 12 |" in shown
+    assert "| InI Table 2, mnist, ini | - | 3 | 4, - | 50 | - | 50.0 | - | - | 12 |" in shown
     assert "EPOCHS=4 CLONE_EPOCHS=6 benchmarks/gpu/reproduce.sh mnist-ini --seed 3" in shown
     # 2,000 of them are kept from training: see the dataset kmnist_t10k.
     assert "strangers are 8,000 of KMNIST's 10,000 test images" in shown
@@ -58,3 +60,12 @@ def test_a_line_per_clone_and_one_for_a_victim_alone(tmp_path: Path) -> None:
     assert "A row, shortened." not in shown
     assert "Measured on: A card, torch 2.11" in shown
     assert "intaglio train mnist-lenet" in shown
+
+
+def test_a_line_per_student_beside_the_one_from_scratch(tmp_path: Path) -> None:
+    alone = {**stolen("hard", 0.87), "attack": "scratch"}
+    taught = {**stolen("soft", 0.84), "attack": "distil(alpha=0.9, T=4)"}
+    shown = gpu_section([written(tmp_path / "gpu-students-seed3.json", [taught, alone])])
+    assert "| resnet18 | ini | 90.0 | 87.0 | 84.0 | -3.0 | 3 | 6 | 50 | 12 |" in shown
+    assert "| AST | 94.61 | 79.82 |" in shown
+    assert "clone resnet18" not in shown

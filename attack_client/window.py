@@ -1,0 +1,80 @@
+"""How many requests are in flight at once: as many as the victim bears, and the oldest first."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+__all__ = ["Window"]
+
+STEP = 0.25
+"""By which a window of one grows with an answer; larger ones grow by that share of it."""
+
+
+class Window:
+    """Halves with every request that a full victim refuses, and grows with every answer.
+
+    A victim that is busy with one request of a caller may refuse the caller's others. If those
+    simply came back later, the one that was served would have sent its successor first, again and
+    again: some would starve beside their own siblings. So the window shrinks to what the victim
+    takes, and a request that was refused goes before those that came after it. Source: additive
+    increase, multiplicative decrease, as in TCP (RFC 5681).
+
+    Until the first refusal there is no limit; who sends has one.
+    """
+
+    def __init__(self) -> None:
+        self._size = math.inf
+        self._flying = 0
+        self._numbers = itertools.count()
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def size(self) -> float:
+        """Requests that may be in flight at once, rounded down; at least 1."""
+        return self._size
+
+    def place(self) -> int:
+        """The next request's place in the order; it keeps it however often it is sent."""
+        return next(self._numbers)
+
+    @asynccontextmanager
+    async def turn(self, place: int) -> AsyncIterator[None]:
+        """Inside, the request at ``place`` may be in flight; waits until it may."""
+        mine = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (place, mine))
+        self._admit()
+        try:
+            await mine
+        except asyncio.CancelledError:
+            if mine.done() and not mine.cancelled():
+                self._leave()
+            raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def refused(self) -> None:
+        """The victim was full; called inside the turn of the request that it refused."""
+        self._size = max(1.0, min(self._size, self._flying) / 2)
+
+    def answered(self) -> None:
+        """The victim answered."""
+        self._size += STEP / self._size
+        self._admit()
+
+    def _leave(self) -> None:
+        self._flying -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting and self._flying < math.floor(min(self._size, 2**31)):
+            _, first = heapq.heappop(self._waiting)
+            if not first.done():  # it may have been cancelled
+                self._flying += 1
+                first.set_result(None)
