@@ -86,14 +86,16 @@ class CallableVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)`` uint8; each image is one query.
 
         Raises:
             ProtocolError: the images do not fit, or what the function returned are no answers.
         """
-        del key, resending  # it is asked once, whatever happens
+        del key
+        if sending is not None:
+            sending()
         said = await self._call(self._predict, images)
         return Reply(probabilities=self._probabilities(said, len(images)))
 
@@ -102,16 +104,18 @@ class CallableVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> ExplainedReply:
         """As ``query``, with an attribution map for each image.
 
         Raises:
             ProtocolError: as ``query``; or it explains nothing.
         """
-        del key, resending
+        del key
         if self._explain is None:
             raise ProtocolError(f"the model {self._facts.model!r} has no maps")
+        if sending is not None:
+            sending()
         said, shown = await self._call(self._explain, images)
         maps = np.asarray(shown, dtype=np.float32)
         if maps.shape != (len(images), *(self._facts.maps or ())) or not np.isfinite(maps).all():

@@ -84,7 +84,7 @@ class BlackBox(Protocol):
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)``; each image is one query.
 
@@ -92,9 +92,9 @@ class BlackBox(Protocol):
             images: uint8.
             key: names this request. A victim that knows idempotency keys charges a key once,
                 however often the request is sent.
-            resending: called before every attempt but the first, so that what was sent is known
-                even if no answer ever comes. A victim that sends once may ignore it; one that
-                sends more often and ignores it is counted by ``Reply.sends``.
+            sending: called right before every attempt, so that what was sent is known even if no
+                answer ever comes; what it raises is passed on, and nothing is sent. A victim that
+                ignores it is counted by ``Reply.sends``.
 
         Raises:
             VictimError: there is no answer, and asking again now would not help.
@@ -111,7 +111,7 @@ class Explaining(BlackBox, Protocol):
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> ExplainedReply:
         """As ``query``, with a map for each image; a victim may charge more for it.
 

@@ -154,14 +154,14 @@ class HttpVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)`` uint8; each image is one query.
 
         Args:
             images: of the model's input shape.
             key: sent as ``Idempotency-Key``.
-            resending: called before every attempt but the first.
+            sending: called right before every attempt; if it raises, nothing is sent.
 
         Raises:
             ProtocolError: the images do not fit the model, or the answers cannot be read.
@@ -176,7 +176,7 @@ class HttpVictim:
             )
 
         headers, body = v2.encode_query(signature, images, binary=self._binary)
-        probabilities, sends = await self._ask(parse, headers, body, key, resending)
+        probabilities, sends = await self._ask(parse, headers, body, key, sending)
         return Reply(probabilities=probabilities, sends=sends)
 
     async def explain(
@@ -184,7 +184,7 @@ class HttpVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> ExplainedReply:
         """As ``query``, with an attribution map for each image; a server may charge more for it.
 
@@ -202,7 +202,7 @@ class HttpVictim:
             return v2.decode_answer(*told, count=count), v2.decode_maps(*told, count=count)
 
         headers, body = v2.encode_query(signature, images, binary=self._binary, explain=True)
-        (said, maps), sends = await self._ask(parse, headers, body, key, resending)
+        (said, maps), sends = await self._ask(parse, headers, body, key, sending)
         return ExplainedReply(probabilities=said, attributions=maps, sends=sends)
 
     def _fitting(self, images: NDArray[np.uint8]) -> ModelSignature:
@@ -220,13 +220,13 @@ class HttpVictim:
         headers: dict[str, str],
         body: bytes,
         key: str | None,
-        resending: Callable[[], None] | None,
+        sending: Callable[[], None] | None,
     ) -> tuple[Parsed, int]:
         if key is not None:
             headers["Idempotency-Key"] = key
         path = f"{self._path}/infer"
         return await self._open().send(
-            "POST", path, parse, headers=headers, body=body, resending=resending
+            "POST", path, parse, headers=headers, body=body, sending=sending
         )
 
     async def allowance(self) -> Allowance | None:

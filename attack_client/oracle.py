@@ -118,8 +118,8 @@ class BudgetedOracle:
     async def ask(self, start: int, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities ``(n, K)`` of ``images``, recorded at positions ``start .. start + n``.
 
-        After the first failure no request is begun; what was begun by then is still received and
-        recorded, because it is paid for.
+        After the first failure nothing more is sent; what is in flight then is still received
+        and recorded, because it is paid for.
 
         Raises:
             BudgetExhausted: ``start + n`` is beyond the budget; nothing was sent.
@@ -191,13 +191,18 @@ class BudgetedOracle:
         self._report()
 
     async def _request(self, start: int, images: NDArray[np.uint8]) -> None:
-        attempts = 1
+        attempts = 0
 
-        def resending() -> None:
+        def sent() -> None:
             nonlocal attempts
-            attempts += 1
             self._transfer_set.note_sent(start, len(images))
-            self._resent += len(images)
+            self._resent += len(images) if attempts else 0
+            attempts += 1
+
+        def sending() -> None:
+            if not attempts:
+                self._stop_after_failure()  # it may have waited once more, for its turn
+            sent()
 
         async with self._slots:
             try:
@@ -208,10 +213,9 @@ class BudgetedOracle:
                     # The same images at the same position are the same request, before and after a
                     # kill; asking twice for one image at two positions is two.
                     key = uuid.uuid5(self._transfer_set.provenance.id, f"{start}+{len(images)}")
-                    self._transfer_set.note_sent(start, len(images))
-                    reply = await self._answer(images, str(key), resending)
+                    reply = await self._answer(images, str(key), sending)
                 while attempts < reply.sends:
-                    resending()
+                    sent()
                 maps = reply.attributions if isinstance(reply, ExplainedReply) else None
                 await asyncio.to_thread(
                     self._transfer_set.append, start, images, reply.probabilities, maps
@@ -227,13 +231,13 @@ class BudgetedOracle:
             raise self._failure
 
     async def _answer(
-        self, images: NDArray[np.uint8], key: str, resending: Callable[[], None]
+        self, images: NDArray[np.uint8], key: str, sending: Callable[[], None]
     ) -> Reply | ExplainedReply:
         if self._transfer_set.provenance.maps is None:
-            return await self._victim.query(images, key=key, resending=resending)
+            return await self._victim.query(images, key=key, sending=sending)
         if not isinstance(self._victim, Explaining):
             raise ProtocolError(f"{self._victim!r} cannot be asked for attribution maps")
-        return await self._victim.explain(images, key=key, resending=resending)
+        return await self._victim.explain(images, key=key, sending=sending)
 
     def _verify(
         self, start: int, images: NDArray[np.uint8], gaps: tuple[tuple[int, int], ...]

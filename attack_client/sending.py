@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import httpx
 
@@ -27,6 +28,17 @@ HINTS = {
 
 FULL = frozenset({503, 504})
 """Statuses that may mean that too much is in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered(Generic[Parsed]):
+    said: Parsed
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    failure: Failure
+    error: VictimError
 
 
 class Sender:
@@ -64,7 +76,7 @@ class Sender:
         *,
         headers: dict[str, str] | None = None,
         body: bytes | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> tuple[Parsed, int]:
         """One request until it is answered or given up; what it said, and how often it went.
 
@@ -74,7 +86,7 @@ class Sender:
             parse: makes the result of an answer; what it cannot read is asked for again.
             headers: beside those of every request.
             body: of the request.
-            resending: called before every attempt but the first.
+            sending: called right before every attempt; what it raises is passed on.
 
         Raises:
             ProtocolError: what ``parse`` raised, however often it was tried.
@@ -85,44 +97,55 @@ class Sender:
         place = self._window.place()
         while True:
             sends += 1
-            error: VictimError
-            try:
-                async with self._window.turn(place):
-                    if sends > 1 and resending is not None:
-                        resending()
-                    response = await self._client.request(
-                        method, path, headers=headers, content=body
-                    )
-                    if response.status_code in FULL:
-                        self._window.refused()
-                if response.status_code == httpx.codes.OK:
-                    self._window.answered()
-                    return parse(response), sends
-                after_s = retry_after_s(response.headers.get("Retry-After"))
-                failure = Failure(Outcome.STATUS, response.status_code, after_s)
-                error = self._refusal(response, after_s)
-            except (ProtocolError, httpx.DecodingError) as garbled:
-                failure = Failure(Outcome.GARBLED)
-                error = ProtocolError(f"{self._url}/{path}: {garbled}")
-                error.__cause__ = garbled
-            except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as lost:
-                failure = Failure(Outcome.LOST)
-                error = Unreachable(f"{self._url} does not answer ({_reason(lost)})")
-                error.__cause__ = lost
-            except httpx.LocalProtocolError:
-                # Its text, and the chain of causes, may quote a header: the key is one.
-                raise Unreachable(f"{self._url} cannot be queried (an illegal request)") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as broken:
-                raise Unreachable(f"{self._url} cannot be queried ({_reason(broken)})") from broken
+            async with self._window.turn(place) as cuts:
+                if sending is not None:
+                    sending()
+                got = await self._attempt(method, path, parse, headers, body)
+                if isinstance(got, _Failed) and got.failure.status in FULL:
+                    self._window.refused(cuts)
+            if not isinstance(got, _Failed):
+                self._window.answered()
+                return got.said, sends
             delay_s = self._retry.delay_s(
-                failure, attempt=sends, waited_s=waited_s, draw=self._random.random()
+                got.failure, attempt=sends, waited_s=waited_s, draw=self._random.random()
             )
             if delay_s is None:
                 if sends > 1:
-                    error.args = (f"{error}, after {sends} attempts",)
-                raise error
+                    got.error.args = (f"{got.error}, after {sends} attempts",)
+                raise got.error
             waited_s += delay_s
             await self._sleep(delay_s)
+
+    async def _attempt(
+        self,
+        method: str,
+        path: str,
+        parse: Callable[[httpx.Response], Parsed],
+        headers: dict[str, str] | None,
+        body: bytes | None,
+    ) -> _Answered[Parsed] | _Failed:
+        """One attempt: what it said, or how it failed if that may pass."""
+        error: VictimError
+        try:
+            response = await self._client.request(method, path, headers=headers, content=body)
+            if response.status_code == httpx.codes.OK:
+                return _Answered(parse(response))
+            after_s = retry_after_s(response.headers.get("Retry-After"))
+            failure = Failure(Outcome.STATUS, response.status_code, after_s)
+            return _Failed(failure, self._refusal(response, after_s))
+        except (ProtocolError, httpx.DecodingError) as garbled:
+            error = ProtocolError(f"{self._url}/{path}: {garbled}")
+            error.__cause__ = garbled
+            return _Failed(Failure(Outcome.GARBLED), error)
+        except (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError) as lost:
+            error = Unreachable(f"{self._url} does not answer ({_reason(lost)})")
+            error.__cause__ = lost
+            return _Failed(Failure(Outcome.LOST), error)
+        except httpx.LocalProtocolError:
+            # Its text, and the chain of causes, may quote a header: the key is one.
+            raise Unreachable(f"{self._url} cannot be queried (an illegal request)") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as broken:
+            raise Unreachable(f"{self._url} cannot be queried ({_reason(broken)})") from broken
 
     def _refusal(self, response: httpx.Response, after_s: float | None) -> Refused:
         status = response.status_code

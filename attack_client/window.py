@@ -11,12 +11,9 @@ from contextlib import asynccontextmanager
 
 __all__ = ["Window"]
 
-STEP = 0.25
-"""By which a window of one grows with an answer; larger ones grow by that share of it."""
-
 
 class Window:
-    """Halves with every request that a full victim refuses, and grows with every answer.
+    """Halves when a full victim refuses, and grows by one with every round of answers.
 
     A victim that is busy with one request of a caller may refuse the caller's others. If those
     simply came back later, the one that was served would have sent its successor first, again and
@@ -29,6 +26,7 @@ class Window:
 
     def __init__(self) -> None:
         self._size = math.inf
+        self._cuts = 0
         self._flying = 0
         self._numbers = itertools.count()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -43,8 +41,11 @@ class Window:
         return next(self._numbers)
 
     @asynccontextmanager
-    async def turn(self, place: int) -> AsyncIterator[None]:
-        """Inside, the request at ``place`` may be in flight; waits until it may."""
+    async def turn(self, place: int) -> AsyncIterator[int]:
+        """Inside, the request at ``place`` may be in flight; waits until it may.
+
+        Gives what ``refused`` is to be told.
+        """
         mine = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (place, mine))
         self._admit()
@@ -55,17 +56,25 @@ class Window:
                 self._leave()
             raise
         try:
-            yield
+            yield self._cuts
         finally:
             self._leave()
 
-    def refused(self) -> None:
-        """The victim was full; called inside the turn of the request that it refused."""
-        self._size = max(1.0, min(self._size, self._flying) / 2)
+    def refused(self, cuts: int) -> None:
+        """The victim was full; called inside the turn of the request that it refused.
+
+        Requests that were in flight together and are refused together halve the window once.
+
+        Args:
+            cuts: what that turn gave.
+        """
+        if cuts == self._cuts:
+            self._cuts += 1
+            self._size = max(1.0, min(self._size, self._flying) / 2)
 
     def answered(self) -> None:
         """The victim answered."""
-        self._size += STEP / self._size
+        self._size += 1.0 / self._size
         self._admit()
 
     def _leave(self) -> None:

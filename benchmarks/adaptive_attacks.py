@@ -69,10 +69,10 @@ class InProcess:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         """What leaves the chain."""
-        del key, resending
+        del key, sending
         with torch.inference_mode():
             shown = to_unit(torch.tensor(images))
             said = self._served.victim.logits(shown).float().softmax(dim=1)

@@ -107,9 +107,10 @@ WAYS: tuple[Way, ...] = (
 )
 
 
-def planned(seeds: int) -> Iterator[tuple[int, int, Way]]:
+def planned(seeds: int, first: int = 0) -> Iterator[tuple[int, int, Way]]:
     """Seed, size of the pool and way; whole seeds first."""
-    return ((seed, size, way) for seed in range(seeds) for size in POOLS for way in WAYS)
+    chosen = range(first, first + seeds)
+    return ((seed, size, way) for seed in chosen for size in POOLS for way in WAYS)
 
 
 def kept_at(out: Path, seed: int, size: int, way: Way) -> Path:
@@ -238,17 +239,40 @@ def measure(
         yield row
 
 
+def kept(
+    setting: Setting, victim: str, plan: Sequence[tuple[int, int, Way]], out: Path
+) -> list[tuple[int, Way, Row]]:
+    """The rows of ``plan`` that are kept below ``out``.
+
+    Raises:
+        UsageError: they are of another victim, task or clone.
+    """
+    found = []
+    for seed, size, way in plan:
+        path = kept_at(out, seed, size, way)
+        if not path.is_file():
+            continue
+        row = Row.model_validate_json(path.read_bytes())
+        if (row.dataset, row.clone, row.victim) != (setting.task, setting.clone, victim):
+            raise click.UsageError(
+                f"{out} holds {row.clone} clones of {row.victim} ({row.dataset}), not "
+                f"{setting.clone} clones of {victim} ({setting.task}): choose another --out"
+            )
+        found.append((size, way, row))
+    return found
+
+
 def write(
-    setting: Setting, command: Sequence[str], victim: str, *, seeds: int, device: str, out: Path,
-    results: Path,
-) -> None:  # fmt: skip
-    """What is kept below ``out``, as a result below ``results``."""
-    plan = list(planned(seeds))
-    found = [
-        (size, way, Row.model_validate_json(path.read_bytes()))
-        for seed, size, way in plan
-        if (path := kept_at(out, seed, size, way)).is_file()
-    ]
+    setting: Setting,
+    found: Sequence[tuple[int, Way, Row]],
+    command: Sequence[str],
+    *,
+    victim: str,
+    planned_rows: int,
+    device: str,
+    path: Path,
+) -> None:
+    """``found`` as a result at ``path``."""
     document = {
         "schema": 1,
         "command": command,
@@ -261,17 +285,16 @@ def write(
             "image once, and cannot spend more.",
             claim(found),
             *(
-                [f"{len(found)} of {len(plan)} rows were measured."]
-                if len(found) < len(plan)
+                [f"{len(found)} of {planned_rows} rows were measured."]
+                if len(found) < planned_rows
                 else []
             ),
         ],
         "tables": [compared(size, [(w, r) for of, w, r in found if of == size]) for size in POOLS],
         "rows": [row.model_dump(mode="json") for _, _, row in found],
     }
-    results.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, indent=2) + "\n"
-    write_atomically(results / f"{setting.result}.json", text.encode())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
 @click.command()
@@ -279,9 +302,10 @@ def write(
 @click.option("--bundle", "given", type=click.Path(path_type=Path), help="The victim of that task.")
 @click.option("--data-root", type=click.Path(path_type=Path), envvar="INTAGLIO_DATA_ROOT")
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1, 10))
+@click.option("--first-seed", default=0, show_default=True, type=click.IntRange(min=0))
 @click.option("--epochs", default=1, show_default=True, help="Of MNIST's victim; its recipe has 8.")
 @click.option("--device", default="auto", show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=Path("runs/composite-pools"))
+@click.option("--out", type=click.Path(path_type=Path), help="Default: below runs.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS)
 @click.option("--only-write", is_flag=True, help="Write what is there, measure nothing.")
 def main(
@@ -290,9 +314,10 @@ def main(
     given: Path | None,
     data_root: Path | None,
     seeds: int,
+    first_seed: int,
     epochs: int,
     device: str,
-    out: Path,
+    out: Path | None,
     results: Path,
     only_write: bool,
 ) -> None:
@@ -301,17 +326,30 @@ def main(
     if given is None and task != "mnist":
         raise click.UsageError(f"--bundle is needed: the victim of {task} is not trained here")
     chosen = choose_device(device)
+    out = Path("runs") / setting.result if out is None else out
     command = ["python", "-m", "benchmarks.composite_pools", "--seeds", str(seeds)]
-    victim = f"the recipe `{RECIPE}`, its epochs set to {epochs}"
+    command += ["--first-seed", str(first_seed)] if first_seed else []
+    victim, told = RECIPE, f"the recipe `{RECIPE}`, its epochs set to {epochs}"
     if given is not None:
-        name = "/".join(given.resolve().parts[-2:])
-        command += ["--task", task, "--bundle", f"DIR/{name}"]
-        victim = f"the bundle {name}"
+        victim = open_bundle(given).card.name
+        told = f"the bundle {victim}"
+        command += ["--task", task, "--bundle", f"DIR/{'/'.join(given.resolve().parts[-2:])}"]
+    plan = list(planned(seeds, first_seed))
+    later = f"-from-seed{first_seed}" if first_seed else ""
 
     def written() -> None:
-        write(setting, command, victim, seeds=seeds, device=str(chosen), out=out, results=results)
+        write(
+            setting,
+            kept(setting, victim, plan, out),
+            command,
+            victim=told,
+            planned_rows=len(plan),
+            device=str(chosen),
+            path=results / f"{setting.result}{later}.json",
+        )
 
-    missing = [each for each in planned(seeds) if not kept_at(out, *each).is_file()]
+    kept(setting, victim, plan, out)  # before anything is spent
+    missing = [each for each in plan if not kept_at(out, *each).is_file()]
     if missing and not only_write:
         bundle = (
             trained_victim(out / "models", epochs=epochs, data_root=data_root)

@@ -81,7 +81,7 @@ class SharedVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         """Answer for ``images`` ``(n, C, H, W)``, from whichever account gives one.
 
@@ -92,8 +92,7 @@ class SharedVictim:
         return await self._asked(
             len(images),
             key,
-            resending,
-            lambda one: one.query(images, key=key, resending=resending),
+            lambda one: one.query(images, key=key, sending=sending),
         )
 
     async def explain(
@@ -101,7 +100,7 @@ class SharedVictim:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> ExplainedReply:
         """As ``query``, with a map for each image.
 
@@ -113,15 +112,14 @@ class SharedVictim:
         def ask(account: BlackBox) -> Awaitable[ExplainedReply]:
             if not isinstance(account, Explaining):
                 raise ProtocolError(f"{account!r} cannot be asked for attribution maps")
-            return account.explain(images, key=key, resending=resending)
+            return account.explain(images, key=key, sending=sending)
 
-        return await self._asked(len(images), key, resending, ask)
+        return await self._asked(len(images), key, ask)
 
     async def _asked(
         self,
         samples: int,
         key: str | None,
-        resending: Callable[[], None] | None,
         ask: Callable[[BlackBox], Awaitable[Answer]],
     ) -> Answer:
         """What ``ask`` gets of whichever account gives it."""
@@ -136,8 +134,6 @@ class SharedVictim:
                 waited_s += pause_s
                 await self._sleep(pause_s)
                 continue
-            if sends and resending is not None:
-                resending()
             try:
                 reply = await ask(self._accounts[account])
             except OverBudget as error:

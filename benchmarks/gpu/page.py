@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.defended_published import PUBLISHED
-from benchmarks.gpu.stages import STAGES
 from benchmarks.markdown import folded, table
 
 __all__ = ["TITLE", "gpu_section"]
@@ -44,9 +43,8 @@ TAUGHT = (
 STUDENTS = (
     "Students own their teacher's training images and labels: 50,000 of CIFAR-10, cropped and "
     "mirrored. The one from scratch asks nothing, so that the better of the two is what a teacher "
-    "leaves a thief; answers are for images as they are, not as they are cropped. AST's teacher "
-    f"has {STAGES['cifar10-ast'].epochs} epochs and the plain one "
-    f"{STAGES['cifar10-base'].epochs}, which is part of what it costs honest callers."
+    "leaves a thief; answers are for images as they are, not as they are cropped. A "
+    "teacher that was trained for fewer epochs, see above, costs honest callers for that, too."
 )
 """Who is in the table of students."""
 

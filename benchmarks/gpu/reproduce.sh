@@ -13,10 +13,11 @@
 # Stages, in order: {mnist,fashion}-{plain,ini,ini-paper};
 # cifar10-{base,ast,base-students,ast-students,standard,composite,small-pools}.
 # EPOCHS and CLONE_EPOCHS change how far a stage is shortened; its row says what they were.
+# small-pools leaves a result of benchmarks.composite_pools, whose clones have no CLONE_EPOCHS.
 set -euo pipefail
 
 if [[ $# -lt 1 || $1 == -* ]]; then
-    sed -n '4,16s/^# \{0,1\}//p' "$0" >&2
+    sed -n '4,17s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 : "${OUT:?say in OUT where rows and weights go}"

@@ -137,6 +137,7 @@ def small_pools(stage: Stage, place: Place) -> None:
     """What small pools are worth against the victim of ``stage``; leaves a result of its own."""
     command = [
         "benchmarks.composite_pools", "--task", stage.test, "--seeds", "1",
+        "--first-seed", str(place.seed),
         "--bundle", str(place.work / "models" / stage.bundle / "1"),
         "--out", str(place.work / "pools"), "--results", str(place.out),
     ]  # fmt: skip
@@ -222,6 +223,8 @@ def main(
         )
     out.mkdir(parents=True, exist_ok=True)
     if stage.attack == "small-pools":
+        if clone_epochs is not None:
+            raise click.UsageError(f"CLONE_EPOCHS: {name} shows its clones a number of images")
         small_pools(stage, place)
         return
     commands: list[list[str]] = []

@@ -47,9 +47,10 @@ class Local:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
-        del resending
+        if sending is not None:
+            sending()
         self.keys.append(key)
         self._left -= 1
         fails = self._left < 0

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
@@ -17,7 +18,16 @@ from attack_client.scoring import Evaluation
 from attack_client.theft import steal
 from attack_client.victim_input import TestSet
 from benchmarks import composite_pools
-from benchmarks.composite_pools import WAYS, Views, claim, compared, kept_at, measured, planned
+from benchmarks.composite_pools import (
+    WAYS,
+    Views,
+    claim,
+    compared,
+    kept,
+    kept_at,
+    measured,
+    planned,
+)
 from benchmarks.envelope import RESULTS
 from benchmarks.pool_setting import SETTINGS
 from tests.attack_client.stub import LinearModel
@@ -78,3 +88,16 @@ def test_the_claim_names_the_best_number_of_parts() -> None:
     blends = {way.parts: way for way in WAYS if way.parts and way.labels == "hard"}
     found = [(500, blends[2], row(0.5)), (500, blends[3], row(0.7)), (500, blends[3], row(0.5))]
     assert "of 500 images 50.0 % of 2, 60.0 % of 3, best with 3 parts" in claim(found)
+
+
+def test_rows_of_another_victim_are_neither_taken_nor_written(tmp_path: Path) -> None:
+    results = json.loads((RESULTS / "composite-pools.json").read_text(encoding="utf-8"))
+    row = Row.model_validate(results["rows"][0])
+    plan = list(planned(1))
+    path = kept_at(tmp_path, *plan[0])
+    path.parent.mkdir()
+    path.write_text(row.model_dump_json(), encoding="utf-8")
+    assert [found for *_, found in kept(SETTINGS["mnist"], "mnist-lenet", plan, tmp_path)] == [row]
+    for setting, victim in (("cifar10", "mnist-lenet"), ("mnist", "another")):
+        with pytest.raises(click.UsageError, match=r"holds lenet clones of mnist-lenet \(mnist\)"):
+            kept(SETTINGS[setting], victim, plan, tmp_path)

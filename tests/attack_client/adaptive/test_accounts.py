@@ -38,9 +38,11 @@ class Account:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
-        del key, resending
+        del key
+        if sending is not None:
+            sending()
         if len(self.asked) + len(images) > self.quota:
             if self.status == 429:
                 raise OverBudget("no more", status=429, after_s=self.after_s)
@@ -115,10 +117,10 @@ def test_it_waits_for_the_account_that_may_ask_first(model: LinearModel, pool: P
 
     shared = SharedVictim(accounts, split="blocks", sleep=sleep, clock=lambda: now)
     told: list[None] = []
-    reply = asyncio.run(shared.query(pool.images[:4], resending=lambda: told.append(None)))
+    reply = asyncio.run(shared.query(pool.images[:4], sending=lambda: told.append(None)))
     assert slept == [20.0]
     assert reply.sends == 3
-    assert len(told) == 2, "told of every attempt but the first"
+    assert len(told) == 3, "told of every attempt"
     with pytest.raises(OverBudget, match="none of 1 accounts"):
         asyncio.run(SharedVictim([Account(model, 0)], sleep=sleep).query(pool.images[:1]))
 
@@ -135,10 +137,10 @@ class Bounded(Account):
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         try:
-            return await super().query(images, key=key, resending=resending)
+            return await super().query(images, key=key, sending=sending)
         except OverBudget as error:
             raise OverBudget(str(error), status=429) from None
 

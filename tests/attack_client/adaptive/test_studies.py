@@ -141,7 +141,7 @@ class Account:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
         raise AssertionError("asked without maps")
 
@@ -150,9 +150,9 @@ class Account:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> ExplainedReply:
-        del key, resending
+        del key, sending
         if self._closed:
             raise Refused("go away", status=401)
         return ExplainedReply(self._model(images), quarters(images))

@@ -30,9 +30,9 @@ class Bent:
         images: NDArray[np.uint8],
         *,
         key: str | None = None,
-        resending: Callable[[], None] | None = None,
+        sending: Callable[[], None] | None = None,
     ) -> Reply:
-        del key, resending
+        del key, sending
         self._left -= 1
         if self._left < 0:
             raise Unreachable("gone")
