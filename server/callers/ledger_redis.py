@@ -104,16 +104,19 @@ class RedisLedger:
                 charge.place,
                 self._once(charge.identity, ""),
             ]
+        asked = False
+
+        async def ask() -> Sequence[Any]:
+            nonlocal asked
+            asked = True
+            said: Sequence[Any] = await self._charge(self._keys(charge, charge.id), arguments)
+            return said
+
         try:
-            said = await self._link.call(
-                "budgets", lambda: self._charge(self._keys(charge, charge.id), arguments)
-            )
-        except StoreAway as error:
-            if error.__cause__ is not None:  # it was asked, and may have heard
+            said = await self._link.call("budgets", ask)
+        except (StoreAway, asyncio.CancelledError):
+            if asked:  # and may have heard
                 self._arrears.add(_End("back", charge, charge.id))
-            raise
-        except asyncio.CancelledError:
-            self._arrears.add(_End("back", charge, charge.id))
             raise
         return self._outcome(charge, said)
 

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from server.audit import AuditEntry
 from server.body_budget import BodyLease
 from server.dataplane import ModelView
 from server.errors import DeadlinePassed, Draining, InternalFailure, NotFound, ServiceError
-from server.protocol.body import read_body
+from server.protocol.body import Body, read_body
 from server.routes.answer import Answer, Codec, Question
 from server.routes.hang_up import unless_gone
 from server.routes.replays import once_of, paid, unpacked
@@ -94,8 +95,10 @@ class Passage:
             path.refused(InternalFailure.reason, entry.samples)
             raise
 
-    async def _respond(self, body: bytes) -> Response:
+    async def _respond(self, arrived: Body) -> Response:
         codec, entry, caller, view = self.codec, self.entry, self.caller, self.view
+        body = await _before(self.began + self.deadline_s, self._plain(arrived))
+        del arrived
         once = await once_of(self.request, view, caller.tier, body)
         question = await _before(self.began + self.deadline_s, codec.read(view, body))
         body = b""
@@ -117,6 +120,13 @@ class Passage:
             )
         finally:
             entry.charged = grant.balance
+
+    async def _plain(self, arrived: Body) -> bytes:
+        plain = partial(arrived.plain, self.lease)
+        if arrived.coding is None:
+            return plain()
+        # In turn: who may ask how much is known only of what is decompressed.
+        return await self.path.inflating.take(self.path.known(self.request), plain)
 
     async def _ask(self, question: Question) -> Answer:
         images = await self._decoded(question, self.began + self.deadline_s)
