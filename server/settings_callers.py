@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 
 from server.settings_sections import Positive, Seconds, Section
+from server.settings_values import Place
 
 __all__ = ["AuditSettings", "CallerSettings", "IdempotencySettings", "RedisSettings"]
 
@@ -18,7 +18,7 @@ class RedisSettings(Section):
     url: SecretStr | None = None
     """``redis://HOST:PORT/DB``, ``rediss://`` or ``unix://``; a password in it stays secret."""
 
-    password_file: Path | None = None
+    password_file: Place | None = None
     """Holds the password of Redis; instead of one in the address."""
 
     timeout_ms: Annotated[float, Field(ge=1.0, le=60_000.0)] = 250.0
@@ -49,10 +49,10 @@ class CallerSettings(Section):
     """``open``: no such keys; anybody may ask, or whoever has one of ``api_keys``. ``file``: keys
     and budgets of this one process, in files. ``redis``: those of all replicas, in Redis."""
 
-    file: Path | None = None
+    file: Place | None = None
     """Where ``file`` keeps the keys; default: ``keys.json`` under ``state_dir``."""
 
-    ledger: Path | None = None
+    ledger: Place | None = None
     """Where ``file`` keeps what was asked; default: ``ledger.jsonl`` under ``state_dir``."""
 
 
@@ -76,7 +76,7 @@ class IdempotencySettings(Section):
 class AuditSettings(Section):
     """A record of every request: who asked how much of what, and what came of it."""
 
-    directory: Path | None = None
+    directory: Place | None = None
     """Where records are written, as JSON lines; default: none are."""
 
     max_bytes: Annotated[int, Field(ge=4096)] = 64 * 2**20

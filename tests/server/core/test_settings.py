@@ -60,6 +60,14 @@ def test_flags_beat_the_environment(config: Path, monkeypatch: pytest.MonkeyPatc
         ("- a list", "a mapping of settings to values"),
         ("a: [", "config: .* in line 1"),
         ("device: tpu", "device: "),
+        ("device: cuda:99999999999999999999", "device: "),
+        ("threads: 1000000000000", "threads: Input should be less than or equal to 1024"),
+        ("host: a..b", r"host: 'a\.\.b' is neither an address nor a name of a machine"),
+        ("admin_host: 127.0.0..1", r"admin_host: '127\.0\.0\.\.1' is neither"),
+        (f"host: {64 * 'x'}.example", "host: .* is neither an address nor a name"),
+        (r'audit: {directory: "a\0b"}', r"audit\.directory: .* cannot hold the character NUL"),
+        (r'state_dir: "a\0b"', "state_dir: .* cannot hold the character NUL"),
+        (r'callers: {store: file, file: "a\0b"}', r"callers\.file: .* cannot hold"),
         ("port: 1\nhost: localhost\nport: 2", "config: .*the key 'port' is given twice in line 3"),
         ("batching: {deadline_s: 1, deadline_s: 2}", "'deadline_s' is given twice in line 1"),
         ("1: 2", "a mapping of settings to values"),
@@ -101,6 +109,11 @@ def test_a_clients_key_in_the_environment_is_not_taken_for_the_servers(
     assert load_settings(model_dir=Path("/m"), api_keys=["other"]).api_keys
     monkeypatch.setenv("INTAGLIO_API_KEY", "")
     load_settings(model_dir=Path("/m"))
+
+
+@pytest.mark.parametrize("host", ["", "::1", "fe80::1%eth0", "localhost", "a.example.", "bücher"])
+def test_what_a_resolver_takes_is_a_host(host: str) -> None:
+    assert load_settings(model_dir=Path("/m"), host=host).host == host
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
