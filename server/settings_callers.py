@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from server.settings_sections import Positive, Seconds, Section
-from server.settings_values import Place
+from server.settings_values import Place, named_host
 
 __all__ = ["AuditSettings", "CallerSettings", "IdempotencySettings", "RedisSettings"]
 
@@ -16,7 +17,9 @@ class RedisSettings(Section):
     """The Redis that replicas share: keys, limits and budgets of callers."""
 
     url: SecretStr | None = None
-    """``redis://HOST:PORT/DB``, ``rediss://`` or ``unix://``; a password in it stays secret."""
+    """``redis://HOST:PORT/DB``, ``rediss://`` or ``unix://``; a password in it stays secret.
+    ``ssl_ca_certs=FILE``, ``client_name=NAME`` and the like may follow a ``?``; what this section
+    has a setting for may not."""
 
     password_file: Place | None = None
     """Holds the password of Redis; instead of one in the address."""
@@ -33,13 +36,37 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _an_address_of_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        # Never the address itself: it may hold a password.
-        if url is not None and url.get_secret_value().partition("://")[0] not in SCHEMES:
+        # Never the address itself, nor a part of it: it may hold a password.
+        if url is None:
+            return url
+        if url.get_secret_value().partition("://")[0] not in SCHEMES:
             raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+        try:
+            parts = urlsplit(url.get_secret_value())
+            named_host(unquote(parts.hostname or ""))
+            if "\0" in unquote(parts.path):
+                raise ValueError
+            given = parse_qs(parts.query).keys()
+        except ValueError:
+            raise ValueError("this is not an address of Redis") from None
+        if not given <= ADDRESS_OPTIONS:
+            raise ValueError(
+                f"has an option after the ? that is none of {', '.join(sorted(ADDRESS_OPTIONS))}"
+            )
         return url
 
 
 SCHEMES = ("redis", "rediss", "unix")
+
+ADDRESS_OPTIONS = frozenset(
+    (
+        "client_name", "db", "health_check_interval", "password", "protocol", "socket_keepalive",
+        "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname",
+        "ssl_ciphers", "ssl_keyfile", "ssl_password", "username",
+    )
+)  # fmt: skip
+"""What an address may say beyond the place. The client takes whatever its constructors have, much
+of which cannot be said in text, and some of which would change what it returns."""
 
 
 class CallerSettings(Section):

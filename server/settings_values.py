@@ -17,9 +17,11 @@ def named_host(host: str) -> str:
         ValueError: no resolver would take it.
     """
     try:
-        host.encode("idna")  # as the resolver does: labels of 1 to 63 characters
+        encoded = host.encode("idna")  # as the resolver does: labels of 1 to 63 characters
     except UnicodeError:
-        raise ValueError(f"{host!r} is neither an address nor a name of a machine") from None
+        encoded = b"\0"
+    if b"\0" in encoded:
+        raise ValueError(f"{host!r} is neither an address nor a name of a machine")
     return host
 
 
