@@ -1,13 +1,14 @@
-"""What a setting may hold that more than one section has: places, and names of machines."""
+"""What a setting may hold that more than one section has: places, and addresses."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-__all__ = ["Host", "Place", "named_host"]
+__all__ = ["Host", "HttpAddress", "Place", "named_host"]
 
 
 def named_host(host: str) -> str:
@@ -25,6 +26,19 @@ def named_host(host: str) -> str:
     return host
 
 
+def _http_address(address: str) -> str:
+    # Never the address itself: it may hold a password.
+    if not address.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    try:
+        parts = urlsplit(address)
+        if not named_host(parts.hostname or "") or parts.port == 0:
+            raise ValueError
+    except ValueError:
+        raise ValueError("this is not an address of a server") from None
+    return address
+
+
 def _possible(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("the name of a file cannot hold the character NUL")
@@ -33,6 +47,9 @@ def _possible(path: Path) -> Path:
 
 Host = Annotated[str, AfterValidator(named_host)]
 """Where to listen."""
+
+HttpAddress = Annotated[str, AfterValidator(_http_address)]
+"""Where something is sent to."""
 
 Place = Annotated[Path, AfterValidator(_possible)]
 """A file or a directory; it need not be there."""

@@ -48,7 +48,7 @@ def redis_client(settings: RedisSettings) -> Any:
         )
         # The options of the address are looked at when a connection is built, and not before. It
         # is not connected.
-        pool.make_connection()
+        pool.make_connection()  # type: ignore[no-untyped-call]
     except (TypeError, ValueError, RedisError):
         raise ConfigurationError(
             "redis.url: this is not an address of Redis, or has an option that its client cannot "
