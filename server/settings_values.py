@@ -22,7 +22,7 @@ def named_host(host: str) -> str:
     except UnicodeError:
         encoded = b"\0"
     if b"\0" in encoded:
-        raise ValueError(f"{host!r} is neither an address nor a name of a machine")
+        raise ValueError("must be an address, or a name with 1 to 63 characters between the dots")
     return host
 
 
