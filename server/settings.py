@@ -263,6 +263,8 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
+    except RecursionError:
+        raise ConfigurationError("a variable INTAGLIO_... is nested too deeply") from None
     if os.environ.get("INTAGLIO_API_KEY") and settings.open_to_all:
         raise ConfigurationError(
             "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "

@@ -81,6 +81,8 @@ def test_flags_beat_the_environment(config: Path, monkeypatch: pytest.MonkeyPatc
         ("port: 1\nhost: localhost\nport: 2", "config: .*the key 'port' is given twice in line 3"),
         ("batching: {deadline_s: 1, deadline_s: 2}", "'deadline_s' is given twice in line 1"),
         ("1: 2", "a mapping of settings to values"),
+        ("host: h\nport: 2026-99-99", "cannot be used: a value cannot be read as .* in line 2"),
+        (5000 * "[", "config: .* cannot be used: it is nested too deeply"),
         ("_env_file: x", "_env_file: there is no such setting"),
         ("limits: {max_buffered_bytes: 100}", "limits.max_buffered_bytes must be at least twice"),
         (
@@ -135,6 +137,12 @@ def test_an_empty_file_is_no_mistake(tmp_path: Path) -> None:
     path = tmp_path / "server.yaml"
     path.touch()
     assert load_settings(path, model_dir=Path("/m")).port == 8000
+
+
+def test_a_variable_that_is_nested_too_deeply(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INTAGLIO_MODELS", 100_000 * "[")
+    with pytest.raises(ConfigurationError, match=r"INTAGLIO_\.\.\. is nested too deeply"):
+        load_settings(model_dir=Path("/m"))
 
 
 def test_what_is_required_is_named() -> None:
