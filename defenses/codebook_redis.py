@@ -135,6 +135,8 @@ class RedisCodebook:
             ) from None
         except OSError as error:
             raise OptionError("password_file", f"cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:  # which quotes what it has read
+            raise OptionError("password_file", "is not text in UTF-8") from None
         except Exception as error:
             raise OptionError("url", f"Redis at {self.url} does not answer: {error}") from error
 

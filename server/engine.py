@@ -39,7 +39,8 @@ def choose_device(name: str) -> torch.device:
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and devices == 0):
         return torch.device("cpu")
-    index = torch.device("cuda" if name == "auto" else name).index or 0
+    # By hand: PyTorch counts no further than 127, and takes what is beyond for another device.
+    index = int(name.partition(":")[2] or 0)
     if index >= devices:
         raise ConfigurationError(
             f"device: there is no {name}, this machine has {devices} CUDA devices"

@@ -150,7 +150,8 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
     default="0s",
     show_default=True,
     callback=span,
-    help="How long the old secret keeps working.",
+    help="How long the old secret keeps working. In the grace of an earlier rotation, that is the "
+    "secret from before it; the one that rotation gave ends.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
@@ -165,6 +166,10 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
         there = _there(before, key_id)
         if there.revoked is not None:
             raise Sentence(f"the key {key_id} is revoked")
+        if not there.usable(datetime.now(UTC)):
+            raise Sentence(
+                f"the key {key_id} has expired: 'intaglio keys change {key_id} --expires ...' first"
+            )
         try:
             made = rotated(there, grace_s=grace_s)
         except ValueError as error:
@@ -173,6 +178,12 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
 
     record = _in_store(context, lambda store: store.change(key_id, changed))
     assert made is not None
+    if made.dropped:
+        click.echo(
+            f"{key_id} was still in the grace of an earlier rotation: the secret from before it "
+            f"works until {record.replaced_until:%Y-%m-%d %H:%M}Z, the one that it gave no more",
+            err=True,
+        )
     _print_secret(made.secret, record, as_json=as_json, what="rotated")
 
 

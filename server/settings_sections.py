@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.card import Name
+from server.settings_values import HttpAddress
 
 __all__ = [
     "PUBLIC",
@@ -249,7 +250,7 @@ class LimitSettings(Section):
 class TracingSettings(Section):
     """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
 
-    endpoint: str | None = None
+    endpoint: HttpAddress | None = None
     """The collector, as in ``http://collector:4318/v1/traces``; default: nothing is traced."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0

@@ -21,7 +21,7 @@ from server.callers.ledger_redis import RedisLedger
 from server.callers.metrics import CallerMetrics
 from server.callers.rates import Rates
 from server.callers.redis_link import RedisLink
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, KeyStoreError
 from server.settings import Settings
 
 __all__ = ["Callers", "build_callers", "open_key_store"]
@@ -39,6 +39,7 @@ class Callers:
         metrics: of what they decide.
         link: to Redis, if there is one.
         ledger: of budgets, if there are any.
+        keys: in a file, if they are kept in one.
     """
 
     admission: Admission
@@ -46,6 +47,7 @@ class Callers:
     metrics: CallerMetrics
     link: RedisLink | None = None
     ledger: Ledger | None = None
+    keys: KeyFile | None = None
 
     async def start(self) -> None:
         """Open what is kept elsewhere.
@@ -53,6 +55,12 @@ class Callers:
         Raises:
             ConfigurationError: it cannot be used; names the key.
         """
+        if self.keys is not None:
+            try:
+                # None yet is no mistake; one that cannot be read would let nobody in.
+                await self.keys.records()
+            except KeyStoreError as error:
+                raise ConfigurationError(f"callers.file: {error}") from error
         if self.link is not None:
             await self.link.start()
         if self.ledger is not None:
@@ -86,15 +94,18 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     link = RedisLink(settings.redis, metrics) if in_redis else None
     ledger = _ledger(settings, metrics, link)
     kept = settings.callers.store != "open"
+    store = _key_store(settings, link) if kept else None
     desk = Desk(
         Rates(link),
         ledger,
         metrics,
-        store=_key_store(settings, link) if kept else None,
+        store=store,
         static=static,
         patience_s=settings.batching.deadline_s,
     )
-    return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
+    authority = AdminAuthority(desk if kept else None)
+    keys = store if isinstance(store, KeyFile) else None
+    return Callers(desk, authority, metrics, link, ledger, keys)
 
 
 def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from server.callers.lateness import Lateness
 from server.callers.metrics import CallerMetrics
+from server.callers.redis_client import redis_client
 from server.errors import ConfigurationError, StoreAway
 from server.settings_callers import RedisSettings
 
@@ -73,7 +74,7 @@ class RedisLink:
         metrics: told whether Redis answers, and what for when it does not.
 
     Raises:
-        ConfigurationError: there is no client library, or no such file with a password.
+        ConfigurationError: there can be no client with these settings; see ``redis_client``.
     """
 
     def __init__(self, settings: RedisSettings, metrics: CallerMetrics) -> None:
@@ -89,37 +90,8 @@ class RedisLink:
         self._leave_alone_until = 0.0
         self._away = False
         self._pinger: asyncio.Task[None] | None = None
-        try:
-            import redis.asyncio
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-        except ImportError:
-            raise ConfigurationError(
-                "callers.store: redis needs its client library: pip install 'intaglio[redis]'"
-            ) from None
-        password = None
-        if settings.password_file is not None:
-            try:
-                password = settings.password_file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigurationError(
-                    f"redis.password_file: {settings.password_file}: {error.strerror}"
-                ) from error
-        options: dict[str, Any] = {} if password is None else {"password": password}
-        try:
-            self.pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-                settings.url.get_secret_value(),
-                max_connections=settings.connections,
-                timeout=self._timeout_s,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                # A second try would double what a paused Redis costs.
-                retry=Retry(NoBackoff(), 0),
-                **options,
-            )
-        except ValueError as error:
-            raise ConfigurationError("redis.url: this is not an address of Redis") from error
-        self.client: Any = redis.asyncio.Redis(connection_pool=self.pool)
+        self.client: Any = redis_client(settings)
+        self.pool: Any = self.client.connection_pool
 
     async def call(self, function: str, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` gets from Redis.

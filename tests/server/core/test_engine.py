@@ -252,5 +252,6 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == torch.device("cuda:0")
     assert choose_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ConfigurationError, match="device: there is no cuda:2"):
-        choose_device("cuda:2")
+    for beyond in ("cuda:2", "cuda:200", "cuda:256", "cuda:999"):
+        with pytest.raises(ConfigurationError, match=f"device: there is no {beyond}"):
+            choose_device(beyond)
