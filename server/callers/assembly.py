@@ -92,7 +92,6 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
         metrics,
         store=_key_store(settings, link) if kept else None,
         static=static,
-        patience_s=settings.batching.deadline_s,
     )
     return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
 
