@@ -101,7 +101,6 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
         metrics,
         store=store,
         static=static,
-        patience_s=settings.batching.deadline_s,
     )
     authority = AdminAuthority(desk if kept else None)
     keys = store if isinstance(store, KeyFile) else None

@@ -37,6 +37,11 @@ class Journal:
         self._good = 0
         self._torn = False
 
+    @property
+    def waiting(self) -> int:
+        """Calls that the thread has not come to: how many there are while the disk hangs."""
+        return self._queue.qsize()
+
     def open(self) -> list[bytes]:
         """Take possession of the file.
 

@@ -3,6 +3,11 @@
 What is written: every charge before it counts as one, with its idempotency key, and everything that
 is given back. Not written are answers: after a restart, a request that was charged is computed
 again, and not charged again. What was being answered when the process was killed stays charged.
+
+Memory says what is left, and lines reach the disk in the order in which memory changed. So whoever
+is charged for samples that were given back is let through after both lines are there, and a budget
+is not overspent by whoever is let through, whenever the process ends. Of a refund itself nobody
+waits to hear: if the process ends before its line is there, the samples stay charged.
 """
 
 from __future__ import annotations
@@ -26,6 +31,10 @@ from server.settings_callers import IdempotencySettings
 __all__ = ["FileLedger"]
 
 logger = logging.getLogger(__name__)
+
+MOST_WAITING = 10_000
+"""Lines that wait for a disk that hangs: beyond that nobody is charged, or let through. Refunds
+come on top, of which there are no more than charges."""
 
 COMPACTED_AT = 50_000
 """Lines after which the file is replaced by what they came to; twice as many as that was last time
@@ -60,6 +69,7 @@ class FileLedger:
         self._compacted_at = compacted_at
         self._lines = 0
         self._kept = 0
+        self._full = False
 
     async def start(self) -> None:
         """See ``Ledger``."""
@@ -90,6 +100,15 @@ class FileLedger:
         outcome = self._memory.charge_now(charge)
         if not isinstance(outcome, Charged):
             return outcome
+        if self._journal.waiting >= MOST_WAITING:
+            # Nothing of it is written, so that nothing has to be struck out.
+            self._memory.give_back_now(charge, charge.id)
+            self._metrics.failed("budgets")
+            if not self._full:
+                logger.error("callers.ledger: too many lines wait for %s", self._path)
+            self._full = True
+            raise StoreAway(retry_after=1.0)
+        self._full = False
         line: dict[str, Any] = {"charge": charge.id, "of": charge.identity, "n": charge.samples}
         line["day"] = self._memory.open[charge.id][2]
         if charge.once is not None:
@@ -100,10 +119,11 @@ class FileLedger:
             # Written down as well: the file may be replaced, and then hold the charge after all.
             self._given_back(charge, charge.id)
             self._metrics.failed("budgets")
-            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+            self._complain(error)
             raise StoreAway(retry_after=1.0) from error
         except asyncio.CancelledError:
-            # The caller hung up before anything was computed, and the line may be there by now.
+            # The caller hung up, or has waited for long enough, before anything was computed, and
+            # the line may be there by now.
             self._given_back(charge, charge.id)
             raise
         return outcome
@@ -113,20 +133,24 @@ class FileLedger:
         await self._memory.settle(charge, paid_by, answer)
 
     async def give_back(self, charge: Charge, paid_by: str) -> int:
-        """See ``Ledger``."""
-        samples, written = self._given_back(charge, paid_by)
-        try:
-            if written is not None:
-                await written
-        except OSError as error:
-            # It counts here; only a restart before the next compaction would have it otherwise.
-            self._metrics.failed("settling")
-            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+        """See ``Ledger``; waits for nothing, so that its caller hears at once of what failed."""
+        return self._given_back(charge, paid_by)
+
+    def _given_back(self, charge: Charge, paid_by: str) -> int:
+        samples = self._memory.give_back_now(charge, paid_by)
+        if samples:
+            self._append({"back": paid_by}).add_done_callback(self._told)
         return samples
 
-    def _given_back(self, charge: Charge, paid_by: str) -> tuple[int, asyncio.Future[None] | None]:
-        samples = self._memory.give_back_now(charge, paid_by)
-        return samples, self._append({"back": paid_by}) if samples else None
+    def _told(self, written: asyncio.Future[None]) -> None:
+        error = None if written.cancelled() else written.exception()
+        if isinstance(error, OSError):
+            # It counts here; only a restart before the next compaction would have it otherwise.
+            self._metrics.failed("settling")
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
 
     def leave(self, charge: Charge, paid_by: str) -> None:
         """See ``Ledger``."""

@@ -14,7 +14,7 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from server.admission import Caller
+from server.admission import Caller, Grant, Once
 from server.audit import AuditEntry
 from server.body_budget import BodyLease
 from server.dataplane import ModelView
@@ -104,7 +104,7 @@ class Passage:
         body = b""
         entry.samples, entry.explain = question.samples, question.explain
         # Before anything is decoded: that costs too much to be had for nothing.
-        grant = await self.path.admission.admit(caller, self._cost(question), once)
+        grant = await self._admitted(question, once)
         entry.replayed = grant.replayed
         try:
             if grant.stored is not None:
@@ -121,6 +121,19 @@ class Passage:
         finally:
             entry.charged = grant.balance
 
+    async def _admitted(self, question: Question, once: Once | None) -> Grant:
+        # Whoever keeps the budgets may hang; who has not been admitted by then is not charged.
+        left_s = self._left_s(question)
+        return await _before(
+            asyncio.get_running_loop().time() + left_s,
+            self.path.admission.admit(self.caller, self._cost(question), once, patience_s=left_s),
+        )
+
+    def _left_s(self, question: Question) -> float:
+        """Seconds until the caller is to be answered, or has stopped waiting."""
+        wait_s = min(self.deadline_s, question.timeout_s or math.inf)
+        return self.began + wait_s - asyncio.get_running_loop().time()
+
     async def _plain(self, arrived: Body) -> bytes:
         plain = partial(arrived.plain, self.lease)
         if arrived.coding is None:
@@ -131,8 +144,7 @@ class Passage:
     async def _ask(self, question: Question) -> Answer:
         images = await self._decoded(question, self.began + self.deadline_s)
         self.entry.images = images
-        wait_s = min(self.deadline_s, question.timeout_s or math.inf)
-        left_s = self.began + wait_s - asyncio.get_running_loop().time()
+        left_s = self._left_s(question)
         if left_s <= 0:
             raise DeadlinePassed
         self.within_plane = True
