@@ -89,7 +89,10 @@ class RedisCodebook:
         capacity: int = CAPACITY,
         password_file: Path | None = None,
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # which quotes the address
+            raise OptionError("url", "this is not an address of Redis") from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             # Not the address itself: it may hold a password.
             scheme = parts.scheme

@@ -43,7 +43,7 @@ from server.settings_sections import (
     TierSettings,
     TracingSettings,
 )
-from server.settings_values import Host, Place
+from server.settings_values import ApiKey, Host, Place
 
 __all__ = [
     "BatchingSettings",
@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     """CPU threads of one forward pass; 0 leaves it to PyTorch. Small networks, and machines whose
     cores are busy otherwise, are served fastest with 1."""
 
-    api_keys: tuple[SecretStr, ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     """Keys without limits, of which callers must present one; none, and ``callers.store: open``:
     anybody may ask."""
 

@@ -109,7 +109,7 @@ class ModelSettings(TierSettings):
     """Who is answered by what, by the tier of the caller's key. ``public`` must be one: it answers
     callers without a tier and those whose tier is not listed. None: all callers are alike."""
 
-    versions: Annotated[tuple[str, ...], BeforeValidator(_versions)] = ("latest",)
+    versions: Annotated[tuple[Name, ...], BeforeValidator(_versions)] = ("latest",)
     """Versions of the bundle that are served side by side: ``latest``, ``all`` or a list."""
 
     default_version: Annotated[str | None, BeforeValidator(_text)] = None

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, SecretStr
 
-__all__ = ["Host", "HttpAddress", "Place", "named_host"]
+__all__ = ["ApiKey", "Host", "HttpAddress", "Place", "named_host"]
 
 
 def named_host(host: str) -> str:
@@ -18,10 +18,11 @@ def named_host(host: str) -> str:
         ValueError: no resolver would take it.
     """
     try:
-        encoded = host.encode("idna")  # as the resolver does: labels of 1 to 63 characters
+        host.encode("idna")  # as the resolver does: labels of 1 to 63 characters
+        possible = host.isprintable()
     except UnicodeError:
-        encoded = b"\0"
-    if b"\0" in encoded:
+        possible = False
+    if not possible:
         raise ValueError("must be an address, or a name with 1 to 63 characters between the dots")
     return host
 
@@ -39,11 +40,22 @@ def _http_address(address: str) -> str:
     return address
 
 
+def _presentable(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value()
+    if not text or text != text.strip() or not text.isprintable():
+        # Headers lose the space around a key, and an empty one is none: nobody could present it.
+        raise ValueError("a key must be printable, not empty, and without space around it")
+    return key
+
+
 def _possible(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("the name of a file cannot hold the character NUL")
     return path
 
+
+ApiKey = Annotated[SecretStr, AfterValidator(_presentable)]
+"""A key that a caller can present in a header."""
 
 Host = Annotated[str, AfterValidator(named_host)]
 """Where to listen."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -114,6 +116,10 @@ def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) 
         return RedisLedger(link, settings.idempotency, metrics, lease_s=lease_s)
     if settings.callers.store == "file":
         path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+        if os.path.realpath(path) == os.path.realpath(_key_file(settings)):
+            raise ConfigurationError(
+                f"callers.ledger: {path} is the file of the keys (callers.file): each needs its own"
+            )
         return FileLedger(path, settings.idempotency, metrics)
     return MemoryLedger(settings.idempotency, metrics)
 
@@ -143,4 +149,8 @@ async def open_key_store(settings: Settings) -> AsyncIterator[KeyStore]:
 def _key_store(settings: Settings, link: RedisLink | None) -> KeyStore:
     if link is not None:
         return RedisKeys(link)
-    return KeyFile(settings.callers.file or settings.state_dir / "keys.json")
+    return KeyFile(_key_file(settings))
+
+
+def _key_file(settings: Settings) -> Path:
+    return settings.callers.file or settings.state_dir / "keys.json"

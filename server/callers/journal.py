@@ -57,6 +57,9 @@ class Journal:
             beside = self._path.with_name(f".{self._path.name}.lock")
             self._lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._path.exists() and not self._path.is_file():
+                # A device or a pipe may have no end.
+                raise ConfigurationError(f"callers.ledger: {self._path} is not a regular file")
             self._file = os.open(self._path, _FLAGS, 0o600)
             content = self._path.read_bytes()
             self._good = content.rfind(b"\n") + 1

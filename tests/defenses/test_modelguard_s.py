@@ -141,6 +141,10 @@ def test_frozen_is_pure_and_what_grows_says_that_it_is_not() -> None:
             r"defenses\[0\]\.url: must begin with redis://[^@]* not with 'http'$",
         ),
         (
+            {"codebook": "redis", "epsilon": 1, "url": "redis://:hush@[h"},
+            r"defenses\[0\]\.url: this is not an address of Redis$",
+        ),
+        (
             {"codebook": "redis", "epsilon": 1, "url": "redis://:hush@h"},
             r"defenses\[0\]\.url: must not hold a password",
         ),

@@ -130,8 +130,25 @@ async def test_a_server_does_not_start_on_keys_that_it_cannot_read(tmp_path: Pat
     with pytest.raises(ConfigurationError, match=r"^callers\.file: .*/keys\.json cannot be read"):
         await start()
     path.rmdir()
+    os.mkfifo(path)  # whose end nobody would ever see
+    with pytest.raises(ConfigurationError, match=r"^callers\.file: .* not a regular file"):
+        await start()
+    path.unlink()
     with pytest.raises(Unauthorized):  # no file yet is a store without keys
         await start()
+
+
+async def test_keys_and_ledger_need_a_file_each(tmp_path: Path) -> None:
+    settings = in_files(tmp_path)
+    for files in (
+        {"ledger": tmp_path / "keys.json"},
+        {"file": tmp_path / "ledger.jsonl"},
+        {"file": tmp_path / "one", "ledger": tmp_path / "." / "here" / ".." / "one"},
+    ):
+        callers = settings.callers.model_copy(update=files)
+        with pytest.raises(ConfigurationError, match=r"callers\.ledger: .* is the file of the key"):
+            build_callers(settings.model_copy(update={"callers": callers}))
+    build_callers(settings)
 
 
 async def test_a_record_in_redis_that_is_none_is_refused(redis_server: RedisServer) -> None:
