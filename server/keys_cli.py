@@ -83,17 +83,20 @@ def list_(context: click.Context, *, as_json: bool) -> None:
         click.echo("There are no keys yet: intaglio keys create")
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from models.console import open_console, print_table
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("id", no_wrap=True)
-    for title in ("name", "scopes", "tier", "samples/s", "per day", "lifetime", "state"):
+    table.add_column("name", overflow="fold")
+    for title in ("scopes", "tier", "samples/s", "per day", "lifetime", "state"):
         table.add_column(title)
     for record in records:
         table.add_row(
             record.id,
-            record.name,
+            Text(record.name),
             ", ".join(record.scopes),
             record.tier or "-",
             "-" if record.rate is None else f"{record.rate:g} (burst {record.burst:,})",
@@ -101,7 +104,7 @@ def list_(context: click.Context, *, as_json: bool) -> None:
             "-" if record.lifetime is None else f"{record.lifetime:,}",
             _state(record),
         )
-    Console().print(table)
+    print_table(open_console(), table)
 
 
 @keys.command()

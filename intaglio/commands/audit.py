@@ -113,21 +113,25 @@ def _curve(path: Path, defense: str) -> Curve:
 
 def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from attack_client.printable import printable
+    from models.console import open_console, print_table
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("key", no_wrap=True)
-    table.add_column("model")
+    table.add_column("model", overflow="fold")
     for title in ("samples", "distinct", "refused", "OOD", "PRADA W", "failed"):
         table.add_column(title, justify="right")
     if curve is not None:
         table.add_column("clone", justify="right")
     for summary in summaries:
         share = summary.unsure_share
-        cells = [
+        cells: list[str | Text] = [
             summary.key,
-            summary.model,
+            # A caller chose it: neither markup nor anything that steers a terminal.
+            Text(printable(summary.model)),
             f"{summary.samples:,}",
             f"{summary.distinct:,}",
             f"{summary.refused.total():,}",
@@ -138,7 +142,7 @@ def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:
         if curve is not None:
             cells.append(curve.at(summary.distinct))
         table.add_row(*cells)
-    Console().print(table)
+    print_table(open_console(), table)
 
 
 def _plain(summary: CallerSummary, curve: Curve | None) -> dict[str, Any]:

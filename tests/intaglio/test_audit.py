@@ -156,3 +156,25 @@ def test_a_curve_between_and_beyond_its_budgets() -> None:
 
 def test_nothing_is_said_to_be_nothing(tmp_path: Path) -> None:
     assert "There is no record" in run(str(tmp_path)).stdout
+
+
+def test_a_log_shows_every_figure_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    model = "a-model-with-a-long-name/that-nothing-is-served-under"
+    write(tmp_path, query("key-0123456789ab", model=model, samples=1_234_567))
+    wide = run(str(tmp_path)).stdout
+    assert "…" not in wide
+    assert "1,234,567" in wide
+    assert model in wide
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = run(str(tmp_path)).stdout
+    assert "1,234,567" in narrow
+    assert "key-0123456789ab" in narrow
+    assert "…" not in narrow
+
+
+def test_a_name_that_a_caller_made_up_is_no_markup(tmp_path: Path) -> None:
+    write(tmp_path, query("key-a", model="[/red]\x1b[2J"))
+    shown = run(str(tmp_path)).stdout
+    assert "[/red]" in shown
+    assert "\x1b" not in shown
