@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -24,7 +25,7 @@ from server.callers.redis_link import RedisLink
 from server.errors import ConfigurationError
 from server.settings import Settings
 
-__all__ = ["Callers", "build_callers", "open_key_store"]
+__all__ = ["Callers", "build_callers", "ledger_file", "open_key_store"]
 
 LEASE_MARGIN_S = 2.0
 
@@ -97,14 +98,18 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
 
 
+def ledger_file(settings: Settings) -> Path:
+    """Where the ledger of ``callers.store: file`` lies."""
+    return settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+
+
 def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:
     if link is not None:
         # Whoever has not answered by then never will: its deadline has passed.
         lease_s = settings.batching.deadline_s + LEASE_MARGIN_S
         return RedisLedger(link, settings.idempotency, metrics, lease_s=lease_s)
     if settings.callers.store == "file":
-        path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
-        return FileLedger(path, settings.idempotency, metrics)
+        return FileLedger(ledger_file(settings), settings.idempotency, metrics)
     return MemoryLedger(settings.idempotency, metrics)
 
 
