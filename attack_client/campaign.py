@@ -44,6 +44,7 @@ from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from models import architectures
 from models.bundle import open_bundle
+from models.console import print_table
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
 
@@ -155,7 +156,7 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
     )
     title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
     write_report(report, campaign.out, title=title)
-    console.print(render_table(report.rows, title=title))
+    print_table(console, render_table(report.rows, title=title))
     return report
 
 

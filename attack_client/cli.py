@@ -122,14 +122,13 @@ def _attack_command(kind: str) -> click.Command:
 
 
 def _run(campaign: Campaign, study: Study | None) -> None:
-    from rich.console import Console
-
     from attack_client.campaign import run_campaign
     from attack_client.errors import AttackError
+    from models.console import open_console
     from models.errors import ModelsError
 
     try:
-        run_campaign(campaign, Console(), study)
+        run_campaign(campaign, open_console(), study)
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
     except OSError as error:

@@ -54,6 +54,16 @@ class ExplanationSettings(Section):
     """Serve maps although no defense of the chain covers them."""
 
 
+def _links(given: object) -> object:
+    """A chain is written as a list of mappings, and what else people write gets an example."""
+    if isinstance(given, list | tuple) and all(isinstance(link, dict) for link in given):
+        return given
+    raise ValueError("must be a list of mappings, as in - {kind: top-k, k: 3}")
+
+
+Links = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_links)]
+
+
 class TierSettings(Section):
     """What answers callers: a victim and the chain that its answers pass through."""
 
@@ -61,13 +71,13 @@ class TierSettings(Section):
     """Bundle whose weights answer: ``NAME`` or ``NAME/VERSION``; default: the served name, and for
     a tier the model's ``victim``."""
 
-    defenses: tuple[dict[str, Any], ...] = ()
+    defenses: Links = ()
     """The chain in order, each a mapping with ``kind`` and that defense's options."""
 
     roles: dict[str, str] = Field(default_factory=dict)
     """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
 
-    tighten: tuple[dict[str, Any], ...] | None = None
+    tighten: Links | None = None
     """The whole chain for callers that the monitor suspects; default: the chain of everybody."""
 
     explanations: ExplanationSettings | None = None

@@ -26,7 +26,7 @@ from server.callers.redis_link import RedisLink
 from server.errors import ConfigurationError, KeyStoreError
 from server.settings import Settings
 
-__all__ = ["Callers", "build_callers", "open_key_store"]
+__all__ = ["Callers", "build_callers", "ledger_file", "open_key_store"]
 
 LEASE_MARGIN_S = 2.0
 
@@ -109,13 +109,18 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     return Callers(desk, authority, metrics, link, ledger, keys)
 
 
+def ledger_file(settings: Settings) -> Path:
+    """Where the ledger of ``callers.store: file`` lies."""
+    return settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+
+
 def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:
     if link is not None:
         # Whoever has not answered by then never will: its deadline has passed.
         lease_s = settings.batching.deadline_s + LEASE_MARGIN_S
         return RedisLedger(link, settings.idempotency, metrics, lease_s=lease_s)
     if settings.callers.store == "file":
-        path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+        path = ledger_file(settings)
         if os.path.realpath(path) == os.path.realpath(_key_file(settings)):
             raise ConfigurationError(
                 f"callers.ledger: {path} is the file of the keys (callers.file): each needs its own"

@@ -12,9 +12,14 @@ from pathlib import Path
 
 from server.errors import ConfigurationError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "whole_lines"]
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    """The lines of ``content``, without a last one that was never finished."""
+    return content.split(b"\n")[:-1]
 
 
 class Journal:
@@ -61,8 +66,8 @@ class Journal:
                 # A device or a pipe may have no end.
                 raise ConfigurationError(f"callers.ledger: {self._path} is not a regular file")
             self._file = os.open(self._path, _FLAGS, 0o600)
-            content = self._path.read_bytes()
-            self._good = content.rfind(b"\n") + 1
+            lines = whole_lines(self._path.read_bytes())
+            self._good = sum(map(len, lines)) + len(lines)
             os.ftruncate(self._file, self._good)
         except BlockingIOError:
             raise ConfigurationError(
@@ -75,7 +80,7 @@ class Journal:
             ) from error
         self._thread = threading.Thread(target=self._write, name="intaglio-journal", daemon=True)
         self._thread.start()
-        return content[: self._good].splitlines()
+        return lines
 
     def append(self, line: bytes) -> asyncio.Future[None]:
         """Have ``line`` written, after everything that was given before.

@@ -16,12 +16,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.callers.journal import Journal
+from server.callers.journal import Journal, whole_lines
 from server.callers.ledger import Charge, Charged, Outcome, Used
 from server.callers.ledger_memory import Account, MemoryLedger, Request
 from server.callers.metrics import CallerMetrics
@@ -74,15 +74,11 @@ class FileLedger:
     async def start(self) -> None:
         """See ``Ledger``."""
         lines = await asyncio.to_thread(self._journal.open)
-        for number, line in enumerate(lines, 1):
-            try:
-                self._read(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self._journal.close()
-                raise ConfigurationError(
-                    f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
-                    "move the file away, which forgets what every caller has used"
-                ) from None
+        try:
+            self._read_all(lines)
+        except ConfigurationError:
+            self._journal.close()
+            raise
         # Not before the last line: what is still at work when it is forgotten can be given back.
         self._memory.begin_anew()
         if not lines:
@@ -94,6 +90,27 @@ class FileLedger:
             raise ConfigurationError(
                 f"callers.ledger: {self._path} cannot be written: {error.strerror}"
             ) from error
+
+    def look(self) -> None:
+        """Instead of ``start``: know what is on the disk, which stays with the server that owns it.
+
+        Nothing is charged and nothing is closed after that.
+
+        Raises:
+            ConfigurationError: it cannot be read.
+        """
+        try:
+            lines = whole_lines(self._path.read_bytes())
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"callers.ledger: there is no {self._path}: no server was started yet, or it "
+                "counts elsewhere"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"callers.ledger: {self._path} cannot be read: {error.strerror}"
+            ) from error
+        self._read_all(lines)
 
     async def charge(self, charge: Charge) -> Outcome:
         """See ``Ledger``."""
@@ -180,6 +197,16 @@ class FileLedger:
         return self._journal.replace(taken.lines())
 
     # -- lines ---------------------------------------------------------------------------------
+
+    def _read_all(self, lines: Sequence[bytes]) -> None:
+        for number, line in enumerate(lines, 1):
+            try:
+                self._read(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ConfigurationError(
+                    f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
+                    "move the file away, which forgets what every caller has used"
+                ) from None
 
     def _read(self, line: dict[str, Any]) -> None:
         """Do to memory what was done when ``line`` was written."""

@@ -186,7 +186,22 @@ def test_logits_that_are_not_finite_fail_and_refuse_the_start(
 ) -> None:
     served = replace(load("digits/2"), victim=SingleVictim(Wrong(10, float("nan"))))
     assert engine.run(served, [NOISE[:3]]).failed.all()
-    with pytest.raises(ConfigurationError, match=r"models\.m: .* invariant"):
+    with pytest.raises(ConfigurationError, match=r"models\.m: .* the victim: holds NaN"):
+        engine.warm_up(served, 4)
+
+
+def test_a_link_that_breaks_the_chain_is_named_before_the_start(
+    engine: Engine, load: Callable[..., ServedModel]
+) -> None:
+    class Stretcher(Spy):
+        kind = "stretcher"
+
+        def apply(self, queries: Queries, answers: Answers) -> Answers:
+            return Answers(answers.probabilities * 1.1)
+
+    served = replace(load("digits/2"), chain=Chain([Stretcher()]))
+    assert engine.run(served, [NOISE[:3]]).failed.all()
+    with pytest.raises(ConfigurationError, match=r"chain stretcher: stretcher: rows sum to 1\.1"):
         engine.warm_up(served, 4)
 
 
