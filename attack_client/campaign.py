@@ -19,7 +19,7 @@ from attack_client.attacks.registry import make
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.clones import Clones
-from attack_client.errors import TransferSetExists
+from attack_client.errors import HonestUnmeasured, TransferSetExists, VictimError
 from attack_client.honest import Honest
 from attack_client.interrogation import interrogate
 from attack_client.preflight import (
@@ -144,19 +144,35 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
         study: what is learnt; by default a clone for each of the budgets and labels.
 
     Raises:
-        AttackError: the theft or the measurement cannot go on.
+        HonestUnmeasured: all is written, but not what honest callers are served: nobody answered.
+        AttackError: the theft cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
-    rows = collect_rows(campaign, console, study)
+    collected = _collect(campaign, console, study)
     report = Report(
         command=describe_command(campaign.command),
         environment=describe_environment(str(choose_device(campaign.device))),
-        rows=rows,
+        rows=collected.rows,
     )
     title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
     write_report(report, campaign.out, title=title)
     console.print(render_table(report.rows, title=title))
+    if collected.unmeasured is not None:
+        raise HonestUnmeasured(
+            f"the report in {campaign.out} is written, with dashes for what honest callers are "
+            f"served, because honest queries failed: {collected.unmeasured}; to measure it later, "
+            "give the same command and --resume, and an --operator-key where this key may ask no "
+            "more"
+        ) from collected.unmeasured
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """The rows of a campaign, and why they do not know what honest callers are served."""
+
+    rows: tuple[Row, ...]
+    unmeasured: VictimError | None
 
 
 def collect_rows(
@@ -180,6 +196,20 @@ def collect_rows(
         AttackError: the theft or the measurement cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
+    collected = _collect(campaign, console, study, honest=honest, cache=cache)
+    if collected.unmeasured is not None:
+        raise collected.unmeasured
+    return collected.rows
+
+
+def _collect(
+    campaign: Campaign,
+    console: Console,
+    study: Study | None = None,
+    *,
+    honest: Honest | None = None,
+    cache: CloneCache | None = None,
+) -> _Collected:
     adaptations = campaign.adaptations
     device = choose_device(campaign.device)
     plainly = make(
@@ -218,7 +248,7 @@ def collect_rows(
     study = study or Clones(cache)
     check_adaptations(campaign, study, plainly, pool=len(source.train_images))
     study.check(source, task)
-    stolen, evaluation = asyncio.run(
+    found = asyncio.run(
         interrogate(
             campaign,
             attack,
@@ -230,8 +260,10 @@ def collect_rows(
             console=console,
         )
     )
-    with stolen:
-        rows = study.rows(campaign, stolen, source, evaluation, device=device, console=console)
+    with found.stolen as stolen:
+        rows = study.rows(
+            campaign, stolen, source, found.evaluation, device=device, console=console
+        )
     per_image = adaptations.per_image
 
     def published(budget: int) -> int | None:
@@ -244,7 +276,10 @@ def collect_rows(
         other = plainly.steered_by not in (None, row.labels)
         return f"{row.attack} (steered by {plainly.steered_by} answers)" if other else row.attack
 
-    return tuple(
-        row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
-        for row in rows
+    return _Collected(
+        rows=tuple(
+            row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
+            for row in rows
+        ),
+        unmeasured=found.unmeasured,
     )
