@@ -31,15 +31,19 @@ from attack_client.preflight import (
 )
 from attack_client.progress import progress_of
 from attack_client.report import (
+    REPORT,
     Labels,
     Report,
     Row,
+    Theft,
     describe_command,
     describe_environment,
     render_table,
+    with_earlier_rows,
     write_report,
 )
 from attack_client.study import Study
+from attack_client.theft_identity import identify
 from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from models import architectures
@@ -138,6 +142,8 @@ class Campaign:
 def run_campaign(campaign: Campaign, console: Console, study: Study | None = None) -> Report:
     """Do all of it; returns what was also written to ``report.json``, ``.md``, ``.html``.
 
+    Rows that are there already of the same theft, and are not measured again, are kept.
+
     Args:
         campaign: what to do.
         console: told how far it is.
@@ -153,8 +159,13 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
         command=describe_command(campaign.command),
         environment=describe_environment(str(choose_device(campaign.device))),
         rows=collected.rows,
+        theft=collected.theft,
     )
-    title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
+    report, note = with_earlier_rows(report, campaign.out / REPORT)
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
+    title = campaign.adaptations.title(campaign.attack)
+    title = f"{campaign.model}: {title if report.rows == collected.rows else campaign.attack}"
     write_report(report, campaign.out, title=title)
     console.print(render_table(report.rows, title=title))
     if collected.unmeasured is not None:
@@ -169,9 +180,10 @@ def run_campaign(campaign: Campaign, console: Console, study: Study | None = Non
 
 @dataclass(frozen=True, slots=True)
 class _Collected:
-    """The rows of a campaign, and why they do not know what honest callers are served."""
+    """Rows, of which theft they are, and why they do not know what honest callers are served."""
 
     rows: tuple[Row, ...]
+    theft: Theft
     unmeasured: VictimError | None
 
 
@@ -261,6 +273,8 @@ def _collect(
         )
     )
     with found.stolen as stolen:
+        card = None if plain is None else plain.card
+        theft = identify(stolen.provenance, found.evaluation.test, card)
         rows = study.rows(
             campaign, stolen, source, found.evaluation, device=device, console=console
         )
@@ -281,5 +295,6 @@ def _collect(
             row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
             for row in rows
         ),
+        theft=theft,
         unmeasured=found.unmeasured,
     )

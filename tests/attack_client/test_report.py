@@ -276,6 +276,17 @@ def test_the_table_fits_a_terminal() -> None:
     assert last[1:] == ["+1.0", "0.050", "1.25/120", "80.0", "-", "0.82", "79.0", "50,000"]
 
 
+def test_a_long_name_is_broken_and_no_figure_is() -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    named = [a_row(), a_row(attack="knockoff+augmentation-averaging(n=5)+sharpen(temperature=0.5)")]
+    slow = [row.model_copy(update={"latency_p99_ms": 12_000.0}) for row in named]
+    console.print(render_table(slow, title="toy"))
+    page = console.export_text()
+    assert max(map(len, page.splitlines())) <= 80
+    assert "…" not in page
+    assert page.count("1.25/12,000") == 2
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
