@@ -67,7 +67,7 @@ def fault(answers: Answers, queries: Queries) -> str | None:
     if (row < 0).any():
         return f"holds {float(row.min()):.6g}, must be 0 or more"
     if not abs(total - 1.0) <= TOLERANCE:
-        return f"rows sum to {total:.9g}, must be 1 within {TOLERANCE:g}"
+        return f"rows sum to {total:.7g}, must be 1 within {TOLERANCE:g}"
     return "its attribution map is not finite"
 
 

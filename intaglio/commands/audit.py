@@ -97,11 +97,11 @@ def audit(
         if skipped <= MOST_NAMED:
             click.echo(f"Skipped {what}", err=True)
 
+    names = known_names(config, assignments)
     records = read_audit(directory, skipped=skip)
     summaries = summarise(records, unsure_below=unsure_below, since=since)
     if skipped > MOST_NAMED:
         click.echo(f"Skipped {skipped - MOST_NAMED:,} more lines.", err=True)
-    names = known_names(config, assignments)
     if as_json:
         plain = [_plain(summary, curve, names) for summary in summaries]
         click.echo(json.dumps(plain, indent=2))
