@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import queue
 import threading
@@ -13,6 +14,11 @@ from pathlib import Path
 from server.errors import ConfigurationError
 
 __all__ = ["Journal", "whole_lines"]
+
+logger = logging.getLogger(__name__)
+
+LAST_S = 5.0
+"""How long a stopping server goes on writing; what is not there by then ends as in a kill."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
 
@@ -98,10 +104,14 @@ class Journal:
         return self._put(lines, anew=True)
 
     def close(self) -> None:
-        """Write what was given, and let go of the file."""
+        """Write what was given, for ``LAST_S`` at most, and let go of the file."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(LAST_S)
+            if self._thread.is_alive():
+                # It hangs in the file, which therefore ends with the process.
+                logger.error("callers.ledger: %s hangs, its last lines are not written", self._path)
+                return
         for descriptor in (self._file, self._lock):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)

@@ -161,6 +161,19 @@ async def test_a_bounded_number_of_charges_waits(
     assert await remembered(path) == 5
 
 
+async def test_a_server_stops_though_the_disk_hangs(
+    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.callers.journal.LAST_S", 0.05)
+    ledger = await opened(path)
+    failed = charge(6)
+    await ledger.charge(failed)
+    disk.hang()
+    await ledger.give_back(failed, failed.id)
+    await asyncio.wait_for(ledger.close(), 30)
+    assert "its last lines are not written" in caplog.text
+
+
 # -- a request -------------------------------------------------------------------------------------
 
 
