@@ -84,7 +84,7 @@ def decode_answer(
     if not np.isfinite(matrix).all() or matrix.min() < -1e-6 or matrix.max() > 1 + 1e-6:
         raise ProtocolError(
             f"output {signature.output!r} holds values outside [0, 1]: it is not a vector of "
-            "probabilities; if it is one of logits, say --softmax"
+            "probabilities; if it is one of logits, begin anew with --softmax and another --out"
         )
     return matrix.clip(min=0.0)
 

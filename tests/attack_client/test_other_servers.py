@@ -55,7 +55,7 @@ def test_probabilities_are_made_of_logits_of_any_size() -> None:
     assert said.dtype == np.float32
     np.testing.assert_allclose(said[0], [0.0900306, 0.2447285, 0.6652409], rtol=1e-5)
     assert said[1].tolist() == [1.0, 0.0, 0.0]
-    with pytest.raises(ProtocolError, match="if it is one of logits, say --softmax"):
+    with pytest.raises(ProtocolError, match="begin anew with --softmax and another --out"):
         v2.decode_answer(SIGNATURE, {}, told(logits), count=2)
     broken = np.array([[np.inf, 0.0, 0.0]], dtype=np.float32)
     with pytest.raises(ProtocolError, match="not finite"):
@@ -69,7 +69,7 @@ def test_a_server_of_logits_is_stolen_from_where_one_says_so(
     stub, out = Stub(model, logits=True, **form), tmp_path / "run"  # type: ignore[arg-type]
     with serve(stub) as url:
         command = knockoff(url, npz_root, out, "--budget", "40", "--labels", "soft,hard")
-        assert "say --softmax" in sentence(run(command))
+        assert "begin anew with --softmax" in sentence(run(command))
         fresh = knockoff(url, npz_root, tmp_path / "soft", "--budget", "40", "--softmax")
         done = run([*fresh, "--labels", "soft,hard"])
         assert done.exit_code == 0, done.output
