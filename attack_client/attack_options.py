@@ -129,7 +129,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         default=64,
         show_default=True,
         type=click.IntRange(1, 65536),
-        help="Images per request.",
+        help="Images per request; fewer where the model's metadata names fewer.",
     ),
     click.option(
         "--concurrency",
@@ -204,6 +204,11 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         callback=_shape,
         metavar="CxHxW",
         help="Shape of an image, where the model leaves it open.",
+    ),
+    click.option(
+        "--softmax",
+        is_flag=True,
+        help="The model answers with logits: make probabilities of them.",
     ),
     click.option(
         "--latency-requests",

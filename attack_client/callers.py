@@ -42,6 +42,7 @@ def as_caller(campaign: Campaign, key: str | None, *, retry: RetryPolicy = RETRY
         campaign.model,
         api_key=key,
         shape=campaign.shape,
+        softmax=campaign.softmax,
         seed=campaign.seed,
         timeout_s=campaign.timeout_s,
         retry=retry.for_as_long_as(campaign.patience_s),

@@ -86,6 +86,7 @@ class Campaign:
         reference: bundle of the plain model, where it is at hand.
         defense: what the report calls the victim's defense.
         shape: input shape, where the model leaves it open.
+        softmax: the model answers with logits.
         honest_queries: ask about the whole test set as an honest caller would, once; without it the
             report does not know what honest callers are served.
         latency_requests: single-image requests to time.
@@ -121,6 +122,7 @@ class Campaign:
     reference: Path | None = None
     defense: str | None = None
     shape: tuple[int, int, int] | None = None
+    softmax: bool = False
     honest_queries: bool = True
     latency_requests: int = 200
     price_per_thousand: float | None = None
@@ -274,8 +276,7 @@ def _collect(
         )
     )
     with found.stolen as stolen:
-        card = None if plain is None else plain.card
-        theft = identify(stolen.provenance, found.evaluation.test, card)
+        theft = identify(stolen.provenance, found.evaluation.test, plain)
         rows = study.rows(
             campaign, stolen, source, found.evaluation, device=device, console=console
         )

@@ -61,6 +61,8 @@ class VictimFacts:
         classes: number of probabilities K.
         maps: ``(h, w)`` of its attribution maps; None for a victim that explains nothing.
         map_cost: queries that an image counts as which is answered with its map.
+        batch: images that one request may hold; None where it says nothing of it.
+        softmax: whether it answers with logits, of which probabilities were made here.
     """
 
     url: str
@@ -69,6 +71,12 @@ class VictimFacts:
     classes: int
     maps: tuple[int, int] | None = None
     map_cost: int = 1
+    batch: int | None = None
+    softmax: bool = False
+
+    def images_per_request(self, wanted: int) -> int:
+        """``wanted``, or the fewer that one request may hold."""
+        return wanted if self.batch is None else min(wanted, self.batch)
 
 
 class BlackBox(Protocol):

@@ -79,7 +79,7 @@ async def measure_honest(
             decoded answer; 0 measures no latency. One that had to be sent again waited for
             something that is no part of an answer: another is timed in its place. Where that
             happens to more than one for ``DISTURBED`` there is no latency.
-        batch: images per request of the first part.
+        batch: images per request of the first part at most, as in ``steal``.
         concurrency: requests in flight of the first part.
         run: names what is measured: where it is measured again after a kill, a server that knows
             idempotency keys charges for no batch twice. Another run must have another name, for
@@ -90,6 +90,7 @@ async def measure_honest(
         VictimError: there is no answer.
     """
     count = len(test.images)
+    batch = victim.facts.images_per_request(batch)
     total = queries_of(count, latency_requests=latency_requests)
     served: list[NDArray[np.float32]] = []
     done = disturbed = 0

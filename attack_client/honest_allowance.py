@@ -52,13 +52,14 @@ def check_bearable(
     needs += f", {singles:,} single ones for the latency)" if singles else ")"
     whose = "the operator's key"
     if theft is not None:
-        whose = "the thief's key, which is the operator's, too,"
+        whose = "the key"
+    if theft:
         needs = f"the theft takes {theft:,} and {needs}"
     total = honest + (theft or 0)
     instead = "give these a key of their own with --operator-key, or leave them out by --no-honest"
     if allowance.ever is not None and total > allowance.ever:
         raise AttackError(
-            f"{whose} may ask {allowance.ever:,} samples more and then no more, but {needs}: "
+            f"{whose} has {allowance.ever:,} samples left and will have no more, but {needs}: "
             f"{instead}"
         )
     if allowance.a_day is not None and honest > allowance.a_day:

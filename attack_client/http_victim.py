@@ -37,6 +37,7 @@ class HttpVictim:
         model: name of the served model, ``NAME`` or ``NAME/VERSION``.
         api_key: sent as ``Authorization: Bearer``; never logged, printed or recorded.
         shape: ``(C, H, W)`` for a model whose metadata leaves its input size open.
+        softmax: the model answers with logits; probabilities are made of them.
         timeout_s: for connecting, and for every read and write.
         retry: when to ask again.
         seed: of the jitter.
@@ -55,6 +56,7 @@ class HttpVictim:
         *,
         api_key: str | None = None,
         shape: tuple[int, int, int] | None = None,
+        softmax: bool = False,
         timeout_s: float = 60.0,
         retry: RetryPolicy | None = None,
         seed: int = 0,
@@ -69,6 +71,7 @@ class HttpVictim:
         self._name = model
         self._api_key = sendable(api_key)
         self._shape = shape
+        self._softmax = softmax
         self._timeout_s = timeout_s
         self._retry = retry or RetryPolicy()
         self._random = random.Random(seed)  # noqa: S311 - jitter is no secret
@@ -97,6 +100,8 @@ class HttpVictim:
             classes=signature.classes,
             maps=signature.maps,
             map_cost=signature.map_cost,
+            batch=signature.batch,
+            softmax=self._softmax,
         )
 
     async def __aenter__(self) -> Self:
@@ -171,9 +176,8 @@ class HttpVictim:
         signature = self._fitting(images)
 
         def parse(response: httpx.Response) -> NDArray[np.float32]:
-            return v2.decode_answer(
-                signature, response.headers, response.content, count=len(images)
-            )
+            told = (signature, response.headers, response.content)
+            return v2.decode_answer(*told, count=len(images), softmax=self._softmax)
 
         headers, body = v2.encode_query(signature, images, binary=self._binary)
         probabilities, sends = await self._ask(parse, headers, body, key, sending)
@@ -199,7 +203,8 @@ class HttpVictim:
         def parse(response: httpx.Response) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             told = (signature, response.headers, response.content)
             count = len(images)
-            return v2.decode_answer(*told, count=count), v2.decode_maps(*told, count=count)
+            said = v2.decode_answer(*told, count=count, softmax=self._softmax)
+            return said, v2.decode_maps(*told, count=count)
 
         headers, body = v2.encode_query(signature, images, binary=self._binary, explain=True)
         (said, maps), sends = await self._ask(parse, headers, body, key, sending)

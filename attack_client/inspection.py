@@ -32,6 +32,7 @@ def inspect_transfer_set(path: Path) -> Iterator[tuple[str, str]]:
     yield "images", "x".join(map(str, about.shape))
     yield "classes", str(about.classes)
     yield "maps", "x".join(map(str, about.maps)) if about.maps else "none"
+    yield "answers", "logits, made probabilities (softmax)" if about.softmax else "probabilities"
     try:
         with TransferSet.read(path) as stolen:
             yield "answers on disk", f"{stolen.recorded:,}"

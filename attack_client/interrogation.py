@@ -84,6 +84,12 @@ async def interrogate(
         as_caller(campaign, operator_key) as operated,
     ):
         shape, classes = victim.facts.shape, victim.facts.classes
+        most = victim.facts.images_per_request(campaign.batch)
+        if most < campaign.batch:
+            console.print(
+                f"the model's metadata says a batch of {most}: --batch {campaign.batch} is lowered",
+                highlight=False,
+            )
         check_clone(campaign.recipe, shape=shape, classes=classes)
         if campaign.known is not None:
             campaign.known.load(classes)

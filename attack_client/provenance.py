@@ -30,6 +30,7 @@ class Provenance(BaseModel):
         shape: ``(C, H, W)`` of the images asked about.
         classes: number of probabilities K.
         maps: ``(h, w)`` of the attribution maps kept beside the probabilities; None keeps none.
+        softmax: whether the victim answers with logits, of which the probabilities were made.
         cost: queries that the victim counts an answer as; its operator may change it meanwhile.
         pool: name of the surrogate pool.
         pool_sha256: of the pool's images: another pool of that name is noticed.
@@ -46,6 +47,7 @@ class Provenance(BaseModel):
     shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     classes: PositiveInt
     maps: tuple[PositiveInt, PositiveInt] | None = None
+    softmax: bool = False
     cost: PositiveInt = 1
     pool: str
     pool_sha256: str
@@ -71,6 +73,7 @@ class Provenance(BaseModel):
             shape=facts.shape,
             classes=facts.classes,
             maps=facts.maps if attack.explains else None,
+            softmax=facts.softmax,
             cost=facts.map_cost if attack.explains else 1,
             pool=pool.name,
             pool_sha256=hashlib.sha256(np.ascontiguousarray(pool.images).data).hexdigest(),
@@ -96,8 +99,10 @@ class Provenance(BaseModel):
 
     def write(self, path: Path) -> None:
         """To ``path``, whole or not at all."""
-        # A set without maps is written as it was before there were any.
+        # A set without maps, or of probabilities, is written as it was before there were others.
         unsaid = {"cost"} if self.maps is None else set[str]()
+        if not self.softmax:
+            unsaid.add("softmax")
         text = self.model_dump_json(indent=2, exclude_none=True, exclude=unsaid)
         write_atomically(path, f"{text}\n".encode())
         directory = os.open(path.parent, os.O_RDONLY)

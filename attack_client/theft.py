@@ -39,7 +39,7 @@ async def steal(
             before extends it.
         moved: the victim may be at another URL than when the transfer set was begun; without it
             that is taken for another victim.
-        batch: images per request at most.
+        batch: images per request at most; the victim's own limit, where it announces one, holds.
         concurrency: requests in flight at most.
         watch: told about every request.
 
@@ -75,7 +75,7 @@ async def steal(
             victim,
             transfer_set,
             budget=budget,
-            batch=batch,
+            batch=victim.facts.images_per_request(batch),
             concurrency=concurrency,
             repeats=attack.repeats,
             purse=purse,

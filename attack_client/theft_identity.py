@@ -9,13 +9,14 @@ import numpy as np
 from attack_client.provenance import Provenance
 from attack_client.report.schema import Theft
 from attack_client.victim_input import TestSet
-from models.card import Card
+from models.bundle import Bundle
 
 __all__ = ["identify"]
 
 
-def identify(provenance: Provenance, test: TestSet, reference: Card | None) -> Theft:
+def identify(provenance: Provenance, test: TestSet, reference: Bundle | None) -> Theft:
     """The theft of ``provenance``, measured on ``test`` and against ``reference``."""
+    networks = {} if reference is None else reference.card.networks
     return Theft(
         id=provenance.id,
         test=_sha256(
@@ -23,9 +24,9 @@ def identify(provenance: Provenance, test: TestSet, reference: Card | None) -> T
             np.ascontiguousarray(test.images).data,
             np.ascontiguousarray(test.labels).data,
         ),
-        reference=None
-        if reference is None
-        else _sha256(*(net.sha256.encode() for _, net in sorted(reference.networks.items()))),
+        reference=_sha256(*(networks[role].sha256.encode() for role in sorted(networks)))
+        if networks
+        else None,
     )
 
 

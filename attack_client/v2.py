@@ -56,7 +56,12 @@ def encode_query(
 
 
 def decode_answer(
-    signature: ModelSignature, headers: Mapping[str, str], body: bytes, *, count: int
+    signature: ModelSignature,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    count: int,
+    softmax: bool = False,
 ) -> NDArray[np.float32]:
     """Probabilities ``(count, K)`` float32, none below 0, from a 200 answer.
 
@@ -67,18 +72,29 @@ def decode_answer(
         headers: of the answer; names in any case.
         body: after content decoding.
         count: how many images were asked about.
+        softmax: the answer holds logits, any finite numbers; probabilities are made of them.
 
     Raises:
         ProtocolError: the body is not an inference response, or not one to this request.
     """
     output, raw = _output(headers, body, signature.output)
     matrix = _values(output, raw, (count, signature.classes))
+    if softmax:
+        return _softmax(signature.output, matrix)
     if not np.isfinite(matrix).all() or matrix.min() < -1e-6 or matrix.max() > 1 + 1e-6:
         raise ProtocolError(
             f"output {signature.output!r} holds values outside [0, 1]: it is not a vector of "
-            "probabilities"
+            "probabilities; if it is one of logits, begin anew with --softmax and another --out"
         )
     return matrix.clip(min=0.0)
+
+
+def _softmax(name: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(logits).all():
+        raise ProtocolError(f"output {name!r} holds values that are not finite: they are no logits")
+    exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    shares = exponents / exponents.sum(axis=1, keepdims=True)
+    return np.asarray(shares, dtype=np.float32)
 
 
 def decode_maps(

@@ -34,6 +34,7 @@ class ModelSignature:
         classes: K.
         maps: height and width of the attribution maps; None for a model that announces none.
         map_cost: samples that an image counts as which is answered with its map.
+        batch: images that one request may hold; None for a model that leaves it open.
     """
 
     input: str
@@ -43,6 +44,7 @@ class ModelSignature:
     classes: int
     maps: tuple[int, int] | None = None
     map_cost: int = 1
+    batch: int | None = None
 
 
 def model_path(model: str, version: str | None = None) -> str:
@@ -101,6 +103,7 @@ def read_signature(
         classes=answer["shape"][1],
         maps=_maps(outputs),
         map_cost=_map_cost(outputs),
+        batch=images["shape"][0] if images["shape"][0] > 0 else None,
     )
 
 

@@ -78,7 +78,8 @@ OPTIONS: tuple[Decorator, ...] = (
 def taken(given: dict[str, Any]) -> dict[str, Any]:
     """Take these flags out of ``given``; the fields of a campaign that they are.
 
-    A shadow is waited for as long as the victim is, by ``--timeout`` and ``--patience``.
+    A shadow is waited for as long as the victim is, by ``--timeout`` and ``--patience``, and
+    answers in the same form, by ``--softmax``.
 
     Raises:
         click.UsageError: some of them lack another.
@@ -103,6 +104,7 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
             api_key=key,
             timeout_s=given["timeout_s"],
             patience_s=given["patience_s"],
+            softmax=given["softmax"],
         )
     return {
         "adapt": given.pop("adapt"),

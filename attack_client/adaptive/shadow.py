@@ -29,6 +29,7 @@ class ShadowService:
         api_key: of the service.
         timeout_s: for connecting, and for every read and write.
         patience_s: waits between the attempts of one request; None is as ``HttpVictim`` does.
+        softmax: both answer with logits.
     """
 
     url: str
@@ -37,6 +38,7 @@ class ShadowService:
     api_key: str | None = field(default=None, repr=False)
     timeout_s: float = 60.0
     patience_s: float | None = None
+    softmax: bool = False
 
     async def check(self, facts: VictimFacts) -> None:
         """Refuse a shadow that cannot be the victim's.
@@ -70,6 +72,7 @@ class ShadowService:
             name,
             api_key=self.api_key,
             timeout_s=self.timeout_s,
+            softmax=self.softmax,
             retry=RetryPolicy().for_as_long_as(self.patience_s),
         )
 
@@ -89,9 +92,10 @@ async def ask_shadow(
     """
     said: list[NDArray[np.float32]] = []
     for model in (defended, plain):
+        batch = model.facts.images_per_request(BATCH)
         parts = [
-            (await model.query(images[start : start + BATCH])).probabilities
-            for start in range(0, len(images), BATCH)
+            (await model.query(images[start : start + batch])).probabilities
+            for start in range(0, len(images), batch)
         ]
         said.append(np.concatenate(parts))
     return ShadowAnswers(defended=said[0], plain=said[1])

@@ -23,7 +23,7 @@ Benign cost is in points of accuracy, against the plain model; mean L1 is the di
 plain model's probabilities and those served, on the test set, between 0 and 2. Relative accuracy
 (clone over plain victim) and fidelity (share of test images on which clone and plain victim agree;
 with what was served, where the plain model is unknown) are those of the better clone. A dash means
-that it cannot be known from outside.
+that it was not measured, or cannot be known from outside.
 """
 
 

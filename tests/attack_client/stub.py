@@ -89,6 +89,8 @@ class Stub:
         server_metadata_status: int = 200,
         maps: bool = False,
         usage: dict[str, Any] | Callable[[], dict[str, Any]] | None = None,
+        logits: bool = False,
+        most: int | None = None,
     ) -> None:
         self.model = model
         self.datatype, self.binary, self.json_answers = datatype, binary, json_answers
@@ -105,6 +107,13 @@ class Stub:
                 {"name": "probabilities", "datatype": "FP32", "shape": [-1, model.classes]}
             ],
         }
+        self.logits = logits
+        """Answers are ten times the logarithms of the model's, and ten."""
+        self.most = most
+        """Images of one request; the metadata says so, and more is answered 400."""
+        if most is not None:
+            self.metadata["inputs"][0]["shape"][0] = most
+            self.metadata["outputs"][0]["shape"][0] = most
         if maps:
             announced = {"name": "attributions", "datatype": "FP32", "shape": [-1, *MAPS]}
             self.metadata["outputs"].append(announced)
@@ -176,6 +185,8 @@ class Stub:
         if self.refuse == "reset":
             return await _drop(send)
         images, wanted = self._decode(headers, body)
+        if self.most is not None and len(images) > self.most:
+            return await _reply(send, 400, b'{"error": "too many images"}')
         key = headers.get("idempotency-key")
         digests = tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
         self.requests.append((key, digests))
@@ -192,6 +203,8 @@ class Stub:
         payload = b""
         for name, wants_binary in wanted.items():
             values = quarters(images) if name == "attributions" else self.model(images)
+            if self.logits and name != "attributions":
+                values = 10 * np.log(np.maximum(values, np.float32(1e-30))) + 10
             self.explained += len(images) if name == "attributions" else 0
             output: dict[str, Any] = {"name": name, "datatype": "FP32", "shape": list(values.shape)}
             if not wants_binary or self.json_answers:

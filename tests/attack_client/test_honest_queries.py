@@ -98,7 +98,9 @@ def test_a_key_that_can_never_pay_for_them_too_begins_no_theft(
     with serve(stub) as url:
         theft[theft.index("--url") + 1] = url
         said = sentence(run(theft))
-        assert "may ask 147 samples more and then no more, but the theft takes 40 and" in said
+        assert (
+            "the key has 147 samples left and will have no more, but the theft takes 40 and" in said
+        )
         assert "honest queries take 108 (100 test images, 8 single ones for the latency)" in said
         assert "--operator-key" in said
         assert "--no-honest" in said
@@ -131,7 +133,7 @@ def test_an_operators_own_key_bears_its_own_queries_alone(
     with serve(stub) as url:
         command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
         said = sentence(run([*command, "--operator-key", "other"]))
-        assert "the operator's key may ask 107 samples more" in said
+        assert "the operator's key has 107 samples left and will have no more" in said
         assert "the theft" not in said
         stub.usage = day(stub, HONEST - 1)
         assert "may ask 107 samples a day" in sentence(run([*command, "--operator-key", "other"]))
