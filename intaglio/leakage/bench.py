@@ -25,6 +25,7 @@ from attack_client.errors import AttackError
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import choose_split_seed
+from attack_client.reference import check_labels
 from attack_client.report.schema import Row
 from attack_client.retry import RetryPolicy
 from attack_client.victim_input import TestSet
@@ -83,6 +84,7 @@ def run_bench(bench: Bench) -> int:
     try:
         attacks = [cell.attack for cell in bench.cells]
         _train(bench, attacks, kept)
+        _require_labels(bench, kept)
         with serve(
             bench.matrix, bench.defense, bench.seed, attacks, kept, threads=bench.threads
         ) as target:
@@ -205,6 +207,21 @@ def _split_seed(bench: Bench, kept: Kept) -> int:
             "what it was trained on; give both the same data.split_seed"
         )
     return next(iter(found), 0)
+
+
+def _require_labels(bench: Bench, kept: Kept) -> None:
+    """Refuse a test set that numbers its classes otherwise than the weights that are measured.
+
+    Raises:
+        PoolError: names both.
+    """
+    matrix = bench.matrix
+    names = dict.fromkeys((matrix.reference, matrix.defenses[bench.defense].victim))
+    cards = [read_card(bundle_of(matrix, name, bench.seed, kept)) for name in names if name]
+    if cards:
+        task = load_dataset(matrix.test, root=bench.data_root)
+        for card in cards:
+            check_labels(card, task.labels, test=matrix.test)
 
 
 def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:

@@ -9,7 +9,8 @@ from pathlib import Path
 from attack_client.adaptive.adaptations import Adaptations
 from attack_client.adaptive.spec import Spec
 from attack_client.attacks.registry import make
-from attack_client.errors import AttackError
+from attack_client.errors import AttackError, PoolError
+from attack_client.reference import check_labels
 from defenses.errors import DefenseError
 from defenses.registry import required_roles
 from intaglio.known_defenses import check_options
@@ -21,6 +22,8 @@ from intaglio.leakage.victims import input_of, needed_victims
 from intaglio.objectives import trainable_of
 from intaglio.outlook import expected
 from models import architectures
+from models.bundle import read_card
+from models.datasets import load as load_dataset
 from models.datasets.catalogue import is_bundled, is_downloadable, local_file
 from models.errors import ModelsError
 
@@ -82,9 +85,21 @@ def _classes(matrix: Matrix, name: str, data_root: Path | None) -> int:
                 spec = getattr(recipe.data, key)
                 if spec is not None:
                     _require_data(f"victims.{name}: data.{key}", spec, data_root)
+        elif name in _measured(matrix) and _is_here(matrix.test, data_root):
+            check_labels(read_card(entry.bundle), _labels(matrix.test, data_root), test=matrix.test)
         return input_of(matrix, name, data_root)[1]
-    except ModelsError as error:
+    except (ModelsError, PoolError) as error:
         raise MatrixError(f"victims.{name}: {error}") from error
+
+
+def _measured(matrix: Matrix) -> set[str | None]:
+    """Victims that the test images are shown to; a network that is lent has labels of its own."""
+    return {matrix.reference, *(entry.victim for entry in matrix.defenses.values())}
+
+
+@cache
+def _labels(test: str, data_root: Path | None) -> tuple[str, ...]:
+    return load_dataset(test, root=data_root).labels
 
 
 def _require_chain(matrix: Matrix, name: str, classes: dict[str, int]) -> None:
@@ -163,13 +178,24 @@ def _require_data(key: str, spec: str, data_root: Path | None) -> None:
     Raises:
         MatrixError: it is neither here nor bundled nor downloadable.
     """
-    kind, colon, rest = spec.partition(":")
-    if colon and kind in {"npz", "folder"}:
-        path = Path(rest.partition("?")[0]).expanduser()
+    path = _path(spec)
+    if path is not None:
         if not path.exists():
             raise MatrixError(f"{key}: there is no {path}")
-    elif not (is_bundled(spec) or is_downloadable(spec) or local_file(spec, data_root)):
+    elif not (_is_here(spec, data_root) or is_downloadable(spec)):
         raise MatrixError(
             f"{key}: there is no dataset {spec!r}: give the directory that has {spec}.npz as "
             "--data-root, or npz:PATH or folder:PATH"
         )
+
+
+def _is_here(spec: str, data_root: Path | None) -> bool:
+    """Whether a dataset can be had without a download."""
+    path = _path(spec)
+    return path.exists() if path else is_bundled(spec) or local_file(spec, data_root) is not None
+
+
+def _path(spec: str) -> Path | None:
+    """The place that ``spec`` names; None where it names a dataset."""
+    kind, _, rest = spec.partition(":")
+    return Path(rest.partition("?")[0]).expanduser() if rest and kind in {"npz", "folder"} else None

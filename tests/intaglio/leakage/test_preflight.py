@@ -16,6 +16,7 @@ from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix, load_matrix, shipped_matrices
 from intaglio.leakage.preflight import preflight
 from tests.intaglio.leakage.conftest import GOOD
+from tests.models.builders import tiny_bundle
 
 
 def look(written: Mapping[str, Any]) -> None:
@@ -124,3 +125,22 @@ def test_no_gate_and_no_price_is_no_number(option: str, value: str) -> None:
     result = CliRunner().invoke(main, ["leakage", "digits", option, value, "--dry-run"])
     assert result.exit_code == 2
     assert option in result.output
+
+
+def test_a_bundle_and_the_test_set_number_their_classes_alike(tmp_path: Path) -> None:
+    images, labels = np.zeros((60, 8, 8), np.uint8), np.arange(60, dtype=np.uint8) % 3
+    halves = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    victims = {"plain": {"bundle": str(tiny_bundle(tmp_path))}}
+    for names, reason in (
+        (("a", "b", "c"), None),
+        (("c", "b", "a"), "has the labels of toy in another order: class 0 is 'c' in the one"),
+        (("a", "b", "d"), "has other labels than toy: class 2 is 'd' in the one"),
+    ):
+        file = tmp_path / f"{''.join(names)}.npz"
+        np.savez(file, **halves, class_names=np.array(names))
+        written = {**GOOD, "test": f"npz:{file}", "victims": victims}
+        if reason is None:
+            look(written)
+            continue
+        with pytest.raises(MatrixError, match=rf"victims\.plain: npz:.*{names[2]}\.npz {reason}"):
+            look(written)

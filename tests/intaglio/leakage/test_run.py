@@ -13,6 +13,7 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -26,8 +27,10 @@ from intaglio.leakage.only import Only
 from intaglio.leakage.runner import benches_of, local_crew
 from intaglio.leakage.target import PATIENCE_S, Target
 from intaglio.leakage.written import Outcome, write_outcome
+from models.bundle import read_card
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import Fault, LinearModel, Stub
+from tests.attack_client.test_cli import plain_bundle
 from tests.intaglio.leakage.conftest import Inline, matrix_of
 
 
@@ -321,3 +324,19 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
     assert sum(asked.values()) == 2 * 200, "no query of a theft was paid for twice"
     for name in ("report.json", "report.md", "report.html", "heat-map.png"):
         assert (out / name).stat().st_size > 500
+
+
+def test_no_cell_is_measured_with_labels_in_another_order(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    bundle = plain_bundle(tmp_path / "bundles", model)
+    with np.load(npz_root / "task.npz") as arrays:
+        named = {**arrays, "class_names": np.array(sorted(read_card(bundle).labels, reverse=True))}
+    np.savez(npz_root / "task.npz", **named)
+    stub = Stub(model)
+    with serve(stub) as url:
+        matrix = matrix_of(url, victims={"plain": {"bundle": str(bundle)}}, reference="plain")
+        outcome = run(matrix, tmp_path / "out", npz_root)
+    assert {status.state for status in outcome.statuses} == {"failed"}
+    assert "task has the labels of plain in another order" in str(outcome.statuses[0].reason)
+    assert not stub.requests
