@@ -30,7 +30,7 @@ from attack_client.report.schema import Row
 from attack_client.retry import RetryPolicy
 from attack_client.victim_input import TestSet
 from intaglio.errors import ServerDidNotStart
-from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
+from intaglio.leakage.cells import Cell, digest, learning_code, target_digest, theft_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
@@ -38,6 +38,7 @@ from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.target import Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
+from intaglio.leakage.weights import hash_of, victim_digest
 from models.bundle import read_card
 from models.datasets import load as load_dataset
 from models.errors import ModelsError
@@ -166,8 +167,14 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
     title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
     study = study_of(cell.attack, entry, matrix.defenses[cell.defense])
-    rows = collect_rows(campaign, silent, study, honest=honest, cache=CloneShelf(kept.clones))
+    rows = collect_rows(campaign, silent, study, honest=honest, cache=_shelf(bench, cell, kept))
     return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
+
+
+def _shelf(bench: Bench, cell: Cell, kept: Kept) -> CloneShelf:
+    """Of clones by what they were trained on, which does not tell that foreign code changed."""
+    code = learning_code(bench.matrix, cell.attack)
+    return CloneShelf(kept.clones / hash_of(code) if code else kept.clones)
 
 
 def _known(attack: AttackEntry, defense: DefenseEntry) -> KnownDefense | None:

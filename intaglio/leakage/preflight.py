@@ -14,11 +14,12 @@ from attack_client.reference import check_labels
 from defenses.errors import DefenseError
 from defenses.registry import required_roles
 from intaglio.known_defenses import check_options
-from intaglio.leakage.cells import Cell, attack_of, recipe_of
+from intaglio.leakage.cells import Cell, attack_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import input_of, needed_victims
+from intaglio.leakage.weights import recipe_of
 from intaglio.objectives import trainable_of
 from intaglio.outlook import expected
 from models import architectures

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from intaglio.leakage.cells import recipe_of, victim_digest
 from intaglio.leakage.errors import CellError, MatrixError
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.weights import recipe_of, victim_digest
 from intaglio.outlook import outlook_of
 from intaglio.recipe import Recipe
 from intaglio.training import train_recipe

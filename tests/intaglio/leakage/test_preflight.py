@@ -129,7 +129,7 @@ def test_no_gate_and_no_price_is_no_number(option: str, value: str) -> None:
 
 def test_a_bundle_and_the_test_set_number_their_classes_alike(tmp_path: Path) -> None:
     images, labels = np.zeros((60, 8, 8), np.uint8), np.arange(60, dtype=np.uint8) % 3
-    halves = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    halves: dict[str, Any] = {"y_train": labels, "x_test": images, "y_test": labels}
     victims = {"plain": {"bundle": str(tiny_bundle(tmp_path))}}
     for names, reason in (
         (("a", "b", "c"), None),
@@ -137,7 +137,7 @@ def test_a_bundle_and_the_test_set_number_their_classes_alike(tmp_path: Path) ->
         (("a", "b", "d"), "has other labels than toy: class 2 is 'd' in the one"),
     ):
         file = tmp_path / f"{''.join(names)}.npz"
-        np.savez(file, **halves, class_names=np.array(names))
+        np.savez(file, x_train=images, class_names=np.array(names), **halves)
         written = {**GOOD, "test": f"npz:{file}", "victims": victims}
         if reason is None:
             look(written)
