@@ -11,7 +11,7 @@ import io
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -143,7 +143,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
         test=matrix.test,
         budgets=(cell.budget,),
         labels=(cell.labels,),
-        recipe=matrix.clone.recipe(entry.augment),
+        recipe=replace(matrix.clone.recipe(entry.augment), allow_factories=matrix.factories),
         out=kept.theft(cell, kind, theft_digest(matrix, cell)),
         api_key=target.key,
         operator_key=target.operator_key,
@@ -278,7 +278,8 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
 
 def _train(bench: Bench, attacks: Sequence[str], kept: Kept) -> None:
     for name in needed_victims(bench.matrix, bench.defense, attacks):
-        kept.tell(str(bench), f"training {name}")
+        if not bundle_of(bench.matrix, name, bench.seed, kept).is_dir():
+            kept.tell(str(bench), f"training {name}")
         train_victim(
             bench.matrix,
             name,

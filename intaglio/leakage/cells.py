@@ -131,7 +131,7 @@ def theft_digest(matrix: Matrix, cell: Cell) -> str:
             **coded(
                 code_of_attack(entry.attack or cell.attack),
                 code_of_add_ons(asking),
-                code_of_nets(attack.architectures, matrix.clone.allow_factories),
+                code_of_nets(attack.architectures, matrix.factories),
             ),
             "pool": entry.pool or matrix.pool,
             "seed": cell.seed,
@@ -177,7 +177,7 @@ def learning_code(matrix: Matrix, attack: str) -> Mapping[str, str]:
         kinds = [Spec.parse(text).name for text in entry.adapt]
     except AttackError as error:
         raise MatrixError(f"attacks.{attack}: {error}") from error
-    nets = code_of_nets([matrix.clone.architecture], matrix.clone.allow_factories)
+    nets = code_of_nets([matrix.clone.architecture], matrix.factories)
     return {**code_of_add_ons(kinds), **nets}
 
 

@@ -19,7 +19,7 @@ from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import input_of, needed_victims
-from intaglio.leakage.weights import recipe_of
+from intaglio.leakage.weights import architectures_of, recipe_of
 from intaglio.objectives import trainable_of
 from intaglio.outlook import expected
 from models import architectures
@@ -48,7 +48,7 @@ def preflight(matrix: Matrix, cells: Sequence[Cell], *, data_root: Path | None) 
     for cell in cells:
         attacked.setdefault(cell.defense, []).append(cell.attack)
     victims = [needed_victims(matrix, name, attacks) for name, attacks in attacked.items()]
-    factories = matrix.clone.allow_factories
+    factories = matrix.factories
     if cells:
         _require_architecture("clone.architecture", matrix.clone.architecture, factories)
         _require_data("test", matrix.test, data_root)
@@ -80,14 +80,14 @@ def _classes(matrix: Matrix, name: str, data_root: Path | None) -> int:
                 others["reference"] = Path(entry.reference)
             objective = recipe.objective.model_copy(update=others)
             trainable_of(recipe.model_copy(update={"objective": objective}))
-            factories = matrix.clone.allow_factories
-            architectures.check(recipe.architecture.name, allow_factories=factories)
             for key in ("train", "ood"):
                 spec = getattr(recipe.data, key)
                 if spec is not None:
                     _require_data(f"victims.{name}: data.{key}", spec, data_root)
         elif name in _measured(matrix) and _is_here(matrix.test, data_root):
             check_labels(read_card(entry.bundle), _labels(matrix.test, data_root), test=matrix.test)
+        for architecture in architectures_of(matrix, name, matrix.seeds[0]):
+            architectures.check(architecture, allow_factories=matrix.factories)
         return input_of(matrix, name, data_root)[1]
     except (ModelsError, PoolError) as error:
         raise MatrixError(f"victims.{name}: {error}") from error
@@ -138,7 +138,7 @@ def _require_attack(matrix: Matrix, cell: Cell, data_root: Path | None) -> None:
             surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
         )
         for architecture in plainly.architectures:
-            _require_architecture(f"{key}.options", architecture, matrix.clone.allow_factories)
+            _require_architecture(f"{key}.options", architecture, matrix.factories)
         add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=cell.seed)
         add_ons.check(
             labels=(cell.labels,),

@@ -93,7 +93,7 @@ def train_victim(
                 out=out,
                 data_root=data_root,
                 device=device,
-                allow_factories=matrix.clone.allow_factories,
+                allow_factories=matrix.factories,
             )
         except (ModelsError, MatrixError) as error:
             raise CellError(f"victim {name}, seed {seed}: {error}") from error

@@ -99,7 +99,7 @@ def architectures_of(matrix: Matrix, name: str, seed: int) -> tuple[str, ...]:
 
 def _nets_code(matrix: Matrix, name: str, seed: int) -> Mapping[str, str]:
     names = architectures_of(matrix, name, seed)
-    return code_of_nets(names, matrix.clone.allow_factories)
+    return code_of_nets(names, matrix.factories)
 
 
 def coded(*codes: Mapping[str, str]) -> dict[str, Any]:

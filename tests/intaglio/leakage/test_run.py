@@ -18,7 +18,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from intaglio.leakage.bench import Bench
+from intaglio.leakage.bench import Bench, _train
 from intaglio.leakage.cells import cells_of
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
@@ -340,3 +340,15 @@ def test_no_cell_is_measured_with_labels_in_another_order(
     assert {status.state for status in outcome.statuses} == {"failed"}
     assert "task has the labels of plain in another order" in str(outcome.statuses[0].reason)
     assert not stub.requests
+
+
+def test_nobody_is_told_that_finished_weights_are_trained(
+    model: LinearModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victims = {"plain": {"bundle": str(plain_bundle(tmp_path / "bundles", model))}}
+    matrix = matrix_of("http://victim", victims=victims, reference="plain")
+    bench = Bench(matrix=matrix, defense="none", seed=0, cells=(), out=tmp_path)
+    told: list[str | None] = []
+    monkeypatch.setattr(Kept, "tell", lambda _, __, stage: told.append(stage))
+    _train(bench, ["knockoff"], Kept(tmp_path))
+    assert told == []
