@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
+from attack_client.predictions import predict
 from intaglio.cli import main
+from models.bundle import open_bundle
 from tests.attack_client.stub import LinearModel
 from tests.attack_client.test_cli import plain_bundle
 
@@ -27,6 +30,14 @@ def test_one_flag_allows_it_everywhere(
     factory = f"{tmp_path / 'parts_net.py'}:network"
     (tmp_path / "parts_net.py").write_text(NETWORK)
     bundle = plain_bundle(tmp_path / "bundles", model, architecture=factory)
+    with np.load(npz_root / "task.npz") as arrays:
+        images = arrays["x_test"]
+        # Right is what the victim says, so that no clone is better than it.
+        right = predict(
+            open_bundle(bundle, allow_factories=[factory]).load("victim"), images[:, np.newaxis]
+        ).argmax(axis=1)
+        task = {**arrays, "y_test": right.astype(np.uint8)}
+    np.savez(npz_root / "task.npz", **task)
     path = tmp_path / "own.yaml"
     written = {
         "name": "own",

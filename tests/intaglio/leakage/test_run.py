@@ -316,7 +316,7 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
         )
     assert "8 of 8 cells are done." in again.stdout, again.stdout + again.stderr
     said = json.loads((out / "report.json").read_text())["command"]
-    assert said == ["intaglio", "leakage", str(path), "--fail-above", "0"]
+    assert said == ["intaglio", "leakage", str(path), "--fail-above", "0", "--jobs", "2"]
     # Nothing but yardsticks, so nothing is gated.
     assert again.returncode == 0
     assert junit.is_file()
