@@ -124,9 +124,10 @@ def _files(point: EntryPoint) -> Iterator[Path]:
         loaded = point.load()
     except Exception:  # whoever uses it says why it cannot be imported
         return
-    top = str(loaded.__module__).partition(".")[0]
-    names = dict.fromkeys(str(one.__module__) for one in getattr(loaded, "__mro__", (loaded,)))
-    for name in names:
+    known = getattr(loaded, "__mro__", (loaded,))
+    names = [str(getattr(one, "__module__", point.module)) for one in known]
+    top = names[0].partition(".")[0]  # which may not be that of the entry point
+    for name in dict.fromkeys(names):
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is not None and name.partition(".")[0] == top:
             yield Path(file)

@@ -62,6 +62,7 @@ FILES = {
     "own_attack": ATTACK,
     "own_add_on": ADD_ON,
     "own_net": NETWORK,
+    "own_shop": "from own_attack import Edge\n",
 }
 ENTRIES = """
 [intaglio.defenses]
@@ -77,7 +78,7 @@ own = own_net:network
 
 def _forget() -> None:
     """As a process that begins: nothing is loaded, nothing was looked at."""
-    for name in FILES:
+    for name in (*FILES, "own_package", "own_package.base", "own_package.fade"):
         sys.modules.pop(name, None)
     foreign_code._plug_in.cache_clear()
     foreign_code._factory.cache_clear()
@@ -190,6 +191,32 @@ def test_another_version_of_a_distribution_is_other_code(installed: Path, what: 
     metadata = installed / "own-1.dist-info" / "METADATA"
     metadata.write_text(metadata.read_text().replace("Version: 1", "Version: 2"))
     assert found(matrix)[1] != before[1]
+
+
+def test_a_class_is_looked_at_where_it_is_written(installed: Path) -> None:
+    entries = installed / "own-1.dist-info" / "entry_points.txt"
+    entries.write_text(ENTRIES.replace("own_attack:Edge", "own_shop:Edge"))
+    matrix = own(installed, attacks={"edge": {}})
+    before = found(matrix)
+    (installed / "own_attack.py").write_text(ATTACK + "\nCHANGED = True\n")
+    assert found(matrix) != before
+
+
+def test_what_a_class_is_derived_from_is_its_code_too(installed: Path) -> None:
+    pair = "class Base:\n    pass\n"
+    for name in ("own_defense", "own_base"):
+        (installed / f"{name}.py").unlink()
+    package = installed / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "base.py").write_text(pair)
+    (package / "fade.py").write_text(DEFENSE.replace("own_base", "own_package.base"))
+    entries = installed / "own-1.dist-info" / "entry_points.txt"
+    entries.write_text(ENTRIES.replace("own_defense:Fade", "own_package.fade:Fade"))
+    matrix = own(installed, **OWN["defense"][1](installed))
+    before = found(matrix)
+    (package / "base.py").write_text(pair + "CHANGED = True\n")
+    assert found(matrix)[0] != before[0]
 
 
 def test_what_is_not_used_is_not_looked_at(installed: Path) -> None:
