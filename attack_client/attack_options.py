@@ -112,7 +112,8 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         "honest_queries",
         default=True,
         show_default=True,
-        help="Also query the test set as an honest caller, to measure benign accuracy.",
+        help="Also query the test set as an honest caller, to measure benign accuracy. If that "
+        "fails, the report has dashes there and the exit status is 1.",
     ),
     click.option("--reference", type=click.Path(path_type=Path), help="Bundle of the plain model."),
     click.option("--defense", metavar="NAME", help="What the report calls the victim's defense."),
@@ -152,7 +153,7 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         type=FiniteRange(0.0, 31_536_000.0),
         metavar="SECONDS",
         help="Most time to wait between the attempts of one request, in all; 0 tries once.  "
-        "[default: 300, and 8 attempts at most]",
+        "[default: 300, and 8 attempts at most, 4 after a 429 without Retry-After]",
     ),
     click.option(
         "--seed",
@@ -209,7 +210,8 @@ OPTIONS: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...] = (
         default=200,
         show_default=True,
         type=click.IntRange(min=0),
-        help="Single-image requests to time; 0 measures no latency.",
+        help="Single-image requests to time, up to a quarter more if some had to be sent again; "
+        "0 measures no latency.",
     ),
     click.option(
         "--price-per-thousand",

@@ -19,7 +19,7 @@ from attack_client.attacks.registry import make
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
 from attack_client.clones import Clones
-from attack_client.errors import TransferSetExists
+from attack_client.errors import HonestUnmeasured, TransferSetExists, VictimError
 from attack_client.honest import Honest
 from attack_client.interrogation import interrogate
 from attack_client.preflight import (
@@ -32,19 +32,24 @@ from attack_client.preflight import (
 from attack_client.progress import progress_of
 from attack_client.reference import check_labels
 from attack_client.report import (
+    REPORT,
     Labels,
     Report,
     Row,
+    Theft,
     describe_command,
     describe_environment,
     render_table,
+    with_earlier_rows,
     write_report,
 )
 from attack_client.study import Study
+from attack_client.theft_identity import identify
 from attack_client.transfer_files import TRANSFER
 from attack_client.transfer_set import TransferSet
 from models import architectures
 from models.bundle import open_bundle
+from models.console import print_table
 from models.datasets import load as load_dataset
 from models.training.device import choose_device
 
@@ -139,25 +144,49 @@ class Campaign:
 def run_campaign(campaign: Campaign, console: Console, study: Study | None = None) -> Report:
     """Do all of it; returns what was also written to ``report.json``, ``.md``, ``.html``.
 
+    Rows that are there already of the same theft, and are not measured again, are kept.
+
     Args:
         campaign: what to do.
         console: told how far it is.
         study: what is learnt; by default a clone for each of the budgets and labels.
 
     Raises:
-        AttackError: the theft or the measurement cannot go on.
+        HonestUnmeasured: all is written, but not what honest callers are served: nobody answered.
+        AttackError: the theft cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
-    rows = collect_rows(campaign, console, study)
+    collected = _collect(campaign, console, study)
     report = Report(
         command=describe_command(campaign.command),
         environment=describe_environment(str(choose_device(campaign.device))),
-        rows=rows,
+        rows=collected.rows,
+        theft=collected.theft,
     )
-    title = f"{campaign.model}: {campaign.adaptations.title(campaign.attack)}"
+    report, note = with_earlier_rows(report, campaign.out / REPORT)
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
+    title = campaign.adaptations.title(campaign.attack)
+    title = f"{campaign.model}: {title if report.rows == collected.rows else campaign.attack}"
     write_report(report, campaign.out, title=title)
-    console.print(render_table(report.rows, title=title))
+    print_table(console, render_table(report.rows, title=title))
+    if collected.unmeasured is not None:
+        raise HonestUnmeasured(
+            f"the report in {campaign.out} is written, with dashes for what honest callers are "
+            f"served, because honest queries failed: {collected.unmeasured}; to measure it later, "
+            "give the same command and --resume, and an --operator-key where this key may ask no "
+            "more"
+        ) from collected.unmeasured
     return report
+
+
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    """Rows, of which theft they are, and why they do not know what honest callers are served."""
+
+    rows: tuple[Row, ...]
+    theft: Theft
+    unmeasured: VictimError | None
 
 
 def collect_rows(
@@ -181,6 +210,20 @@ def collect_rows(
         AttackError: the theft or the measurement cannot go on.
         ModelsError: a dataset, a bundle or an architecture is not what it should be.
     """
+    collected = _collect(campaign, console, study, honest=honest, cache=cache)
+    if collected.unmeasured is not None:
+        raise collected.unmeasured
+    return collected.rows
+
+
+def _collect(
+    campaign: Campaign,
+    console: Console,
+    study: Study | None = None,
+    *,
+    honest: Honest | None = None,
+    cache: CloneCache | None = None,
+) -> _Collected:
     adaptations = campaign.adaptations
     device = choose_device(campaign.device)
     plainly = make(
@@ -221,7 +264,7 @@ def collect_rows(
     study = study or Clones(cache)
     check_adaptations(campaign, study, plainly, pool=len(source.train_images))
     study.check(source, task)
-    stolen, evaluation = asyncio.run(
+    found = asyncio.run(
         interrogate(
             campaign,
             attack,
@@ -233,8 +276,12 @@ def collect_rows(
             console=console,
         )
     )
-    with stolen:
-        rows = study.rows(campaign, stolen, source, evaluation, device=device, console=console)
+    with found.stolen as stolen:
+        card = None if plain is None else plain.card
+        theft = identify(stolen.provenance, found.evaluation.test, card)
+        rows = study.rows(
+            campaign, stolen, source, found.evaluation, device=device, console=console
+        )
     per_image = adaptations.per_image
 
     def published(budget: int) -> int | None:
@@ -247,7 +294,11 @@ def collect_rows(
         other = plainly.steered_by not in (None, row.labels)
         return f"{row.attack} (steered by {plainly.steered_by} answers)" if other else row.attack
 
-    return tuple(
-        row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
-        for row in rows
+    return _Collected(
+        rows=tuple(
+            row.model_copy(update={"attack": told(row), "published_queries": published(row.budget)})
+            for row in rows
+        ),
+        theft=theft,
+        unmeasured=found.unmeasured,
     )

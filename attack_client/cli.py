@@ -35,6 +35,12 @@ BUILT_IN = {
 }
 
 
+class Incomplete(Sentence):
+    """A report that is written and lacks something; status 2 is left to one that is not."""
+
+    exit_code = 1
+
+
 class AttackGroup(PlainGroup):
     """``show``, and every attack: ours and those of installed packages."""
 
@@ -139,14 +145,15 @@ def _attack_command(kind: str) -> click.Command:
 
 
 def _run(campaign: Campaign, study: Study | None) -> None:
-    from rich.console import Console
-
     from attack_client.campaign import run_campaign
-    from attack_client.errors import AttackError
+    from attack_client.errors import AttackError, HonestUnmeasured
+    from models.console import open_console
     from models.errors import ModelsError
 
     try:
-        run_campaign(campaign, Console(), study)
+        run_campaign(campaign, open_console(), study)
+    except HonestUnmeasured as error:
+        raise Incomplete(str(error)) from error
     except (AttackError, ModelsError) as error:
         raise Sentence(str(error)) from error
     except OSError as error:

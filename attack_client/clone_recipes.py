@@ -24,7 +24,7 @@ class _File(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    about: str
+    about: str = ""
     epochs: PositiveInt | None = None
     presentations: PositiveInt = PRESENTATIONS
     batch_size: PositiveInt = 128

@@ -9,6 +9,7 @@
     │   └── CorruptRecord      damage before the last record; names the offset
     ├── PoolError              the surrogate pool or the test set does not suit the victim
     ├── ReportError            a report cannot be read or has nothing to show
+    ├── HonestUnmeasured       the report is written, without what honest callers are served
     └── VictimError            the victim gave no answer
         ├── Unreachable        no connection, or none that lasted
         ├── Refused            an HTTP status that asking again does not change
@@ -25,6 +26,7 @@ __all__ = [
     "AttackError",
     "BudgetExhausted",
     "CorruptRecord",
+    "HonestUnmeasured",
     "OverBudget",
     "PoolError",
     "ProtocolError",
@@ -80,6 +82,10 @@ class PoolError(AttackError):
 
 class ReportError(AttackError):
     """A report cannot be read, or has nothing to show."""
+
+
+class HonestUnmeasured(AttackError):
+    """The theft is done and its report written, but honest callers were not answered."""
 
 
 class VictimError(AttackError):

@@ -7,6 +7,7 @@ attack's.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -19,10 +20,18 @@ from attack_client.contract import BlackBox
 from attack_client.predictions import agreement
 from attack_client.victim_input import TestSet
 
-__all__ = ["Honest", "measure_honest"]
+__all__ = ["Honest", "measure_honest", "queries_of"]
 
 WARM_UP = 5
 """Single-image requests before latency is measured: connections and caches are cold."""
+
+DISTURBED = 4
+"""A latency is measured if no more than one request for so many had to be sent again."""
+
+
+def queries_of(images: int, *, latency_requests: int) -> int:
+    """Honest queries that a test set of so many ``images`` takes, if none is sent again."""
+    return images + (WARM_UP + latency_requests if latency_requests else 0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +41,12 @@ class Honest:
     Attributes:
         served: ``(N, K)`` float32, the answers on the test set.
         accuracy: share of test images answered right.
-        latency_p50_ms: median of sequential single-image requests; None if none were made.
+        latency_p50_ms: median of sequential single-image requests that were answered at the first
+            attempt; None if there were none, or not enough.
         latency_p99_ms: 99th percentile of the same.
         queries: honest queries it took to know this.
+        disturbed: timed requests that were answered only after they had been sent again: they
+            waited for a rate limit or for a full server, and are in no figure.
     """
 
     served: NDArray[np.float32]
@@ -42,6 +54,7 @@ class Honest:
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     queries: int
+    disturbed: int = 0
 
 
 async def measure_honest(
@@ -63,7 +76,9 @@ async def measure_honest(
         victim: open, under an operator's key.
         test: every image of it is asked about once.
         latency_requests: single-image requests that are timed, from the caller's call to the
-            decoded answer, retries included; 0 measures no latency.
+            decoded answer; 0 measures no latency. One that had to be sent again waited for
+            something that is no part of an answer: another is timed in its place. Where that
+            happens to more than one for ``DISTURBED`` there is no latency.
         batch: images per request of the first part.
         concurrency: requests in flight of the first part.
         run: names what is measured: where it is measured again after a kill, a server that knows
@@ -75,16 +90,15 @@ async def measure_honest(
         VictimError: there is no answer.
     """
     count = len(test.images)
-    warm_up = WARM_UP if latency_requests else 0
-    total = count + warm_up + latency_requests
+    total = queries_of(count, latency_requests=latency_requests)
     served: list[NDArray[np.float32]] = []
-    done = 0
+    done = disturbed = 0
 
     def advance(queries: int) -> None:
         nonlocal done
         done += queries
         if watch is not None:
-            watch(done, total)
+            watch(done, total + disturbed)
 
     named = run or uuid.uuid4()
     slots = asyncio.Semaphore(concurrency)
@@ -105,20 +119,36 @@ async def measure_honest(
             request.cancel()
         raise
 
-    seconds = []
-    for number in range(warm_up + latency_requests):
-        image = test.images[number % count][np.newaxis]
+    numbers = itertools.count()
+
+    async def ask_one() -> float | None:
+        """Seconds of one request; None where they are not its own."""
+        image = test.images[next(numbers) % count][np.newaxis]
         began = time.perf_counter()
-        await victim.query(image)
-        seconds.append(time.perf_counter() - began)
+        reply = await victim.query(image)
+        return time.perf_counter() - began if reply.sends == 1 else None
+
+    seconds: list[float] = []
+    if latency_requests:
+        for _ in range(WARM_UP):
+            await ask_one()
+            advance(1)
+    while len(seconds) < latency_requests and disturbed * DISTURBED <= latency_requests:
+        took = await ask_one()
+        if took is None:
+            disturbed += 1
+        else:
+            seconds.append(took)
         advance(1)
-    timed = np.array(seconds[warm_up:]) * 1e3
+    known = bool(seconds) and len(seconds) == latency_requests
+    timed = np.array(seconds) * 1e3
 
     answers = np.concatenate(served)
     return Honest(
         served=answers,
         accuracy=agreement(answers, test.labels),
-        latency_p50_ms=float(np.percentile(timed, 50)) if latency_requests else None,
-        latency_p99_ms=float(np.percentile(timed, 99)) if latency_requests else None,
-        queries=total,
+        latency_p50_ms=float(np.percentile(timed, 50)) if known else None,
+        latency_p99_ms=float(np.percentile(timed, 99)) if known else None,
+        queries=done,
+        disturbed=disturbed,
     )

@@ -15,7 +15,7 @@ from models.training.atomic import write_atomically
 
 __all__ = ["honest_digest", "keep_honest", "kept_honest"]
 
-FIGURES = ("accuracy", "latency_p50_ms", "latency_p99_ms", "queries")
+FIGURES = ("accuracy", "latency_p50_ms", "latency_p99_ms", "queries", "disturbed")
 
 
 def honest_digest(url: str, model: str, test: TestSet, *, latency_requests: int) -> str:

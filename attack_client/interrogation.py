@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from rich.console import Console
 
 from attack_client.callers import as_caller, as_thief
-from attack_client.contract import Attack
+from attack_client.contract import Attack, BlackBox
+from attack_client.errors import VictimError
 from attack_client.honest import Honest, measure_honest
+from attack_client.honest_allowance import check_bearable, check_bearable_now, still_to_ask
 from attack_client.honest_store import honest_digest, keep_honest, kept_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import check_clone
@@ -27,7 +31,22 @@ from models.datasets import Dataset
 if TYPE_CHECKING:
     from attack_client.campaign import Campaign
 
-__all__ = ["interrogate"]
+__all__ = ["Interrogated", "interrogate"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Interrogated:
+    """What a campaign got of its victim.
+
+    Attributes:
+        stolen: the transfer set, open for reading.
+        evaluation: against what clones of it are measured.
+        unmeasured: why it is not known what honest callers are served, where that was to be known.
+    """
+
+    stolen: TransferSet
+    evaluation: Evaluation
+    unmeasured: VictimError | None = None
 
 
 async def interrogate(
@@ -40,11 +59,11 @@ async def interrogate(
     honest: Honest | None,
     device: torch.device,
     console: Console,
-) -> tuple[TransferSet, Evaluation]:
+) -> Interrogated:
     """Steal, and measure what honest callers are served.
 
     Both keys are used, and all that the rows need besides answers is made, before anything is
-    paid for.
+    paid for. A theft that is done is not lost where honest queries then get no answer.
 
     Args:
         campaign: with its budgets known.
@@ -56,11 +75,8 @@ async def interrogate(
         device: where the plain model answers.
         console: told how far it is.
 
-    Returns:
-        The transfer set, open for reading, and against what clones of it are measured.
-
     Raises:
-        AttackError: the theft or the measurement cannot go on.
+        AttackError: the theft cannot go on, or could never be measured.
     """
     operator_key = campaign.operator_key or campaign.api_key
     async with (
@@ -79,6 +95,14 @@ async def interrogate(
             check_fits(plain.card, shape=shape, classes=classes)
             test = TestSet.of(task, shape=shape, classes=classes, spec=plain.card.input)
             reference = Reference.of(plain, test, device=device)
+        place = _place(campaign, test)
+        if honest is None and campaign.honest_queries and campaign.resume:
+            honest = kept_honest(place)
+        wanted = honest is None and campaign.honest_queries
+        if wanted:
+            note = await _check_bearable(campaign, attack, victim, operated, test)
+            if note is not None:
+                console.print(note, highlight=False, markup=False)
         with watch_theft(console) as watch:
             stolen = await steal(
                 victim,
@@ -92,32 +116,65 @@ async def interrogate(
                 concurrency=campaign.concurrency,
                 watch=watch,
             )
+        unmeasured = None
         try:
-            if honest is None and campaign.honest_queries:
+            if wanted:
                 honest = await _honest(campaign, operated, test, stolen.provenance.id, console)
+                keep_honest(place, honest)
+        except VictimError as error:
+            unmeasured = error
         except BaseException:
             stolen.close()
             raise
-    return stolen, Evaluation(
+    evaluation = Evaluation(
         test=test,
         honest=honest,
         reference=reference,
         defense=campaign.defense,
         price_per_thousand=campaign.price_per_thousand,
     )
+    return Interrogated(stolen, evaluation, unmeasured)
+
+
+def _place(campaign: Campaign, test: TestSet) -> Path:
+    """Where it is kept what honest callers are served."""
+    digest = honest_digest(
+        campaign.url, campaign.model, test, latency_requests=campaign.latency_requests
+    )
+    return campaign.out / "honest" / f"{digest}.npz"
+
+
+async def _check_bearable(
+    campaign: Campaign,
+    attack: Attack,
+    victim: BlackBox,
+    operated: HttpVictim,
+    test: TestSet,
+) -> str | None:
+    """Refuse honest queries that their key can never pay for; what it cannot pay for today."""
+    theft = None
+    shared = campaign.operator_key in (None, campaign.api_key)
+    if shared and campaign.adaptations.accounts is None:
+        cost = victim.facts.map_cost if attack.explains else 1
+        transfer, budget = campaign.out / TRANSFER, campaign.budgets[-1]
+        theft = cost * still_to_ask(transfer, budget, resume=campaign.resume)
+    return check_bearable(
+        await operated.allowance(),
+        images=len(test.images),
+        latency_requests=campaign.latency_requests,
+        theft=theft,
+    )
 
 
 async def _honest(
     campaign: Campaign, operated: HttpVictim, test: TestSet, theft: uuid.UUID, console: Console
 ) -> Honest:
-    """What honest callers are served; of a run that goes on, what it knew already."""
-    digest = honest_digest(
-        campaign.url, campaign.model, test, latency_requests=campaign.latency_requests
+    """What honest callers are served."""
+    check_bearable_now(
+        await operated.allowance(),
+        images=len(test.images),
+        latency_requests=campaign.latency_requests,
     )
-    place = campaign.out / "honest" / f"{digest}.npz"
-    known = kept_honest(place) if campaign.resume else None
-    if known is not None:
-        return known
     with watch_queries(console, "honest queries") as advance:
         found = await measure_honest(
             operated,
@@ -128,5 +185,10 @@ async def _honest(
             run=theft,
             watch=advance,
         )
-    keep_honest(place, found)
+    if found.disturbed and found.latency_p50_ms is None:
+        console.print(
+            f"no latency is reported: {found.disturbed:,} single-image requests had to be sent "
+            "again, for a limit of the key or a full server",
+            highlight=False,
+        )
     return found

@@ -20,22 +20,35 @@ class Allowance:
     Args:
         left: samples.
         until: when there will be more, as the server says it; None if never.
+        ever: samples that are left of a budget which never begins anew; None where there is none.
+        a_day: samples that may be asked on one day; None where no day is limited.
     """
 
-    def __init__(self, left: int, *, until: str | None = None) -> None:
+    def __init__(
+        self,
+        left: int,
+        *,
+        until: str | None = None,
+        ever: int | None = None,
+        a_day: int | None = None,
+    ) -> None:
         self.left = left
         self.until = until
+        self.ever = ever
+        self.a_day = a_day
 
     @classmethod
     def read(cls, usage: Mapping[str, Any]) -> Allowance | None:
         """From the server's answer; None where it names no limit, or is no such answer."""
         today, lifetime = _left(usage.get("today")), _left(usage.get("lifetime"))
+        a_day = None if today is None else usage["today"]["limit"]
         if lifetime is not None and (today is None or lifetime <= today):
-            return cls(lifetime)
+            return cls(lifetime, ever=lifetime, a_day=a_day)
         if today is None:
             return None
         resets = usage["today"].get("resets_at")
-        return cls(today, until=resets if isinstance(resets, str) else None)
+        until = resets if isinstance(resets, str) else None
+        return cls(today, until=until, ever=lifetime, a_day=a_day)
 
     def spend(self, samples: int) -> None:
         """Take ``samples`` from what is left.

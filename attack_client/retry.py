@@ -10,6 +10,11 @@ from enum import Enum
 
 __all__ = ["Failure", "Outcome", "RetryPolicy", "retry_after_s"]
 
+TOO_MANY_REQUESTS = 429
+
+SKIPPED = 4
+"""Doublings of the delay that a 429 without Retry-After begins with."""
+
 
 class Outcome(Enum):
     """How an attempt failed."""
@@ -44,8 +49,13 @@ class RetryPolicy:
     Full jitter (a uniform share of the exponential delay) keeps many requests that failed
     together from coming back together.
 
+    A 429 without Retry-After is either a budget that is used up for good, where asking again is
+    asking in vain, or a rate limit of a server that does not say how long it lasts. So it is tried
+    a few times only, further apart: all in all for about as long as anything else.
+
     Attributes:
         attempts: how often one request is sent at most.
+        bare_attempts: the same where the last answer was a 429 without Retry-After.
         garbled_attempts: the same where the answers cannot be read. Each of them was probably
             charged, so this is small.
         base_s: the first delay is between 0 and this.
@@ -55,6 +65,7 @@ class RetryPolicy:
     """
 
     attempts: int = 8
+    bare_attempts: int = 4
     garbled_attempts: int = 2
     base_s: float = 0.2
     cap_s: float = 20.0
@@ -62,8 +73,8 @@ class RetryPolicy:
     statuses: frozenset[int] = frozenset({429, 502, 503, 504})
 
     def __post_init__(self) -> None:
-        if self.attempts < 1 or self.garbled_attempts < 1:
-            raise ValueError("attempts and garbled_attempts must be at least 1")
+        if min(self.attempts, self.bare_attempts, self.garbled_attempts) < 1:
+            raise ValueError("attempts, bare_attempts and garbled_attempts must be at least 1")
         if not 0 <= self.base_s <= self.cap_s or self.patience_s < 0:
             raise ValueError("0 <= base_s <= cap_s and 0 <= patience_s are needed")
 
@@ -74,7 +85,7 @@ class RetryPolicy:
         """
         if patience_s is None:
             return self
-        return replace(self, attempts=sys.maxsize, patience_s=patience_s)
+        return replace(self, attempts=sys.maxsize, bare_attempts=sys.maxsize, patience_s=patience_s)
 
     def delay_s(
         self, failure: Failure, *, attempt: int, waited_s: float, draw: float
@@ -89,11 +100,15 @@ class RetryPolicy:
         """
         if failure.outcome is Outcome.STATUS and failure.status not in self.statuses:
             return None
-        limit = self.garbled_attempts if failure.outcome is Outcome.GARBLED else self.attempts
+        bare = failure.status == TOO_MANY_REQUESTS and failure.retry_after_s is None
+        limit = self.bare_attempts if bare else self.attempts
+        if failure.outcome is Outcome.GARBLED:
+            limit = self.garbled_attempts
         if attempt >= min(limit, self.attempts):
             return None
+        doublings = attempt - 1 + (SKIPPED if bare else 0)
         # The exponent is bounded because 2.0**1024 is an error, and the cap is reached long before.
-        delay = draw * min(self.cap_s, self.base_s * 2.0 ** min(attempt - 1, 60))
+        delay = draw * min(self.cap_s, self.base_s * 2.0 ** min(doublings, 60))
         if failure.retry_after_s is not None:
             delay = failure.retry_after_s + draw * self.base_s
         return delay if waited_s + delay <= self.patience_s else None

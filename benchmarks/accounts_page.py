@@ -197,8 +197,8 @@ def told(found: Sequence[Measured]) -> list[str]:
     if _of(watched("jbda", 64, "even"), found):
         sentences.append(
             "*Tightened*: answered with labels only, because the key was suspected. A key is "
-            f"judged by more than 100 distances: under 64 keys, {BUDGET // 64} queries each, "
-            "hardly any was."
+            f"judged by more than 100 distances: under 64 keys, {BUDGET // 64} queries each on "
+            "average, few were."
         )
     if bounded:
         sentences.append(

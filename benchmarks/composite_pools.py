@@ -15,96 +15,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
 
 import click
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from attack_client.adaptive.views import view
-from attack_client.attacks.composite import Composite
-from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
-from attack_client.contract import Attack, BlackBox, Oracle, Pool
+from attack_client.contract import BlackBox, Pool
 from attack_client.reference import Reference
 from attack_client.report import Row, describe_environment
-from attack_client.report.schema import Labels
 from attack_client.scoring import Evaluation, train_and_score
 from attack_client.theft import steal
 from attack_client.victim_input import TestSet, as_pool
 from benchmarks.attack_victim import RECIPE, in_process, trained_victim
 from benchmarks.envelope import RESULTS
 from benchmarks.pool_setting import SETTINGS, Setting
+from benchmarks.pool_tables import claim, compared
+from benchmarks.pool_ways import BUDGET, POOLS, WAYS, Way
 from models.bundle import Bundle, open_bundle
 from models.datasets import load
 from models.training.atomic import write_atomically
 from models.training.device import choose_device
-
-POOLS = (500, 2000)
-BUDGET = 5000
-PARTS = (2, 3, 5)
-
-
-class Views(Attack):
-    """Asks about every image of the pool, then about views of it until the budget is spent."""
-
-    kind: ClassVar[str] = "views"
-
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
-
-    async def run(self, oracle: Oracle, pool: Pool) -> None:
-        """Ask about ``oracle.budget`` images and views of them."""
-        order = np.random.default_rng(self.seed).permutation(len(pool.images))
-        images: NDArray[np.uint8] = pool.images[order]
-        for number, start in enumerate(range(0, oracle.budget, len(images))):
-            shown = images
-            if number:
-                shown = view(images, "affine", seed=self.seed, start=0, number=number)
-            await oracle.ask(start, shown[: oracle.budget - start])
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to spend queries on a pool.
-
-    Attributes:
-        name: in the table.
-        whole: whether all queries are spent; otherwise every image of the pool is asked once.
-        labels: what clones learn from.
-        parts: images in a blend; 0 for none.
-        augmented: whether training changes the images, which costs no query.
-    """
-
-    name: str
-    whole: bool
-    labels: Labels
-    parts: int = 0
-    augmented: bool = False
-
-    def attack(self, seed: int) -> Attack:
-        """What chooses the images."""
-        if self.parts:
-            return Composite(parts=self.parts, seed=seed)
-        return Views(seed=seed) if self.whole else Knockoff(seed=seed)
-
-
-WAYS: tuple[Way, ...] = (
-    *(Way(f"composite, {parts} parts", True, "hard", parts) for parts in PARTS),
-    Way("views", True, "hard"),
-    Way("composite, 2 parts", True, "soft", 2),
-    Way("views", True, "soft"),
-    Way("standard", False, "hard"),
-    Way("standard", False, "soft"),
-    Way("standard, shifted in training", False, "hard", augmented=True),
-    Way("standard, shifted in training", False, "soft", augmented=True),
-)
 
 
 def planned(seeds: int, first: int = 0) -> Iterator[tuple[int, int, Way]]:
@@ -157,53 +91,6 @@ def small(pool: Pool, size: int, seed: int) -> Pool:
     """``size`` images of ``pool``, drawn anew for every seed."""
     rows = np.random.default_rng([seed, size]).choice(len(pool.images), size, replace=False)
     return Pool(f"{pool.name} ({size} images)", pool.images[rows], pool.labels[rows])
-
-
-def compared(size: int, rows: Sequence[tuple[Way, Row]]) -> dict[str, object]:
-    """A table of one pool: a line per way, means over seeds."""
-    lines = []
-    for way in WAYS:
-        found = [row for other, row in rows if other == way]
-        if found:
-            shares = [100 * row.clone_accuracy for row in found]
-            relative = statistics.fmean(row.relative_accuracy or 0.0 for row in found)
-            lines.append(
-                [
-                    way.name,
-                    way.labels,
-                    f"{found[0].budget:,}",
-                    str(len(found)),
-                    f"{statistics.fmean(shares):.2f} %",
-                    f"{min(shares):.2f} to {max(shares):.2f}" if len(shares) > 1 else "-",
-                    f"{100 * relative:.2f} %",
-                ]
-            )
-    return {
-        "title": f"A pool of {size:,} images",
-        "header": ["images asked", "labels", "queries", "seeds", "clone", "range, %", "relative"],
-        "rows": lines,
-    }
-
-
-def claim(rows: Iterable[tuple[int, Way, Row]]) -> str:
-    """What the rows say about more parts than two, in a sentence."""
-    found = list(rows)
-    told = []
-    for size in POOLS:
-        means = {}
-        for parts in PARTS:
-            shares = [
-                row.clone_accuracy
-                for of, way, row in found
-                if (of, way.parts, way.labels) == (size, parts, "hard")
-            ]
-            if shares:
-                means[parts] = statistics.fmean(shares)
-        if means:
-            best = max(means, key=lambda parts: means[parts])
-            listed = ", ".join(f"{100 * mean:.1f} % of {parts}" for parts, mean in means.items())
-            told.append(f"of {size:,} images {listed}, best with {best} parts")
-    return "Blends of more parts, hard labels: " + "; ".join(told) + "."
 
 
 def measure(

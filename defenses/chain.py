@@ -10,7 +10,7 @@ nothing but its content tells that it was put there.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,15 +18,13 @@ from torch import Tensor
 
 from defenses.contract import Answers, Defense, Output, Queries, Stage
 from defenses.errors import OptionError
+from defenses.invariants import TOLERANCE, WrongShape, broken, fault, require_shape
 from defenses.order import check_order
 from defenses.ties import break_ties
 from defenses.timing import Stopwatch
 from models.simplex import GRID, round_to_grid, top1
 
 __all__ = ["TOLERANCE", "Chain", "Outcome"]
-
-TOLERANCE = 1e-6
-"""How far the sum of a row of probabilities may be from 1."""
 
 log = logging.getLogger(__name__)
 
@@ -105,18 +103,25 @@ class Chain:
             except OptionError as error:
                 raise OptionError(f"defenses[{position}].{error.option}", error.problem) from None
 
-    def run(self, queries: Queries) -> Outcome:
+    def run(self, queries: Queries, told: Callable[[str], None] | None = None) -> Outcome:
         """Pass what the victim said through every link.
 
         Nothing is raised for a row or for a link: a link that raises, or returns something of a
         wrong shape, fails the whole batch (the caller may try its requests one by one), a row
         that breaks an invariant fails alone. A batch of no rows runs no link.
+
+        Args:
+            queries: what was asked, and what the victim said.
+            told: of each link that breaks an invariant or a promise, which link and which of
+                them, in the order of the links. For a rehearsal: it waits for the device.
         """
         victim = queries.victim
         if victim.shape[0] == 0:
             return _nothing(victim, links=len(self._links))
         answers = Answers(victim)
-        failed = _broken(answers, queries)
+        failed = broken(answers, queries)
+        if told is not None:
+            _tell(told, "the victim", fault(answers, queries))
         answers = _blank(answers, failed)
         top = top1(answers.probabilities)
         moved = torch.zeros(len(victim), len(self._links), device=victim.device)
@@ -125,18 +130,26 @@ class Chain:
         for place, link in enumerate(self._links):
             try:
                 returned = link.apply(queries, answers)
-                _require_shape(returned, queries)
-            except Exception:
+                require_shape(returned, queries)
+            except Exception as error:
                 log.exception("%s failed for a batch of %d", link.kind, victim.shape[0])
+                if told is not None:
+                    own = not isinstance(error, WrongShape)
+                    _tell(told, link.kind, f"raised {error!r}" if own else str(error))
                 failed = torch.ones_like(failed)
                 answers = Answers(_uniform(victim))
                 break
-            failed = failed | _broken(returned, queries)
+            failed = failed | broken(returned, queries)
+            why = None if told is None else fault(returned, queries)
             if link.stage is Stage.REPLACE:
                 returned = _canonical(_blank(returned, failed), top if link.keeps_top1 else None)
             after = top1(returned.probabilities)
             if link.keeps_top1:
                 failed = failed | (after != top)
+                if told is not None and why is None and (after != top).any():
+                    why = "moved the top-1 though it promises to keep it"
+            if told is not None:
+                _tell(told, link.kind, why)
             given, top = answers.probabilities, after
             answers = _blank(returned, failed)
             watch.mark()
@@ -152,6 +165,11 @@ class Chain:
         return f"Chain([{', '.join(map(repr, self._links))}])"
 
 
+def _tell(told: Callable[[str], None], whose: str, why: str | None) -> None:
+    if why is not None:
+        told(f"{whose}: {why}")
+
+
 def _nothing(victim: Tensor, *, links: int) -> Outcome:
     failed = torch.zeros(0, dtype=torch.bool, device=victim.device)
     moved = torch.zeros(0, links, device=victim.device)
@@ -160,35 +178,6 @@ def _nothing(victim: Tensor, *, links: int) -> Outcome:
 
 def _uniform(victim: Tensor) -> Tensor:
     return torch.full_like(victim, 1.0 / victim.shape[1], dtype=torch.float32)
-
-
-def _require_shape(answers: Answers, queries: Queries) -> None:
-    """Refuse what cannot be judged row by row; such a fault is the link's, not a row's."""
-    probabilities, attributions = answers.probabilities, answers.attributions
-    if probabilities.shape != queries.victim.shape or probabilities.dtype != torch.float32:
-        raise ValueError(
-            f"probabilities must be float32 {tuple(queries.victim.shape)}, "
-            f"not {probabilities.dtype} {tuple(probabilities.shape)}"
-        )
-    if probabilities.device != queries.victim.device:
-        raise ValueError(
-            f"probabilities must stay on {queries.victim.device}, not {probabilities.device}"
-        )
-    if attributions is None:
-        return
-    if attributions.ndim != 3 or attributions.shape[0] != queries.victim.shape[0]:
-        raise ValueError(f"attributions must be (B, h, w), not {tuple(attributions.shape)}")
-
-
-def _broken(answers: Answers, queries: Queries) -> Tensor:
-    """Rows ``(B,)`` that are not finite, not on the simplex, or whose map is not finite."""
-    probabilities = answers.probabilities
-    sums = probabilities.sum(dim=1, dtype=torch.float64)
-    # A NaN anywhere fails both comparisons; so does an infinity fail the sum.
-    sane = ((sums - 1.0).abs() <= TOLERANCE) & (probabilities >= 0).all(dim=1)
-    if answers.attributions is not None:
-        sane &= answers.attributions.isfinite().all(dim=2).all(dim=1) | ~queries.explain
-    return ~sane
 
 
 def _canonical(answers: Answers, top: Tensor | None) -> Answers:

@@ -89,7 +89,10 @@ class RedisCodebook:
         capacity: int = CAPACITY,
         password_file: Path | None = None,
     ) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:  # which quotes the address
+            raise OptionError("url", "this is not an address of Redis") from None
         if parts.scheme not in ("redis", "rediss", "unix"):
             # Not the address itself: it may hold a password.
             scheme = parts.scheme
@@ -135,6 +138,8 @@ class RedisCodebook:
             ) from None
         except OSError as error:
             raise OptionError("password_file", f"cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:  # which quotes what it has read
+            raise OptionError("password_file", "is not text in UTF-8") from None
         except Exception as error:
             raise OptionError("url", f"Redis at {self.url} does not answer: {error}") from error
 

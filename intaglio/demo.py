@@ -47,6 +47,7 @@ from intaglio.processes import Running, serving
 from intaglio.recipe import Recipe, load_recipe
 from intaglio.training import train_recipe
 from models.bundle import open_bundle
+from models.console import print_table
 from models.datasets import load
 from models.training.progress import RichReporter, StatusColumn
 
@@ -96,7 +97,7 @@ class Demo:
         title = f"Digits stolen with {POOL}: {self.budgets[-1]:,} queries over HTTP"
         if self.splits > 1:
             title += f", mean of {self.splits} splits"
-        self.console.print(render_table(rows, title=title))
+        print_table(self.console, render_table(rows, title=title))
         slow = [name for name in self.defenses if self._budgets(name) != self.budgets]
         if slow:
             self.console.print(

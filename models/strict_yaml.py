@@ -38,6 +38,20 @@ class StrictLoader(yaml.SafeLoader):
             seen.add((key.tag, key.value))
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """Construct what a node stands for.
+
+        Raises:
+            yaml.MarkedYAMLError: its text is none of its kind, as ``!!int x``, or the month 13.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError):
+            kind = str(node.tag).rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a value cannot be read as {kind}", node.start_mark
+            ) from None
+
 
 def load_yaml(text: str | bytes | IO[str] | IO[bytes]) -> Any:
     """Read one YAML document as plain data.
@@ -46,4 +60,9 @@ def load_yaml(text: str | bytes | IO[str] | IO[bytes]) -> Any:
         yaml.YAMLError: not YAML, not plain data, or a key is given twice; where it knows the line
             it is a ``yaml.MarkedYAMLError`` whose ``problem`` is half a sentence.
     """
-    return yaml.load(text, Loader=StrictLoader)  # noqa: S506 - it is a SafeLoader
+    try:
+        return yaml.load(text, Loader=StrictLoader)  # noqa: S506 - it is a SafeLoader
+    except RecursionError:
+        raise yaml.MarkedYAMLError(problem="it is nested too deeply") from None
+    except ValueError:  # of the scanner, which takes any number for that of a character
+        raise yaml.MarkedYAMLError(problem="it holds a character that there is not") from None

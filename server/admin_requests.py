@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from server.admission import Caller
 from server.errors import BadRequest, RequestTimeout, TooLarge
+from server.protocol.sentences import asked_path
 
 __all__ = ["Authorise", "Endpoint", "operators_route", "read_object"]
 
@@ -35,7 +36,7 @@ def operators_route(method: str, path: str, endpoint: Endpoint, *, authorise: Au
     async def guarded(request: Request) -> Response:
         operator = await authorise(request.headers)
         if method != "GET":
-            logger.info("%s: %s %s", operator.identity, method, request.url.path)
+            logger.info("%s: %s %s", operator.identity, method, asked_path(request.scope))
         return await endpoint(request)
 
     return Route(path, guarded, methods=[method])

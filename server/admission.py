@@ -151,14 +151,25 @@ class Admission(Protocol):
         """
         ...
 
-    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
+    async def admit(
+        self, caller: Caller, samples: int, once: Once | None = None, *, patience_s: float = 10.0
+    ) -> Grant:
         """Let ``caller`` ask ``samples`` queries, which counts them from here on.
+
+        Cancelled before it has returned, it has counted nothing, or gives back what it has.
+
+        Args:
+            caller: as identified.
+            samples: at least 1.
+            once: the caller's name for the request, if it gave one.
+            patience_s: how long a replay waits for the first request to be answered.
 
         Raises:
             CallerOverLimit: not now, or not any more.
             TooLarge: so many could never be asked at once.
             Conflict: ``once`` names another request.
             StoreAway: it cannot be told now.
+            Unavailable: the first request is still being answered.
         """
         ...
 
@@ -179,9 +190,11 @@ class OpenAdmission:
         del headers
         return Caller("anonymous")
 
-    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
+    async def admit(
+        self, caller: Caller, samples: int, once: Once | None = None, *, patience_s: float = 10.0
+    ) -> Grant:
         """Admit; nothing is counted, so nothing could be counted twice."""
-        del caller, samples, once
+        del caller, samples, once, patience_s
         return Grant()
 
     async def usage(self, caller: Caller) -> Usage | None:

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -95,8 +96,11 @@ class AuditLog:
     process, not a power cut. A disk that cannot be written, or that hangs until ``MOST`` records
     wait for it, does not stop the service: the records are missed, counted and logged.
 
+    Nothing is begun, and nothing old removed, before there is a first record: starts that fail, one
+    after the other, cost no record of before.
+
     Args:
-        settings: with a directory.
+        settings: with a directory, which is made.
         evidence: what the victims said.
         metrics: told of records that could not be written.
 
@@ -112,14 +116,15 @@ class AuditLog:
         self.evidence = evidence
         self._metrics = metrics
         self._file = -1
-        self._path = self._directory / "none"
+        self._path = self._directory  # until there is a file
         self._size = 0
         self._failing = False
         self._full = False
         self._instance = f"{socket.gethostname()}-{os.getpid()}-{threading.get_native_id()}"
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open()
+            with tempfile.TemporaryFile(dir=self._directory):  # which has no name, or loses it
+                pass
         except OSError as error:
             raise ConfigurationError(
                 f"audit.directory: {self._directory} cannot be written: {error.strerror}"

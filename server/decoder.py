@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +13,9 @@ from models.card import InputSpec
 from server.errors import QueueFull
 from server.images import EncodedImage, check_pixels, decode_image
 from server.settings import Settings
+from server.turns import Turns
 
 __all__ = ["ImageDecoder", "build_decoder"]
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -28,13 +23,10 @@ class _Share:
     """What one caller has here.
 
     Attributes:
-        turns: as many as there are threads: whoever sends much waits for itself, and others' images
-            come behind no more than that.
         waiting: images.
         requests: how many are at work.
     """
 
-    turns: asyncio.Semaphore
     waiting: int = 0
     requests: int = 0
 
@@ -65,14 +57,12 @@ class ImageDecoder:
         self._caller_samples = queue_samples if caller_samples is None else caller_samples
         self._waiting = 0
         self._shares: dict[str | None, _Share] = {}
-        self._begun: set[Future[Any]] = set()
-        self._count = threads or os.cpu_count() or 1
-        self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="intaglio-decode")
+        self._turns = Turns("intaglio-decode", threads)
 
     @property
     def busy(self) -> bool:
         """Whether a thread is at work, perhaps for somebody who has given up: nothing stops it."""
-        return bool(self._begun)
+        return self._turns.busy
 
     async def decode(
         self, images: Sequence[EncodedImage], spec: InputSpec, *, caller: str | None = None
@@ -94,7 +84,7 @@ class ImageDecoder:
             TooLarge: an image has too many pixels, or all of them together have.
             QueueFull: too many images wait already, or too many of this caller.
         """
-        share = self._shares.get(caller) or _Share(asyncio.Semaphore(self._count))
+        share = self._shares.get(caller) or _Share()
         if caller is not None and share.waiting + len(images) > self._caller_samples:
             raise QueueFull(
                 f"this API key has {share.waiting} images waiting to be decoded, try again later",
@@ -108,11 +98,11 @@ class ImageDecoder:
         self._wait(share, left)
         try:
             if left * self._max_pixels > self._max_request_pixels:
-                await self._in_turn(share, partial(self._measured, images))
+                await self._turns.take(caller, partial(self._measured, images))
             decoded = np.empty((left, *spec.shape), dtype=np.uint8)
             for index, image in enumerate(images):
                 work = partial(decode_image, image, spec, max_pixels=self._max_pixels)
-                decoded[index] = await self._in_turn(share, work)
+                decoded[index] = await self._turns.take(caller, work)
                 self._wait(share, -1)
                 left -= 1
         finally:
@@ -128,13 +118,6 @@ class ImageDecoder:
     def _wait(self, share: _Share, images: int) -> None:
         self._waiting += images
         share.waiting += images
-
-    async def _in_turn(self, share: _Share, work: Callable[[], T]) -> T:
-        async with share.turns:
-            begun = self._threads.submit(work)
-            self._begun.add(begun)
-            begun.add_done_callback(self._begun.discard)
-            return await asyncio.wrap_future(begun)
 
 
 def build_decoder(settings: Settings) -> ImageDecoder:

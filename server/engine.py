@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -39,7 +39,8 @@ def choose_device(name: str) -> torch.device:
     devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and devices == 0):
         return torch.device("cpu")
-    index = torch.device("cuda" if name == "auto" else name).index or 0
+    # By hand: PyTorch counts no further than 127, and takes what is beyond for another device.
+    index = int(name.partition(":")[2] or 0)
     if index >= devices:
         raise ConfigurationError(
             f"device: there is no {name}, this machine has {devices} CUDA devices"
@@ -94,7 +95,7 @@ class Engine:
         Links that remember what was asked are left out: callers must not be answered from noise.
 
         Raises:
-            ConfigurationError: the model or its chain fails even so.
+            ConfigurationError: the model or its chain fails even so; names the link, and how.
         """
         forgetful = Chain([link for link in served.chain.links if not link.stateful])
         rehearsed = replace(served, chain=forgetful)
@@ -102,11 +103,14 @@ class Engine:
         for samples in sorted({1, max_batch_size}):
             images = noise.integers(0, 256, (samples, *served.card.input.shape), dtype=np.uint8)
             explain = np.full(samples, served.explainer is not None)
-            _, outcome, _, _ = self._compute(rehearsed, [images], explain)
+            faults: list[str] = []
+            _, outcome, _, _ = self._compute(rehearsed, [images], explain, faults.append)
             if outcome.failed.all():
+                # Where the chain has none, it was the explanations' turn.
+                why = faults[0] if faults else "its attribution map is not finite"
                 raise ConfigurationError(
                     f"models.{served.name}: every answer to {samples} images of noise broke an "
-                    f"invariant of the chain {served.chain.name}"
+                    f"invariant of the chain {served.chain.name}: {why}"
                 )
 
     def run(
@@ -173,6 +177,7 @@ class Engine:
         served: ServedModel,
         parts: Sequence[NDArray[np.uint8]],
         explain: NDArray[np.bool_] | None,
+        told: Callable[[str], None] | None = None,
     ) -> tuple[Tensor, Outcome, float, int]:
         """What the victim said, what leaves, the seconds of the forward pass, and when it began."""
         host, batch = self._stage(parts)
@@ -196,7 +201,7 @@ class Engine:
             explain=_marks(explain, len(images)).to(self._device),
             victim=round_to_grid(probabilities, GRID),
         )
-        outcome = served.chain.run(queries)
+        outcome = served.chain.run(queries, told)
         forward_s = watch.laps()[0]
         if explain is None or not explain.any():
             # A link may have made maps all the same; nobody asked for them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,34 +74,41 @@ def create(context: click.Context, /, *, as_json: bool, **given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
 @click.pass_context
 def list_(context: click.Context, *, as_json: bool) -> None:
-    """List the keys, oldest first, without their secrets."""
+    """List the keys, oldest first, without their secrets, and what each has used in all."""
     records: Sequence[KeyRecord] = _in_store(context, lambda store: store.records())
+    used = _used(context, records)
     if as_json:
-        click.echo(json.dumps([_shown(record) for record in records], indent=2))
+        shown = [
+            {**_shown(record), "lifetime_used": used.get(record.identity)} for record in records
+        ]
+        click.echo(json.dumps(shown, indent=2))
         return
     if not records:
         click.echo("There are no keys yet: intaglio keys create")
         return
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from models.console import open_console, print_table
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("id", no_wrap=True)
-    for title in ("name", "scopes", "tier", "samples/s", "per day", "lifetime", "state"):
+    table.add_column("name", overflow="fold")
+    for title in ("scopes", "tier", "samples/s", "per day", "used/lifetime", "state"):
         table.add_column(title)
     for record in records:
         table.add_row(
             record.id,
-            record.name,
+            Text(record.name),
             ", ".join(record.scopes),
             record.tier or "-",
             "-" if record.rate is None else f"{record.rate:g} (burst {record.burst:,})",
             "-" if record.per_day is None else f"{record.per_day:,}",
-            "-" if record.lifetime is None else f"{record.lifetime:,}",
+            _share(used.get(record.identity), record.lifetime),
             _state(record),
         )
-    Console().print(table)
+    print_table(open_console(), table)
 
 
 @keys.command()
@@ -150,7 +157,8 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
     default="0s",
     show_default=True,
     callback=span,
-    help="How long the old secret keeps working.",
+    help="How long the old secret keeps working. In the grace of an earlier rotation, that is the "
+    "secret from before it; the one that rotation gave ends.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
@@ -165,6 +173,10 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
         there = _there(before, key_id)
         if there.revoked is not None:
             raise Sentence(f"the key {key_id} is revoked")
+        if not there.usable(datetime.now(UTC)):
+            raise Sentence(
+                f"the key {key_id} has expired: 'intaglio keys change {key_id} --expires ...' first"
+            )
         try:
             made = rotated(there, grace_s=grace_s)
         except ValueError as error:
@@ -173,6 +185,12 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
 
     record = _in_store(context, lambda store: store.change(key_id, changed))
     assert made is not None
+    if made.dropped:
+        click.echo(
+            f"{key_id} was still in the grace of an earlier rotation: the secret from before it "
+            f"works until {record.replaced_until:%Y-%m-%d %H:%M}Z, the one that it gave no more",
+            err=True,
+        )
     _print_secret(made.secret, record, as_json=as_json, what="rotated")
 
 
@@ -216,7 +234,6 @@ def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) 
     """What ``work`` does to the store that the settings name."""
     from server.callers.assembly import open_key_store
     from server.errors import ConfigurationError, KeyStoreError
-    from server.settings import load_settings
 
     config, assignments = context.obj
 
@@ -225,11 +242,38 @@ def _in_store(context: click.Context, work: Callable[[KeyStore], Awaitable[T]]) 
             return await work(store)
 
     try:
-        # Keys do not depend on what is served, and a machine that has no models may hold them.
-        settings = load_settings(config, **{"model_dir": Path(), **assignments})
-        return asyncio.run(opened(settings))
+        return asyncio.run(opened(_settings(config, assignments)))
     except (ConfigurationError, KeyStoreError) as error:
         raise Sentence(str(error)) from error
+
+
+def _used(context: click.Context, records: Sequence[KeyRecord]) -> Mapping[str, int]:
+    """Samples that each key has used ever, by identity; nothing, and a remark, if nobody knows."""
+    from server.callers.spent import lifetimes
+    from server.errors import ConfigurationError
+
+    config, assignments = context.obj
+    if not records:
+        return {}
+    try:
+        settings = _settings(config, assignments)
+        return asyncio.run(lifetimes(settings, [record.identity for record in records]))
+    except ConfigurationError as error:
+        click.echo(f"What was used is not known: {error}", err=True)
+        return {}
+
+
+def _share(used: int | None, lifetime: int | None) -> str:
+    """``600/1,000``: the samples used, and those there are where that is limited."""
+    shown = "-" if used is None else f"{used:,}"
+    return shown if lifetime is None else f"{shown}/{lifetime:,}"
+
+
+def _settings(config: Path | None, assignments: dict[str, Any]) -> Settings:
+    from server.settings import load_settings
+
+    # Keys do not depend on what is served, and a machine that has no models may hold them.
+    return load_settings(config, **{"model_dir": Path(), **assignments})
 
 
 def _print_secret(secret: str, record: KeyRecord, *, as_json: bool, what: str) -> None:

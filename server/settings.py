@@ -43,6 +43,7 @@ from server.settings_sections import (
     TierSettings,
     TracingSettings,
 )
+from server.settings_values import ApiKey, Host, Place
 
 __all__ = [
     "BatchingSettings",
@@ -77,43 +78,43 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    model_dir: Path
+    model_dir: Place
     """Directory of bundles, ``NAME/VERSION/card.json``."""
 
     models: dict[Name, ModelSettings] = Field(default_factory=dict)
     """What is served. Empty: every bundle under ``model_dir``, undefended, under its own name.
     Otherwise exactly these names, so that no weights are served by accident."""
 
-    host: str = "127.0.0.1"
+    host: Host = "127.0.0.1"
     """Address of the callers' port."""
 
     port: Annotated[int, Field(ge=0, le=65_535)] = 8000
     """The callers' port; 0 takes a free one."""
 
-    admin_host: str = "127.0.0.1"
+    admin_host: Host = "127.0.0.1"
     """Address of the operator's port: metrics for all, the rest for keys with the scope admin."""
 
     admin_port: Annotated[int, Field(ge=0, le=65_535)] = 8001
     """The operator's port; 0 takes a free one."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$")] = "auto"
     """Where forward pass and chain run: ``auto``, ``cpu`` or ``cuda:N``."""
 
-    threads: Annotated[int, Field(ge=0)] = 0
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """CPU threads of one forward pass; 0 leaves it to PyTorch. Small networks, and machines whose
     cores are busy otherwise, are served fastest with 1."""
 
-    api_keys: tuple[SecretStr, ...] = ()
+    api_keys: tuple[ApiKey, ...] = ()
     """Keys without limits, of which callers must present one; none, and ``callers.store: open``:
     anybody may ask."""
 
-    state_dir: Path = Path(platformdirs.user_state_dir("intaglio"))
+    state_dir: Place = Path(platformdirs.user_state_dir("intaglio"))
     """Where one process keeps what outlives it: callers' keys and budgets."""
 
     secret: SecretStr | None = None
     """Keys the per-image seeds; required to be the same in every process that serves a model."""
 
-    secret_file: Path = Path(platformdirs.user_state_dir("intaglio")) / "secret"
+    secret_file: Place = Path(platformdirs.user_state_dir("intaglio")) / "secret"
     """Where a secret is generated once (mode 0600) if ``secret`` is not given."""
 
     allow_factories: tuple[str, ...] = ()
@@ -262,6 +263,8 @@ def load_settings(config: Path | None = None, /, **flags: Any) -> Settings:
         # The cause may quote the value, and that may be a secret.
         field = str(error).partition('"')[2].partition('"')[0]
         raise ConfigurationError(f"INTAGLIO_{field.upper()}: must be JSON") from None
+    except RecursionError:
+        raise ConfigurationError("a variable INTAGLIO_... is nested too deeply") from None
     if os.environ.get("INTAGLIO_API_KEY") and settings.open_to_all:
         raise ConfigurationError(
             "INTAGLIO_API_KEY: that is the key a client sends, and this server would ask for none: "

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 
 from server.settings_sections import Positive, Seconds, Section
+from server.settings_values import Place, named_host
 
 __all__ = ["AuditSettings", "CallerSettings", "IdempotencySettings", "RedisSettings"]
 
@@ -16,9 +17,11 @@ class RedisSettings(Section):
     """The Redis that replicas share: keys, limits and budgets of callers."""
 
     url: SecretStr | None = None
-    """``redis://HOST:PORT/DB``, ``rediss://`` or ``unix://``; a password in it stays secret."""
+    """``redis://HOST:PORT/DB``, ``rediss://`` or ``unix://``; a password in it stays secret.
+    ``ssl_ca_certs=FILE``, ``client_name=NAME`` and the like may follow a ``?``; what this section
+    has a setting for may not."""
 
-    password_file: Path | None = None
+    password_file: Place | None = None
     """Holds the password of Redis; instead of one in the address."""
 
     timeout_ms: Annotated[float, Field(ge=1.0, le=60_000.0)] = 250.0
@@ -33,13 +36,37 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _an_address_of_redis(cls, url: SecretStr | None) -> SecretStr | None:
-        # Never the address itself: it may hold a password.
-        if url is not None and url.get_secret_value().partition("://")[0] not in SCHEMES:
+        # Never the address itself, nor a part of it: it may hold a password.
+        if url is None:
+            return url
+        if url.get_secret_value().partition("://")[0] not in SCHEMES:
             raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+        try:
+            parts = urlsplit(url.get_secret_value())
+            named_host(unquote(parts.hostname or ""))
+            if "\0" in unquote(parts.path):
+                raise ValueError
+            given = parse_qs(parts.query).keys()
+        except ValueError:
+            raise ValueError("this is not an address of Redis") from None
+        if not given <= ADDRESS_OPTIONS:
+            raise ValueError(
+                f"has an option after the ? that is none of {', '.join(sorted(ADDRESS_OPTIONS))}"
+            )
         return url
 
 
 SCHEMES = ("redis", "rediss", "unix")
+
+ADDRESS_OPTIONS = frozenset(
+    (
+        "client_name", "db", "health_check_interval", "password", "protocol", "socket_keepalive",
+        "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname",
+        "ssl_ciphers", "ssl_keyfile", "ssl_password", "username",
+    )
+)  # fmt: skip
+"""What an address may say beyond the place. The client takes whatever its constructors have, much
+of which cannot be said in text, and some of which would change what it returns."""
 
 
 class CallerSettings(Section):
@@ -49,10 +76,10 @@ class CallerSettings(Section):
     """``open``: no such keys; anybody may ask, or whoever has one of ``api_keys``. ``file``: keys
     and budgets of this one process, in files. ``redis``: those of all replicas, in Redis."""
 
-    file: Path | None = None
+    file: Place | None = None
     """Where ``file`` keeps the keys; default: ``keys.json`` under ``state_dir``."""
 
-    ledger: Path | None = None
+    ledger: Place | None = None
     """Where ``file`` keeps what was asked; default: ``ledger.jsonl`` under ``state_dir``."""
 
 
@@ -76,7 +103,7 @@ class IdempotencySettings(Section):
 class AuditSettings(Section):
     """A record of every request: who asked how much of what, and what came of it."""
 
-    directory: Path | None = None
+    directory: Place | None = None
     """Where records are written, as JSON lines; default: none are."""
 
     max_bytes: Annotated[int, Field(ge=4096)] = 64 * 2**20

@@ -23,7 +23,7 @@ def read_settings(config: Path) -> dict[str, Any]:
         raise ConfigurationError(f"config: there is no file {config}")
     try:
         values = load_yaml(config.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise ConfigurationError(f"config: {config} cannot be used: {_fault(error)}") from None
     if values is None:
         return {}
@@ -35,6 +35,7 @@ def read_settings(config: Path) -> dict[str, Any]:
 def _fault(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem is not None:
+        mark = error.problem_mark
+        return error.problem if mark is None else f"{error.problem} in line {mark.line + 1}"
     return "it is not YAML"

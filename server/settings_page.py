@@ -143,7 +143,8 @@ def _type(field: Mapping[str, Any]) -> str:
     if "pattern" in field:
         # A pipe ends a cell.
         choices = str(field["pattern"]).removeprefix("^(").removesuffix(")$")
-        return ", ".join(f"`{choice}`" for choice in choices.replace(r"(:\d+)?", "[:N]").split("|"))
+        choices = choices.replace(r"(:[0-9]{1,3})?", "[:N]")
+        return ", ".join(f"`{choice}`" for choice in choices.split("|"))
     kinds = {"password": "secret", "path": "path"}
     kind = kinds.get(str(field.get("format")), str(field["type"]))
     limits = [text.format(f"{field[key]:g}") for key, text in BOUNDS.items() if key in field]

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from models.card import Name
+from server.settings_values import HttpAddress
 
 __all__ = [
     "PUBLIC",
@@ -53,6 +54,16 @@ class ExplanationSettings(Section):
     """Serve maps although no defense of the chain covers them."""
 
 
+def _links(given: object) -> object:
+    """A chain is written as a list of mappings, and what else people write gets an example."""
+    if isinstance(given, list | tuple) and all(isinstance(link, dict) for link in given):
+        return given
+    raise ValueError("must be a list of mappings, as in - {kind: top-k, k: 3}")
+
+
+Links = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_links)]
+
+
 class TierSettings(Section):
     """What answers callers: a victim and the chain that its answers pass through."""
 
@@ -60,13 +71,13 @@ class TierSettings(Section):
     """Bundle whose weights answer: ``NAME`` or ``NAME/VERSION``; default: the served name, and for
     a tier the model's ``victim``."""
 
-    defenses: tuple[dict[str, Any], ...] = ()
+    defenses: Links = ()
     """The chain in order, each a mapping with ``kind`` and that defense's options."""
 
     roles: dict[str, str] = Field(default_factory=dict)
     """Networks that come from another bundle: ``misinformation: am-mnist/1#misinformation``."""
 
-    tighten: tuple[dict[str, Any], ...] | None = None
+    tighten: Links | None = None
     """The whole chain for callers that the monitor suspects; default: the chain of everybody."""
 
     explanations: ExplanationSettings | None = None
@@ -108,7 +119,7 @@ class ModelSettings(TierSettings):
     """Who is answered by what, by the tier of the caller's key. ``public`` must be one: it answers
     callers without a tier and those whose tier is not listed. None: all callers are alike."""
 
-    versions: Annotated[tuple[str, ...], BeforeValidator(_versions)] = ("latest",)
+    versions: Annotated[tuple[Name, ...], BeforeValidator(_versions)] = ("latest",)
     """Versions of the bundle that are served side by side: ``latest``, ``all`` or a list."""
 
     default_version: Annotated[str | None, BeforeValidator(_text)] = None
@@ -249,7 +260,7 @@ class LimitSettings(Section):
 class TracingSettings(Section):
     """Whether requests are traced, and where traces go (OpenTelemetry, OTLP over HTTP)."""
 
-    endpoint: str | None = None
+    endpoint: HttpAddress | None = None
     """The collector, as in ``http://collector:4318/v1/traces``; default: nothing is traced."""
 
     share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0

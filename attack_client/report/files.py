@@ -30,8 +30,9 @@ that it cannot be known from outside.
 def write_json(report: Report, path: Path) -> None:
     """Write the report, whole or not at all."""
     document = report.model_dump(mode="json", by_alias=True)
-    if report.leakage is None:
-        del document["leakage"]
+    for name in ("leakage", "theft", "earlier_commands"):
+        if not getattr(report, name):
+            del document[name]
     text = json.dumps(document, indent=2)
     _replace(path, text + "\n")
 
@@ -72,7 +73,7 @@ def to_markdown(report: Report, *, picture: str | None = None) -> str:
     parts += ["## Class by class", "", _classes(summary), ""]
     parts += ["## Every clone", "", _table(*figures(report.rows)), "", MEANINGS]
     parts += [_table(*took(report.rows)), "", honest(report.rows), ""]
-    parts += ["## How it was made", "", "```", shlex.join(report.command), "```", ""]
+    parts += ["## How it was made", "", "```", *map(shlex.join, report.commands), "```", ""]
     known = ((name, value) for name, value in report.environment.items() if value is not None)
     parts += [", ".join(f"{name} {value}" for name, value in known) + ".", ""]
     return "\n".join(parts)

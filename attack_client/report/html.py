@@ -151,7 +151,7 @@ def made(report: Report) -> str:
     known = (f"{name} {value}" for name, value in report.environment.items() if value is not None)
     return section(
         "How it was made",
-        code(shlex.join(report.command)),
+        code("\n".join(map(shlex.join, report.commands))),
         paragraph(", ".join(known) + ".", "soft"),
     )
 

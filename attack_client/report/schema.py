@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt
 
-__all__ = ["Labels", "Report", "Row"]
+__all__ = ["Labels", "Report", "Row", "Theft"]
 
 Labels = Literal["soft", "hard"]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -107,6 +108,20 @@ class Row(_Record):
         return self.victim_accuracy - self.benign_accuracy
 
 
+class Theft(_Record):
+    """What rows must have in common to stand in one report of one theft.
+
+    Attributes:
+        id: of the transfer set.
+        test: SHA-256 of the test set as the victim is shown it.
+        reference: SHA-256 of the weights of the plain model; null where there is none.
+    """
+
+    id: UUID
+    test: str
+    reference: str | None
+
+
 class Report(_Record):
     """``report.json``: ``{"schema": 1, "command": [...], "environment": {...}, "rows": [...]}``.
 
@@ -116,6 +131,9 @@ class Report(_Record):
         environment: what it ran on.
         rows: one per clone.
         leakage: of a leakage matrix, what its cells come to; left out of other reports.
+        theft: of which theft all rows are; left out of reports of several.
+        earlier_commands: what was run before with the same theft, where rows of it are kept,
+            secrets left out; left out where there are none.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -125,3 +143,10 @@ class Report(_Record):
     environment: dict[str, JsonValue]
     rows: tuple[Row, ...]
     leakage: dict[str, JsonValue] | None = None
+    theft: Theft | None = None
+    earlier_commands: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """All that was run for it, the last one last."""
+        return (*self.earlier_commands, self.command)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from attack_client.report.schema import Row
 
-__all__ = ["COLUMNS", "MOST_CLASSES", "Line", "summarise"]
+__all__ = ["COLUMNS", "MOST_CLASSES", "Line", "milliseconds", "summarise"]
 
 COLUMNS = (
     "defense",
@@ -75,13 +75,19 @@ class Line:
             self.name,
             "-" if cost is None else f"{100 * cost:+.1f}",
             "-" if l1 is None else f"{l1:.3f}",
-            "-" if p50 is None or p99 is None else f"{p50:.3g}/{p99:.3g}",
+            "-" if p50 is None or p99 is None else f"{milliseconds(p50)}/{milliseconds(p99)}",
             _percent(_mean(self.soft, lambda row: row.clone_accuracy)),
             _percent(_mean(self.hard, lambda row: row.clone_accuracy)),
             "-" if relative is None else f"{relative:.2f}",
             _percent(fidelity),
             f"{self.rows[0].queries:,}",
         )
+
+
+def milliseconds(value: float) -> str:
+    """Three significant digits, and never a power of ten: ``3.84``, ``120``, ``1,080``."""
+    rounded = float(f"{value:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}"
 
 
 def summarise(rows: Iterable[Row]) -> tuple[Line, ...]:

@@ -24,13 +24,13 @@ def render_table(rows: Sequence[Row], *, title: str | None = None) -> Table:
     )
     lines = summarise(rows)
     for number, heading in enumerate(COLUMNS):
+        if number == 0:
+            # The one column that a narrow terminal may break: a figure cut short is none.
+            table.add_column(heading, overflow="fold")
+            continue
         # As wide as the longest cell; headings wrap between words.
         cells = [line.cells()[number] for line in lines]
-        table.add_column(
-            heading,
-            justify="left" if number == 0 else "right",
-            width=max(map(len, [*cells, *heading.split()])),
-        )
+        table.add_column(heading, justify="right", width=max(map(len, [*cells, *heading.split()])))
     for line in lines:
         table.add_row(*line.cells(), style="bold" if line.name == "none" else None)
     return table

@@ -9,9 +9,10 @@ from attack_client.report.files import write_json, write_markdown
 from attack_client.report.html import write_html
 from attack_client.report.schema import Report
 
-__all__ = ["CURVES", "write_report"]
+__all__ = ["CURVES", "REPORT", "write_report"]
 
 CURVES = "curves.png"
+REPORT = "report.json"
 
 
 def write_report(report: Report, out: Path, *, title: str) -> None:
@@ -25,7 +26,7 @@ def write_report(report: Report, out: Path, *, title: str) -> None:
     Raises:
         ReportError: there is nothing to draw.
     """
-    write_json(report, out / "report.json")
+    write_json(report, out / REPORT)
     write_curves(report.rows, out / CURVES)
     write_markdown(report, out / "report.md", picture=CURVES)
     write_html(report, out / "report.html", title=title)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from attack_client.finite_range import FiniteRange
+from intaglio.caller_names import known_names
 from models.sentence import Sentence
+from server.cli import assignment
 
 if TYPE_CHECKING:
     from intaglio.audit_summary import CallerSummary, Curve
@@ -45,6 +47,19 @@ MOST_NAMED = 5
     show_default=True,
     help="Curve of that report to use: the defense through which these callers were answered.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The server's settings as a YAML file: its keys say what callers are called.",
+)
+@click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=assignment,
+    help="One setting, for instance callers.store=file. Repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summaries as JSON.")
 def audit(
     directory: Path,
@@ -53,12 +68,17 @@ def audit(
     unsure_below: float,
     curves: Path | None,
     defense: str,
+    config: Path | None,
+    assignments: dict[str, Any],
     as_json: bool,
 ) -> None:
     """Summarise the audit log in DIRECTORY, one line per caller and model.
 
     Shows samples answered and distinct images among them, requests refused, the share of samples
     that look out of distribution to the victim, the lowest W of PRADA's tests and how many failed.
+
+    Callers have names where the settings of the server (--config, INTAGLIO_ variables, --set) say
+    where its keys are kept.
 
     With --curves, also how often the best clone of that report agreed with its victim after as many
     queries as this caller sent distinct images: a guess, and only as good as the report's victim
@@ -77,16 +97,18 @@ def audit(
         if skipped <= MOST_NAMED:
             click.echo(f"Skipped {what}", err=True)
 
+    names = known_names(config, assignments)
     records = read_audit(directory, skipped=skip)
     summaries = summarise(records, unsure_below=unsure_below, since=since)
     if skipped > MOST_NAMED:
         click.echo(f"Skipped {skipped - MOST_NAMED:,} more lines.", err=True)
     if as_json:
-        click.echo(json.dumps([_plain(summary, curve) for summary in summaries], indent=2))
+        plain = [_plain(summary, curve, names) for summary in summaries]
+        click.echo(json.dumps(plain, indent=2))
     elif not summaries:
         click.echo(f"There is no record under {directory}.")
     else:
-        _print(summaries, curve)
+        _print(summaries, curve, names)
 
 
 def _curve(path: Path, defense: str) -> Curve:
@@ -111,23 +133,32 @@ def _curve(path: Path, defense: str) -> Curve:
         ) from None
 
 
-def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:
+def _print(
+    summaries: Sequence[CallerSummary], curve: Curve | None, names: Mapping[str, str] | None
+) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
+
+    from attack_client.printable import printable
+    from models.console import open_console, print_table
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("key", no_wrap=True)
-    table.add_column("model")
+    if names is not None:
+        table.add_column("name", overflow="fold")
+    table.add_column("model", overflow="fold")
     for title in ("samples", "distinct", "refused", "OOD", "PRADA W", "failed"):
         table.add_column(title, justify="right")
     if curve is not None:
         table.add_column("clone", justify="right")
     for summary in summaries:
         share = summary.unsure_share
-        cells = [
+        cells: list[str | Text] = [
             summary.key,
-            summary.model,
+            *([] if names is None else [Text(printable(names.get(summary.key) or "-"))]),
+            # A caller chose it: neither markup nor anything that steers a terminal.
+            Text(printable(summary.model)),
             f"{summary.samples:,}",
             f"{summary.distinct:,}",
             f"{summary.refused.total():,}",
@@ -138,12 +169,15 @@ def _print(summaries: Sequence[CallerSummary], curve: Curve | None) -> None:
         if curve is not None:
             cells.append(curve.at(summary.distinct))
         table.add_row(*cells)
-    Console().print(table)
+    print_table(open_console(), table)
 
 
-def _plain(summary: CallerSummary, curve: Curve | None) -> dict[str, Any]:
+def _plain(
+    summary: CallerSummary, curve: Curve | None, names: Mapping[str, str] | None
+) -> dict[str, Any]:
     return {
         "key": summary.key,
+        "name": None if names is None else names.get(summary.key),
         "model": summary.model,
         "requests": summary.requests,
         "samples": summary.samples,

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from models.card import Card, Measurement, NetworkCard, TrainingCard
+from models.console import print_table
 
 __all__ = ["print_card"]
 
@@ -33,7 +34,7 @@ def _print(console: Console, facts: Iterable[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for key, value in facts:
         grid.add_row(Text(f"  {key}"), Text(value))
-    console.print(grid, highlight=False)
+    print_table(console, grid, highlight=False)
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:

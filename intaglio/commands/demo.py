@@ -43,12 +43,11 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
     Takes about three minutes on two CPU cores and needs no network. A stopped run continues where
     it was; delete the directory to start over.
     """
-    from rich.console import Console
-
     from attack_client.errors import AttackError
     from intaglio.demo import BUDGETS, Demo
     from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES
     from intaglio.errors import ServerDidNotStart, StaleDemo
+    from models.console import open_console
     from models.errors import ModelsError
     from models.sentence import Sentence
 
@@ -71,7 +70,7 @@ def demo(out: Path, everything: bool, chosen: tuple[str, ...], splits: int) -> N
         defenses=defenses,
         splits=splits,
         budgets=BUDGETS,
-        console=Console(),
+        console=open_console(),
     )
     try:
         job.run(command)

@@ -92,9 +92,10 @@ def leakage(
     from intaglio.leakage.matrix import load_matrix, shipped_matrices
     from intaglio.leakage.only import Only
     from intaglio.leakage.preflight import preflight
+    from models.console import open_console
     from models.training.device import asked_device, choose_device
 
-    console = LeakageConsole(soft_wrap=True)
+    console = open_console(LeakageConsole, soft_wrap=True)
     if listing:
         for name in shipped_matrices():
             console.print(f"{name}: {load_matrix(name).description}", highlight=False)
@@ -210,6 +211,7 @@ def _report(
     from intaglio.leakage.only import Only
     from intaglio.leakage.tables import render
     from intaglio.leakage.written import write_outcome
+    from models.console import print_table
 
     # What earlier runs had is in the report, too: a part is named only if there is nothing else.
     had = [cell for cell in cells_of(matrix) if kept.has(cell, digest(matrix, cell))]
@@ -217,7 +219,8 @@ def _report(
     command = ["intaglio", "leakage", source, *flags, *given]
     outcome = gather(matrix, kept, command=command, device=device, ray=ray)
     write_outcome(outcome, kept.out)
-    console.print(render(outcome.lines, title=f"{matrix.name}: the strongest attack, clone %"))
+    title = f"{matrix.name}: the strongest attack, clone %"
+    print_table(console, render(outcome.lines, title=title))
     for verdict in outcome.verdicts:
         console.print(verdict.sentence, highlight=False, markup=False)
     asked = _asked(outcome.statuses, matrix, only)

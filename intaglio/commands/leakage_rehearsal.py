@@ -13,6 +13,7 @@ from intaglio.leakage.estimate import FLOPS_PER_S, estimate_of
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.only import Only
+from models.console import print_table
 
 __all__ = ["rehearse"]
 
@@ -32,7 +33,7 @@ def rehearse(
         table.add_row(
             str(cell.seed), cell.defense, cell.attack, cell.labels, f"{cell.budget:,}", there
         )
-    console.print(table)
+    print_table(console, table)
     cost = estimate_of(matrix, cells, kept, data_root=data_root)
     console.print(
         f"{cost.cells} cells to measure and {cost.done} done, on {cost.benches} servers: "

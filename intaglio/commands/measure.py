@@ -70,17 +70,21 @@ def measure(
     and max.
     """
     from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     from intaglio.answers import answers_of
     from models.answer_statistics import answer_statistics, class_statistics
+    from models.console import open_console, print_table
     from models.errors import ModelsError
     from models.sentence import Sentence
     from models.training.device import choose_device
 
-    table = Table("bundle", "accuracy", "entropy", "within class", "spikes", box=box.SIMPLE_HEAD)
+    table = Table(
+        Column("bundle", overflow="fold"),
+        *("accuracy", "entropy", "within class", "spikes"),
+        box=box.SIMPLE_HEAD,
+    )
     tables: list[Table] = []
     try:
         place = choose_device(device)
@@ -96,7 +100,7 @@ def measure(
             seen = answer_statistics(said.logits, said.truth, temperature)
             within = "-" if seen.within_class is None else f"{seen.within_class:.3g}"
             table.add_row(
-                Text(name, overflow="fold"), f"{seen.accuracy:.2%}", f"{seen.entropy:.4f}", within,
+                Text(name), f"{seen.accuracy:.2%}", f"{seen.entropy:.4f}", within,
                 f"{seen.spikes:.2f}",
             )  # fmt: skip
             if by_class or classes:
@@ -106,9 +110,9 @@ def measure(
                 tables.append(_by_class(name, chosen, said.labels))
     except ModelsError as error:
         raise Sentence(str(error)) from error
-    console = Console()
+    console = open_console()
     for each in (table, *tables):
-        console.print(each)
+        print_table(console, each)
     console.print(f"test images of {data}, temperature {temperature:g}", highlight=False)
 
 
@@ -126,7 +130,7 @@ def _number(wanted: str, labels: Sequence[str]) -> int:
 
 def _by_class(name: str, figures: Iterable[ClassStatistics], labels: Sequence[str]) -> Table:
     from rich import box
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
     def cells(of: Spread) -> list[str]:
@@ -134,7 +138,7 @@ def _by_class(name: str, figures: Iterable[ClassStatistics], labels: Sequence[st
 
     kinds = ("mean", "variance", "min", "max")
     table = Table(
-        "class",
+        Column("class", overflow="fold"),
         *(f"KL {kind}" for kind in kinds),
         *(f"entropy {kind}" for kind in kinds),
         title=name,

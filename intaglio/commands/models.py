@@ -31,18 +31,22 @@ models.add_command(import_)
 def list_(root: Path) -> None:
     """List every bundle, oldest version first; weights are not read."""
     from rich import box
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from models.bundle import find_bundles, read_card
+    from models.console import open_console, print_table
     from models.errors import BundleError
 
-    console = Console()
+    console = open_console()
     bundles = find_bundles(root)
     if not bundles:
         console.print(f"There is no bundle under {root}.", markup=False)
         return
-    table = Table("bundle", "input", "classes", "networks", "test accuracy", box=box.SIMPLE_HEAD)
+    table = Table(
+        Column("bundle", overflow="fold"),
+        *("input", "classes", "networks", "test accuracy"),
+        box=box.SIMPLE_HEAD,
+    )
     broken: list[str] = []
     for path in bundles:
         try:
@@ -57,7 +61,7 @@ def list_(root: Path) -> None:
             ", ".join(card.networks),
             _test_accuracy(card),
         )
-    console.print(table)
+    print_table(console, table)
     for message in broken:
         click.echo(f"Error: {message}", err=True)
     if broken:
@@ -73,10 +77,9 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
 
     Code that a card names is neither imported nor run.
     """
-    from rich.console import Console
-
     from intaglio.commands.card_page import print_card
     from models.bundle import open_bundle, read_card, resolve_bundle
+    from models.console import open_console
     from models.errors import BundleError
     from models.sentence import Sentence
 
@@ -90,7 +93,7 @@ def show(name: str, root: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(card.model_dump_json(indent=2))
     else:
-        print_card(Console(), card)
+        print_card(open_console(), card)
 
 
 def _test_accuracy(card: Card) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from intaglio.dry_run import Rehearsal
 from intaglio.outlook import availability, expected, outlook_of
 from intaglio.recipe import Recipe
+from models.console import print_table
 
 __all__ = ["print_recipes", "print_rehearsal"]
 
@@ -75,7 +76,7 @@ def print_rehearsal(
     losses = ", ".join(f"{name} {value:.4g}" for name, value in tried.losses.items())
     facts.add_row("one step", Text(f"on noise: {losses}"))
     console.print(Text(recipe.name, style="bold"))
-    console.print(facts, highlight=False)
+    print_table(console, facts, highlight=False)
 
 
 def _data(recipe: Recipe, data_root: Path | None) -> str:

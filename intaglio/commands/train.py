@@ -77,14 +77,13 @@ def train(
     An interrupted run continues when the same command is given again. For several GPUs, on one
     machine or more: torchrun --no-python --nproc-per-node N intaglio train RECIPE.
     """
-    from rich.console import Console
-
     from defenses.errors import DefenseError
     from intaglio.recipe import load_recipe, shipped_recipes
+    from models.console import open_console
     from models.errors import ModelsError
     from models.sentence import Sentence, system_problem
 
-    console = Console(soft_wrap=True)
+    console = open_console(soft_wrap=True)
     again = "the same command without --restart" if restart else "the same command"
     try:
         if listing:

@@ -108,7 +108,7 @@ def build(
 
     Raises:
         ArchitectureError: unknown name, arguments it does not take, images too small, or a
-            factory whose product is not such a network.
+            factory that raises or whose product is not such a network.
         FactoryRefused: the name speaks of code that is not in ``allow_factories``.
     """
     check(name, allow_factories=allow_factories)
@@ -118,7 +118,16 @@ def build(
         )
     builder = _builder(name, allow_factories)
     _check_arguments(name, builder, arguments)
-    network = builder(channels=channels, size=size, outputs=outputs, **arguments)
+    try:
+        network = builder(channels=channels, size=size, outputs=outputs, **arguments)
+    except Exception as error:
+        if is_built_in(name) or isinstance(error, ArchitectureError):
+            raise
+        # A person's own code: an assertion about sizes is an answer to them, not a crash of ours.
+        raise ArchitectureError(
+            f"architecture {name!r} cannot be made for {outputs} outputs of images of "
+            f"{channels}x{size[0]}x{size[1]}: {type(error).__name__}: {error}"
+        ) from error
     if not isinstance(network, nn.Module):
         raise ArchitectureError(
             f"architecture {name!r} made a {type(network).__name__}, not a torch.nn.Module"

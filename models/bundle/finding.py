@@ -58,4 +58,4 @@ def next_version(root: Path, name: str) -> str:
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
     """Sorts versions by their parts, as numbers where they are: ``2 < 10``, ``1.9 < 1.10``."""
     parts = re.findall(r"\d+|[^\d.]+", version)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts)

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from models.console import open_console
 from models.training.history import EpochRecord
 
 __all__ = ["Reporter", "RichReporter", "Silent", "StatusColumn"]
@@ -86,7 +87,7 @@ class RichReporter:
     ) -> None:
         self._description = description
         self._given = progress
-        self._console = progress.console if progress is not None else console or Console()
+        self._console = progress.console if progress is not None else console or open_console()
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._epochs = self._steps = 0

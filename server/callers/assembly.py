@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
@@ -21,10 +23,10 @@ from server.callers.ledger_redis import RedisLedger
 from server.callers.metrics import CallerMetrics
 from server.callers.rates import Rates
 from server.callers.redis_link import RedisLink
-from server.errors import ConfigurationError
+from server.errors import ConfigurationError, KeyStoreError
 from server.settings import Settings
 
-__all__ = ["Callers", "build_callers", "open_key_store"]
+__all__ = ["Callers", "build_callers", "ledger_file", "open_key_store"]
 
 LEASE_MARGIN_S = 2.0
 
@@ -39,6 +41,7 @@ class Callers:
         metrics: of what they decide.
         link: to Redis, if there is one.
         ledger: of budgets, if there are any.
+        keys: in a file, if they are kept in one.
     """
 
     admission: Admission
@@ -46,6 +49,7 @@ class Callers:
     metrics: CallerMetrics
     link: RedisLink | None = None
     ledger: Ledger | None = None
+    keys: KeyFile | None = None
 
     async def start(self) -> None:
         """Open what is kept elsewhere.
@@ -53,6 +57,12 @@ class Callers:
         Raises:
             ConfigurationError: it cannot be used; names the key.
         """
+        if self.keys is not None:
+            try:
+                # None yet is no mistake; one that cannot be read would let nobody in.
+                await self.keys.records()
+            except KeyStoreError as error:
+                raise ConfigurationError(f"callers.file: {error}") from error
         if self.link is not None:
             await self.link.start()
         if self.ledger is not None:
@@ -86,15 +96,22 @@ def build_callers(settings: Settings, registry: CollectorRegistry | None = None)
     link = RedisLink(settings.redis, metrics) if in_redis else None
     ledger = _ledger(settings, metrics, link)
     kept = settings.callers.store != "open"
+    store = _key_store(settings, link) if kept else None
     desk = Desk(
         Rates(link),
         ledger,
         metrics,
-        store=_key_store(settings, link) if kept else None,
+        store=store,
         static=static,
-        patience_s=settings.batching.deadline_s,
     )
-    return Callers(desk, AdminAuthority(desk if kept else None), metrics, link, ledger)
+    authority = AdminAuthority(desk if kept else None)
+    keys = store if isinstance(store, KeyFile) else None
+    return Callers(desk, authority, metrics, link, ledger, keys)
+
+
+def ledger_file(settings: Settings) -> Path:
+    """Where the ledger of ``callers.store: file`` lies."""
+    return settings.callers.ledger or settings.state_dir / "ledger.jsonl"
 
 
 def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) -> Ledger:
@@ -103,7 +120,11 @@ def _ledger(settings: Settings, metrics: CallerMetrics, link: RedisLink | None) 
         lease_s = settings.batching.deadline_s + LEASE_MARGIN_S
         return RedisLedger(link, settings.idempotency, metrics, lease_s=lease_s)
     if settings.callers.store == "file":
-        path = settings.callers.ledger or settings.state_dir / "ledger.jsonl"
+        path = ledger_file(settings)
+        if os.path.realpath(path) == os.path.realpath(_key_file(settings)):
+            raise ConfigurationError(
+                f"callers.ledger: {path} is the file of the keys (callers.file): each needs its own"
+            )
         return FileLedger(path, settings.idempotency, metrics)
     return MemoryLedger(settings.idempotency, metrics)
 
@@ -133,4 +154,8 @@ async def open_key_store(settings: Settings) -> AsyncIterator[KeyStore]:
 def _key_store(settings: Settings, link: RedisLink | None) -> KeyStore:
     if link is not None:
         return RedisKeys(link)
-    return KeyFile(settings.callers.file or settings.state_dir / "keys.json")
+    return KeyFile(_key_file(settings))
+
+
+def _key_file(settings: Settings) -> Path:
+    return settings.callers.file or settings.state_dir / "keys.json"

@@ -34,7 +34,6 @@ class Desk:
         metrics: told of what is charged, and of what cannot be looked up.
         store: of keys; None: there are those of the configuration only.
         static: keys of the configuration, which have no limits; None: there are none.
-        patience_s: how long a replay waits for the first request to be answered.
     """
 
     def __init__(
@@ -45,12 +44,10 @@ class Desk:
         *,
         store: KeyStore | None = None,
         static: StaticKeys | None = None,
-        patience_s: float = 10.0,
     ) -> None:
         self._store = store
         self._rates = rates
         self._ledger = ledger
-        self._patience_s = patience_s
         self._metrics = metrics
         self._static = static
 
@@ -83,11 +80,14 @@ class Desk:
             raise Unauthorized
         return record.caller()
 
-    async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
+    async def admit(
+        self, caller: Caller, samples: int, once: Once | None = None, *, patience_s: float = 10.0
+    ) -> Grant:
         """See ``Admission``. Replays take their share of the rate, and none of the budget."""
+        until = asyncio.get_running_loop().time() + patience_s
         await self._rates.take(caller, samples)
         charge = Charge(caller.identity, samples, caller.allowance, once)
-        outcome = await self._charged(charge)
+        outcome = await self._charged(charge, until)
         if isinstance(outcome, Charged):
             self._metrics.charged(samples)
             self._used(caller, outcome)
@@ -97,12 +97,13 @@ class Desk:
             return AnsweredBefore(outcome.answer)
         return PaidGrant(self._ledger, charge, paid_by=outcome.id, paid=outcome.paid)
 
-    async def _charged(self, charge: Charge) -> Charged | Again | Stored:
+    async def _charged(self, charge: Charge, until: float) -> Charged | Again | Stored:
         """Count ``charge``, once nobody answers the same request any more."""
         loop = asyncio.get_running_loop()
-        until, pause_s = loop.time() + self._patience_s, FIRST_LOOK_S
+        pause_s = FIRST_LOOK_S
         while isinstance(outcome := await self._ledger.charge(charge), Pending):
-            if loop.time() + pause_s > until:
+            # As long again is left for the look itself: cut off, it could not say why.
+            if loop.time() + 2 * pause_s > until:
                 raise Unavailable(
                     "the first request with this Idempotency-Key is still being answered",
                     retry_after=outcome.wait_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import queue
 import threading
@@ -12,9 +13,19 @@ from pathlib import Path
 
 from server.errors import ConfigurationError
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "whole_lines"]
+
+logger = logging.getLogger(__name__)
+
+LAST_S = 5.0
+"""How long a stopping server goes on writing; what is not there by then ends as in a kill."""
 
 _FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+
+
+def whole_lines(content: bytes) -> list[bytes]:
+    """The lines of ``content``, without a last one that was never finished."""
+    return content.split(b"\n")[:-1]
 
 
 class Journal:
@@ -37,6 +48,11 @@ class Journal:
         self._good = 0
         self._torn = False
 
+    @property
+    def waiting(self) -> int:
+        """Calls that the thread has not come to: how many there are while the disk hangs."""
+        return self._queue.qsize()
+
     def open(self) -> list[bytes]:
         """Take possession of the file.
 
@@ -52,9 +68,12 @@ class Journal:
             beside = self._path.with_name(f".{self._path.name}.lock")
             self._lock = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._path.exists() and not self._path.is_file():
+                # A device or a pipe may have no end.
+                raise ConfigurationError(f"callers.ledger: {self._path} is not a regular file")
             self._file = os.open(self._path, _FLAGS, 0o600)
-            content = self._path.read_bytes()
-            self._good = content.rfind(b"\n") + 1
+            lines = whole_lines(self._path.read_bytes())
+            self._good = sum(map(len, lines)) + len(lines)
             os.ftruncate(self._file, self._good)
         except BlockingIOError:
             raise ConfigurationError(
@@ -67,7 +86,7 @@ class Journal:
             ) from error
         self._thread = threading.Thread(target=self._write, name="intaglio-journal", daemon=True)
         self._thread.start()
-        return content[: self._good].splitlines()
+        return lines
 
     def append(self, line: bytes) -> asyncio.Future[None]:
         """Have ``line`` written, after everything that was given before.
@@ -85,10 +104,14 @@ class Journal:
         return self._put(lines, anew=True)
 
     def close(self) -> None:
-        """Write what was given, and let go of the file."""
+        """Write what was given, for ``LAST_S`` at most, and let go of the file."""
         if self._thread is not None:
             self._queue.put(None)
-            self._thread.join()
+            self._thread.join(LAST_S)
+            if self._thread.is_alive():
+                # It hangs in the file, which therefore ends with the process.
+                logger.error("callers.ledger: %s hangs, its last lines are not written", self._path)
+                return
         for descriptor in (self._file, self._lock):
             if descriptor is not None and descriptor >= 0:
                 os.close(descriptor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,9 @@ class KeyFile:
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen == self._seen:
                 return
+            if not stat.S_ISREG(status.st_mode):
+                # A device or a pipe may have no end.
+                raise KeyStoreError(f"{self._path} cannot be read: it is not a regular file")
             document = _Document.model_validate_json(self._path.read_bytes())
         except FileNotFoundError:
             self._seen, self._records = None, {}

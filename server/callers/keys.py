@@ -36,7 +36,7 @@ class KeyRecord(BaseModel):
         id: names the key, in the audit and in every command.
         name: what its owner calls it.
         digest: SHA-256 of the key, in hexadecimal.
-        replaced: digest of the key before its last rotation.
+        replaced: digest of the secret that was in use before the last rotation.
         replaced_until: when that one ends.
         scopes: what it is good for.
         tier: which of a model's victims and chains answers; None: the one for everybody.
@@ -86,6 +86,14 @@ class KeyRecord(BaseModel):
         """What limits and budgets are counted against: it outlives a rotation."""
         return f"key-{self.id}"
 
+    def in_grace(self, now: datetime) -> bool:
+        """Whether a secret from before the last rotation still works."""
+        return (
+            self.replaced is not None
+            and self.replaced_until is not None
+            and now < self.replaced_until
+        )
+
     def usable(self, now: datetime) -> bool:
         """Whether it has neither ended nor been ended."""
         return self.revoked is None and (self.expires is None or now < self.expires)
@@ -99,8 +107,7 @@ class KeyRecord(BaseModel):
         current = hmac.compare_digest(digest, bytes.fromhex(self.digest))
         replaced = bytes.fromhex(self.replaced) if self.replaced is not None else NOBODY
         earlier = hmac.compare_digest(digest, replaced)
-        lasts = self.replaced_until is not None and now < self.replaced_until
-        return current or (earlier and lasts)
+        return current or (earlier and self.in_grace(now))
 
     def caller(self) -> Caller:
         """Whoever presents it."""
@@ -119,12 +126,14 @@ class NewKey(BaseModel):
     Attributes:
         secret: what its owner presents.
         record: what is kept.
+        dropped: whether the secret of the rotation before ends with this one; see ``rotated``.
     """
 
     model_config = ConfigDict(frozen=True)
 
     secret: str
     record: KeyRecord
+    dropped: bool = False
 
 
 def new_key(**fields: object) -> NewKey:
@@ -142,20 +151,26 @@ def new_key(**fields: object) -> NewKey:
 def rotated(record: KeyRecord, *, grace_s: float) -> NewKey:
     """A new secret for the same key; the old one lasts ``grace_s`` seconds more.
 
+    The old one is the one in use. While the grace of a rotation runs, that is the secret from
+    before it: who rotates again may have lost what that rotation gave, and it is dropped.
+
     Raises:
         ValueError: it would last longer than there are dates.
     """
     secret = _secret(record.id)
+    now = datetime.now(UTC)
     try:
-        until = datetime.now(UTC) + timedelta(seconds=grace_s)
+        until = now + timedelta(seconds=grace_s)
     except OverflowError:
         raise ValueError("grace: that is too long") from None
+    again = grace_s > 0 and record.in_grace(now)
+    old = record.replaced if again else record.digest
     changed = {
         "digest": key_digest(secret).hex(),
-        "replaced": record.digest if grace_s > 0 else None,
+        "replaced": old if grace_s > 0 else None,
         "replaced_until": until if grace_s > 0 else None,
     }
-    return NewKey(secret=secret, record=record.model_copy(update=changed))
+    return NewKey(secret=secret, record=record.model_copy(update=changed), dropped=again)
 
 
 def burst_fits(rate: float, burst: int) -> bool:

@@ -3,6 +3,11 @@
 What is written: every charge before it counts as one, with its idempotency key, and everything that
 is given back. Not written are answers: after a restart, a request that was charged is computed
 again, and not charged again. What was being answered when the process was killed stays charged.
+
+Memory says what is left, and lines reach the disk in the order in which memory changed. So whoever
+is charged for samples that were given back is let through after both lines are there, and a budget
+is not overspent by whoever is let through, whenever the process ends. Of a refund itself nobody
+waits to hear: if the process ends before its line is there, the samples stay charged.
 """
 
 from __future__ import annotations
@@ -11,12 +16,12 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.callers.journal import Journal
+from server.callers.journal import Journal, whole_lines
 from server.callers.ledger import Charge, Charged, Outcome, Used
 from server.callers.ledger_memory import Account, MemoryLedger, Request
 from server.callers.metrics import CallerMetrics
@@ -26,6 +31,10 @@ from server.settings_callers import IdempotencySettings
 __all__ = ["FileLedger"]
 
 logger = logging.getLogger(__name__)
+
+MOST_WAITING = 10_000
+"""Lines that wait for a disk that hangs: beyond that nobody is charged, or let through. Refunds
+come on top, of which there are no more than charges."""
 
 COMPACTED_AT = 50_000
 """Lines after which the file is replaced by what they came to; twice as many as that was last time
@@ -60,19 +69,16 @@ class FileLedger:
         self._compacted_at = compacted_at
         self._lines = 0
         self._kept = 0
+        self._full = False
 
     async def start(self) -> None:
         """See ``Ledger``."""
         lines = await asyncio.to_thread(self._journal.open)
-        for number, line in enumerate(lines, 1):
-            try:
-                self._read(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                self._journal.close()
-                raise ConfigurationError(
-                    f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
-                    "move the file away, which forgets what every caller has used"
-                ) from None
+        try:
+            self._read_all(lines)
+        except ConfigurationError:
+            self._journal.close()
+            raise
         # Not before the last line: what is still at work when it is forgotten can be given back.
         self._memory.begin_anew()
         if not lines:
@@ -85,11 +91,41 @@ class FileLedger:
                 f"callers.ledger: {self._path} cannot be written: {error.strerror}"
             ) from error
 
+    def look(self) -> None:
+        """Instead of ``start``: know what is on the disk, which stays with the server that owns it.
+
+        Nothing is charged and nothing is closed after that.
+
+        Raises:
+            ConfigurationError: it cannot be read.
+        """
+        try:
+            lines = whole_lines(self._path.read_bytes())
+        except FileNotFoundError:
+            raise ConfigurationError(
+                f"callers.ledger: there is no {self._path}: no server was started yet, or it "
+                "counts elsewhere"
+            ) from None
+        except OSError as error:
+            raise ConfigurationError(
+                f"callers.ledger: {self._path} cannot be read: {error.strerror}"
+            ) from error
+        self._read_all(lines)
+
     async def charge(self, charge: Charge) -> Outcome:
         """See ``Ledger``."""
         outcome = self._memory.charge_now(charge)
         if not isinstance(outcome, Charged):
             return outcome
+        if self._journal.waiting >= MOST_WAITING:
+            # Nothing of it is written, so that nothing has to be struck out.
+            self._memory.give_back_now(charge, charge.id)
+            self._metrics.failed("budgets")
+            if not self._full:
+                logger.error("callers.ledger: too many lines wait for %s", self._path)
+            self._full = True
+            raise StoreAway(retry_after=1.0)
+        self._full = False
         line: dict[str, Any] = {"charge": charge.id, "of": charge.identity, "n": charge.samples}
         line["day"] = self._memory.open[charge.id][2]
         if charge.once is not None:
@@ -100,10 +136,11 @@ class FileLedger:
             # Written down as well: the file may be replaced, and then hold the charge after all.
             self._given_back(charge, charge.id)
             self._metrics.failed("budgets")
-            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+            self._complain(error)
             raise StoreAway(retry_after=1.0) from error
         except asyncio.CancelledError:
-            # The caller hung up before anything was computed, and the line may be there by now.
+            # The caller hung up, or has waited for long enough, before anything was computed, and
+            # the line may be there by now.
             self._given_back(charge, charge.id)
             raise
         return outcome
@@ -113,20 +150,24 @@ class FileLedger:
         await self._memory.settle(charge, paid_by, answer)
 
     async def give_back(self, charge: Charge, paid_by: str) -> int:
-        """See ``Ledger``."""
-        samples, written = self._given_back(charge, paid_by)
-        try:
-            if written is not None:
-                await written
-        except OSError as error:
-            # It counts here; only a restart before the next compaction would have it otherwise.
-            self._metrics.failed("settling")
-            logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
+        """See ``Ledger``; waits for nothing, so that its caller hears at once of what failed."""
+        return self._given_back(charge, paid_by)
+
+    def _given_back(self, charge: Charge, paid_by: str) -> int:
+        samples = self._memory.give_back_now(charge, paid_by)
+        if samples:
+            self._append({"back": paid_by}).add_done_callback(self._told)
         return samples
 
-    def _given_back(self, charge: Charge, paid_by: str) -> tuple[int, asyncio.Future[None] | None]:
-        samples = self._memory.give_back_now(charge, paid_by)
-        return samples, self._append({"back": paid_by}) if samples else None
+    def _told(self, written: asyncio.Future[None]) -> None:
+        error = None if written.cancelled() else written.exception()
+        if isinstance(error, OSError):
+            # It counts here; only a restart before the next compaction would have it otherwise.
+            self._metrics.failed("settling")
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
 
     def leave(self, charge: Charge, paid_by: str) -> None:
         """See ``Ledger``."""
@@ -156,6 +197,16 @@ class FileLedger:
         return self._journal.replace(taken.lines())
 
     # -- lines ---------------------------------------------------------------------------------
+
+    def _read_all(self, lines: Sequence[bytes]) -> None:
+        for number, line in enumerate(lines, 1):
+            try:
+                self._read(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise ConfigurationError(
+                    f"callers.ledger: line {number} of {self._path} cannot be read: repair it, or "
+                    "move the file away, which forgets what every caller has used"
+                ) from None
 
     def _read(self, line: dict[str, Any]) -> None:
         """Do to memory what was done when ``line`` was written."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from server.callers.arrears import Arrears
@@ -25,7 +26,7 @@ from server.callers.redis_link import RedisLink, passes
 from server.errors import Conflict, StoreAway
 from server.settings_callers import IdempotencySettings
 
-__all__ = ["RedisLedger"]
+__all__ = ["RedisLedger", "lifetimes_in"]
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ KEPT_S = 86_400
 through which a server still wants to settle it."""
 
 DAY_S = 86_400
+
+LOOKED_UP = 500
+"""Counts in one message: callers that are being charged come in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,19 @@ class RedisLedger:
                 charge.place,
                 self._once(charge.identity, ""),
             ]
+        asked = False
+
+        async def ask() -> Sequence[Any]:
+            nonlocal asked
+            asked = True
+            said: Sequence[Any] = await self._charge(self._keys(charge, charge.id), arguments)
+            return said
+
         try:
-            said = await self._link.call(
-                "budgets", lambda: self._charge(self._keys(charge, charge.id), arguments)
-            )
-        except StoreAway as error:
-            if error.__cause__ is not None:  # it was asked, and may have heard
+            said = await self._link.call("budgets", ask)
+        except (StoreAway, asyncio.CancelledError):
+            if asked:  # and may have heard
                 self._arrears.add(_End("back", charge, charge.id))
-            raise
-        except asyncio.CancelledError:
-            self._arrears.add(_End("back", charge, charge.id))
             raise
         return self._outcome(charge, said)
 
@@ -244,3 +251,25 @@ class RedisLedger:
 
     def _name(self, kind: str, rest: str) -> str:
         return f"{self._link.prefix}:{kind}:{rest}"
+
+
+async def lifetimes_in(link: RedisLink, identities: Sequence[str]) -> Sequence[int]:
+    """Samples of each of ``identities`` ever; Redis is read, and nothing in it changes.
+
+    Raises:
+        StoreAway: it cannot be told now.
+    """
+
+    async def look(some: Sequence[str]) -> list[bytes | None]:
+        async with link.client.pipeline(transaction=False) as pipeline:
+            for identity in some:
+                pipeline.hget(f"{link.prefix}:used:{identity}", "lifetime")
+            found: list[bytes | None] = await pipeline.execute()
+            return found
+
+    counts: list[int] = []
+    for start in range(0, len(identities), LOOKED_UP):
+        some = identities[start : start + LOOKED_UP]
+        found = await link.call("usage", partial(look, some))
+        counts += (int(count or 0) for count in found)
+    return counts

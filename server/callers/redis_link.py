@@ -10,7 +10,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from server.callers.lateness import Lateness
 from server.callers.metrics import CallerMetrics
+from server.callers.redis_client import redis_client
 from server.errors import ConfigurationError, StoreAway
 from server.settings_callers import RedisSettings
 
@@ -25,6 +27,17 @@ LEFT_ALONE_S = 0.2
 
 LOOKED_AFTER_S = 1.0
 """How often an idle process looks whether Redis is there, for the operator's gauge."""
+
+SOONEST_S = 0.005
+"""How often it is looked how late the event loop is, at most."""
+
+LATE_SHARE = 0.5
+"""Part of the time that Redis has to answer: a timeout while the event loop ran late by as much
+tells of the loop, not of Redis. The answer may have come, and nobody looked."""
+
+MOST_DOUBTS = 3
+"""Such timeouts in a row, each begun after the one before, that are not held against Redis: a loop
+that is always late must not hide that Redis is away."""
 
 
 STATES = re.compile(
@@ -51,6 +64,9 @@ def passes(error: Exception) -> bool:
 class RedisLink:
     """A pool of connections that gives up early and comes back by itself.
 
+    Whoever finds all connections in use waits in line, for no longer than asking may take, and is
+    refused then. That is no outage: Redis was not asked, and stays the others' to ask.
+
     Belongs to one event loop.
 
     Args:
@@ -58,7 +74,7 @@ class RedisLink:
         metrics: told whether Redis answers, and what for when it does not.
 
     Raises:
-        ConfigurationError: there is no client library, or no such file with a password.
+        ConfigurationError: there can be no client with these settings; see ``redis_client``.
     """
 
     def __init__(self, settings: RedisSettings, metrics: CallerMetrics) -> None:
@@ -66,40 +82,16 @@ class RedisLink:
         self.prefix = settings.prefix
         self._metrics = metrics
         self._timeout_s = settings.timeout_ms / 1000
+        self._turns = asyncio.Semaphore(settings.connections)
+        self._crowded = False
+        self._lateness = Lateness(max(SOONEST_S, self._timeout_s / 10))
+        self._doubts = 0
+        self._doubted_at = 0.0
         self._leave_alone_until = 0.0
         self._away = False
         self._pinger: asyncio.Task[None] | None = None
-        try:
-            import redis.asyncio
-            from redis.asyncio.retry import Retry
-            from redis.backoff import NoBackoff
-        except ImportError:
-            raise ConfigurationError(
-                "callers.store: redis needs its client library: pip install 'intaglio[redis]'"
-            ) from None
-        password = None
-        if settings.password_file is not None:
-            try:
-                password = settings.password_file.read_text(encoding="utf-8").strip()
-            except OSError as error:
-                raise ConfigurationError(
-                    f"redis.password_file: {settings.password_file}: {error.strerror}"
-                ) from error
-        options: dict[str, Any] = {} if password is None else {"password": password}
-        try:
-            self.pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-                settings.url.get_secret_value(),
-                max_connections=settings.connections,
-                timeout=self._timeout_s,
-                socket_timeout=self._timeout_s,
-                socket_connect_timeout=self._timeout_s,
-                # A second try would double what a paused Redis costs.
-                retry=Retry(NoBackoff(), 0),
-                **options,
-            )
-        except ValueError as error:
-            raise ConfigurationError("redis.url: this is not an address of Redis") from error
-        self.client: Any = redis.asyncio.Redis(connection_pool=self.pool)
+        self.client: Any = redis_client(settings)
+        self.pool: Any = self.client.connection_pool
 
     async def call(self, function: str, work: Callable[[], Awaitable[T]]) -> T:
         """What ``work`` gets from Redis.
@@ -109,23 +101,68 @@ class RedisLink:
             work: makes one or a few calls of ``client``.
 
         Raises:
-            StoreAway: Redis does not answer, or did not a moment ago.
+            StoreAway: Redis does not answer, or was not asked: it did not answer a moment ago, or
+                all connections are in use. What was not asked has not called ``work``.
         """
-        from redis.exceptions import RedisError
+        self._not_left_alone(function)
+        await self._turn(function)
+        try:
+            # While this waited in line, others may have found out.
+            self._not_left_alone(function)
+            return await self._asked(function, work)
+        finally:
+            self._turns.release()
 
+    def _not_left_alone(self, function: str) -> None:
         if time.monotonic() < self._leave_alone_until:
             self._metrics.failed(function)
             raise StoreAway(retry_after=1.0)
+
+    async def _turn(self, function: str) -> None:
+        """Wait for a connection, first come, first served."""
+        at_once = not self._turns.locked()
         try:
-            # One budget for all of it: connecting, waiting for a connection, asking.
             async with asyncio.timeout(2 * self._timeout_s):
-                found = await work()
-        except (RedisError, OSError, TimeoutError) as error:
+                await self._turns.acquire()
+        except TimeoutError:
             self._metrics.failed(function)
-            self._lost(error)
-            raise StoreAway(retry_after=1.0) from error
+            if not self._crowded:
+                logger.warning("all connections to Redis are in use (redis.connections)")
+            self._crowded = True
+            raise StoreAway(retry_after=1.0) from None
+        self._crowded = self._crowded and not at_once
+
+    async def _asked(self, function: str, work: Callable[[], Awaitable[T]]) -> T:
+        from redis.exceptions import RedisError
+
+        began = time.monotonic()
+        with self._lateness.watch() as late_s:
+            try:
+                # One budget for all of it: connecting, and asking.
+                async with asyncio.timeout(2 * self._timeout_s):
+                    found = await work()
+            except (RedisError, OSError, TimeoutError) as error:
+                self._metrics.failed(function)
+                if not self._in_doubt(error, began, late_s()):
+                    self._lost(error)
+                raise StoreAway(retry_after=1.0) from error
         self._found()
         return found
+
+    def _in_doubt(self, error: Exception, began: float, late_s: float) -> bool:
+        """Whether ``error`` may be the fault of an event loop that was late."""
+        from redis.exceptions import TimeoutError as NoReply
+
+        if not isinstance(error, (NoReply, TimeoutError)):
+            return False
+        if late_s < LATE_SHARE * self._timeout_s:
+            return False
+        # Those that were under way together are one.
+        if began >= self._doubted_at:
+            self._doubts += 1
+            self._doubted_at = time.monotonic()
+            logger.warning("Redis was not heard in time: the event loop was %.2f s late", late_s)
+        return self._doubts <= MOST_DOUBTS
 
     def _lost(self, error: Exception) -> None:
         from redis.exceptions import ResponseError
@@ -142,6 +179,7 @@ class RedisLink:
         if self._away:
             logger.warning("Redis is there again")
         self._away = False
+        self._doubts = 0
         self._leave_alone_until = 0.0
         self._metrics.redis_up(True)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import zlib
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -14,18 +13,48 @@ from server.body_budget import BodyLease
 from server.errors import BadRequest, CallerGone, RequestTimeout, TooLarge, UnsupportedMedia
 from server.settings import LimitSettings
 
-__all__ = ["inflate", "read_body"]
+__all__ = ["Body", "inflate", "read_body"]
 
 WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """zlib's ``wbits`` by content coding; ``deflate`` is the zlib format (RFC 9110, 8.4.1.2)."""
 
-INFLATERS = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="intaglio-inflate")
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A body as it came.
+
+    Attributes:
+        content: not decompressed.
+        coding: of ``WINDOW_BITS``; None: it is plain.
+        limit: bytes that it may come to.
+        tensors: whether that is the limit of JSON with tensors.
+    """
+
+    content: bytearray
+    coding: str | None
+    limit: int
+    tensors: bool
+
+    def plain(self, lease: BodyLease) -> bytes:
+        """The body decompressed, which ``lease`` then holds as well.
+
+        Raises:
+            QueueFull: all bodies together are over ``limits.max_buffered_bytes``.
+            TooLarge: over the limit once decompressed.
+            BadRequest: it does not decompress.
+        """
+        if self.coding is None:
+            return bytes(self.content)
+        plain = inflate(self.content, self.coding, limit=self.limit, tensors=self.tensors)
+        # Here and not on the loop: threads must not run ahead of what is counted.
+        lease.hold(len(plain))
+        return plain
 
 
 async def read_body(
     request: Request, limits: LimitSettings, lease: BodyLease, *, tensors: bool = False
-) -> bytes:
-    """Read and decompress the body; ``lease`` holds its bytes as they arrive.
+) -> Body:
+    """Read the body; ``lease`` holds its bytes as they arrive.
 
     Args:
         request: not read yet.
@@ -36,10 +65,9 @@ async def read_body(
     Raises:
         QueueFull: all bodies together are over ``limits.max_buffered_bytes``.
         TooLarge: over ``limits.max_body_bytes``, or ``max_json_bytes`` for ``tensors``: as
-            announced, as sent, or once decompressed.
+            announced, or as sent.
         RequestTimeout: not there after ``limits.body_timeout_s``.
         UnsupportedMedia: a content coding other than gzip and deflate.
-        BadRequest: the body does not decompress.
         CallerGone: the caller hung up half way.
     """
     tensors = tensors and limits.max_json_bytes < limits.max_body_bytes
@@ -62,16 +90,7 @@ async def read_body(
         ) from None
     except ClientDisconnect:
         raise CallerGone from None
-    if coding is None:
-        return bytes(body)
-
-    def unpack() -> bytes:
-        plain = inflate(body, coding, limit=limit, tensors=tensors)
-        # Here and not on the loop: threads must not run ahead of what is counted.
-        lease.hold(len(plain))
-        return plain
-
-    return await asyncio.get_running_loop().run_in_executor(INFLATERS, unpack)
+    return Body(body, coding, limit, tensors)
 
 
 def inflate(body: bytes | bytearray, coding: str, *, limit: int, tensors: bool = False) -> bytes:

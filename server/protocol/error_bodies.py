@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from server.errors import RequestTimeout, ServiceError, Unauthorized
-from server.protocol.sentences import first_sentence
+from server.protocol.sentences import asked_path, first_sentence
 
 __all__ = ["error_response", "install_error_bodies"]
 
@@ -49,9 +49,9 @@ async def _framework_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = str(error.detail)
     if error.status_code == 404:
-        message = f"there is nothing at {request.url.path}"
+        message = f"there is nothing at {asked_path(request.scope)}"
     elif error.status_code == 405:
-        message = f"{request.method} is not allowed at {request.url.path}"
+        message = f"{request.method} is not allowed at {asked_path(request.scope)}"
     return JSONResponse(
         {"error": message}, status_code=error.status_code, headers=dict(error.headers or {})
     )

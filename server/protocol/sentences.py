@@ -1,11 +1,12 @@
-"""Validation errors as one sentence that names the field."""
+"""Sentences about a request: which field of it is wrong, and what it asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
-__all__ = ["first_sentence", "place"]
+__all__ = ["asked_path", "first_sentence", "place"]
 
 
 def place(parts: Iterable[int | str]) -> str:
@@ -21,3 +22,12 @@ def first_sentence(errors: Sequence[Mapping[str, Any]], *, root: str) -> str:
     error = errors[0]
     message = str(error["msg"])
     return f"{place(error['loc']) or root}: {message[:1].lower()}{message[1:]}"
+
+
+def asked_path(scope: MutableMapping[str, Any]) -> str:
+    """The path of a request on one line, as it may be sent; nothing else of ``scope`` decides it.
+
+    Args:
+        scope: of ASGI. An address made from all of it would hold what a caller says of the host.
+    """
+    return quote(scope["path"], safe="/:@!$&'()*+,;=~")

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -13,12 +14,12 @@ from fastapi import Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from server.admission import Caller
+from server.admission import Caller, Grant, Once
 from server.audit import AuditEntry
 from server.body_budget import BodyLease
 from server.dataplane import ModelView
 from server.errors import DeadlinePassed, Draining, InternalFailure, NotFound, ServiceError
-from server.protocol.body import read_body
+from server.protocol.body import Body, read_body
 from server.routes.answer import Answer, Codec, Question
 from server.routes.hang_up import unless_gone
 from server.routes.replays import once_of, paid, unpacked
@@ -94,14 +95,16 @@ class Passage:
             path.refused(InternalFailure.reason, entry.samples)
             raise
 
-    async def _respond(self, body: bytes) -> Response:
+    async def _respond(self, arrived: Body) -> Response:
         codec, entry, caller, view = self.codec, self.entry, self.caller, self.view
+        body = await _before(self.began + self.deadline_s, self._plain(arrived))
+        del arrived
         once = await once_of(self.request, view, caller.tier, body)
         question = await _before(self.began + self.deadline_s, codec.read(view, body))
         body = b""
         entry.samples, entry.explain = question.samples, question.explain
         # Before anything is decoded: that costs too much to be had for nothing.
-        grant = await self.path.admission.admit(caller, self._cost(question), once)
+        grant = await self._admitted(question, once)
         entry.replayed = grant.replayed
         try:
             if grant.stored is not None:
@@ -118,11 +121,30 @@ class Passage:
         finally:
             entry.charged = grant.balance
 
+    async def _admitted(self, question: Question, once: Once | None) -> Grant:
+        # Whoever keeps the budgets may hang; who has not been admitted by then is not charged.
+        left_s = self._left_s(question)
+        return await _before(
+            asyncio.get_running_loop().time() + left_s,
+            self.path.admission.admit(self.caller, self._cost(question), once, patience_s=left_s),
+        )
+
+    def _left_s(self, question: Question) -> float:
+        """Seconds until the caller is to be answered, or has stopped waiting."""
+        wait_s = min(self.deadline_s, question.timeout_s or math.inf)
+        return self.began + wait_s - asyncio.get_running_loop().time()
+
+    async def _plain(self, arrived: Body) -> bytes:
+        plain = partial(arrived.plain, self.lease)
+        if arrived.coding is None:
+            return plain()
+        # In turn: who may ask how much is known only of what is decompressed.
+        return await self.path.inflating.take(self.path.known(self.request), plain)
+
     async def _ask(self, question: Question) -> Answer:
         images = await self._decoded(question, self.began + self.deadline_s)
         self.entry.images = images
-        wait_s = min(self.deadline_s, question.timeout_s or math.inf)
-        left_s = self.began + wait_s - asyncio.get_running_loop().time()
+        left_s = self._left_s(question)
         if left_s <= 0:
             raise DeadlinePassed
         self.within_plane = True

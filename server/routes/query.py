@@ -18,6 +18,7 @@ from server.routes.answer import Codec
 from server.routes.asking import Asking
 from server.routes.passage import Passage
 from server.settings import Settings
+from server.turns import Turns
 
 __all__ = ["QueryPath", "RefusalRecorder"]
 
@@ -49,6 +50,7 @@ class QueryPath:
         self.plane = plane
         self.limits = settings.limits
         self.bodies = BodyBudget(self.limits.max_buffered_bytes, self.limits.caller_buffered_bytes)
+        self.inflating = Turns("intaglio-inflate")
         self._told_apart = not settings.open_to_all
         self.deadline_s = settings.batching.deadline_s
         self.admission = admission

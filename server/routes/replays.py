@@ -45,13 +45,16 @@ async def once_of(request: Request, view: ModelView, tier: str | None, body: byt
         return None
     if not 0 < len(key) <= LONGEST or not (key.isascii() and key.isprintable()):
         raise BadRequest(f"Idempotency-Key must be 1 to {LONGEST} printable ASCII characters")
-    address = f"{request.method} {request.url.path}?{request.url.query}"
+    # What the route was chosen by; an address may be made of what the caller says of our name.
+    path, query = request.scope["path"], request.scope["query_string"]
     # A version may be published again with other labels; what was stored is not of those.
     made_of = (view.name, view.version, repr(tier), repr(view.labels), repr(view.maps))
-    head = [address, *made_of, *(_stated(request.headers, h) for h in DECISIVE)]
+    head = ["", *made_of, *(_stated(request.headers, h) for h in DECISIVE), ""]
 
     def printed() -> bytes:
-        digest = hashlib.sha256("\n".join(head).encode("utf-8", "surrogateescape") + b"\n")
+        digest = hashlib.sha256(f"{request.method} {path}?".encode("utf-8", "surrogateescape"))
+        digest.update(query)
+        digest.update("\n".join(head).encode("utf-8", "surrogateescape"))
         digest.update(body)
         return digest.digest()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
+from pydantic import BaseModel
 
 from attack_client.attack_options import OPTIONS
 from attack_client.cli import attack
 from attack_client.clone import CloneRecipe
-from attack_client.clone_recipes import clone_recipe, recipe_names
+from attack_client.clone_recipes import _File, clone_recipe, recipe_names
 from attack_client.errors import AttackError
 from models.training.plan import Adam, Constant, Cosine, Optimiser, Schedule, Sgd, Step
 from models.training.schedule import drop_beyond
@@ -73,10 +75,11 @@ def test_a_file_is_a_recipe_or_a_sentence(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("about: mine\nepochs: 7\noptimiser: {kind: adam, lr: 0.01}\n")
     assert clone_recipe(str(file), architecture="lenet").plan(100, 0).epochs == 7
+    file.write_text("epochs: 7\n")
+    assert clone_recipe(str(file), architecture="lenet").epochs == 7
     for text, sentence in (
         ("about: mine\nepoch: 7\n", "epoch: extra inputs are not permitted"),
         ("about: mine\nabout: yours\n", "is given twice"),
-        ("epochs: 7\n", "about: field required"),
         ("about: mine\nepochs: 0\n", "epochs: input should be greater than 0"),
         ("- 1\n", "file: must be a mapping of keys to values"),
     ):
@@ -87,6 +90,20 @@ def test_a_file_is_a_recipe_or_a_sentence(tmp_path: Path) -> None:
         clone_recipe("inii", architecture="lenet")
     with pytest.raises(AttackError, match="No such file"):
         clone_recipe("nowhere.yaml", architecture="lenet")
+
+
+def test_every_field_of_a_recipe_is_documented_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text()
+    for name, field in _File.model_fields.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |")]
+        default = row.split("|")[2].strip()
+        if field.default is None or field.default == "":
+            assert default == "none"
+        elif isinstance(field.default, BaseModel):
+            written = yaml.safe_load(default.strip("`"))
+            assert type(field.default).model_validate(written) == field.default
+        else:
+            assert default == f"`{field.default}`"
 
 
 def test_help_names_the_recipes() -> None:

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
 
 from attack_client.report import read_json
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import Fault, LinearModel, Stub
 from tests.attack_client.test_cli import knockoff, run, sentence
+
+HONEST = 100 + 5 + 3
+"""Test images, warm-up, and what is timed."""
+
+
+def incomplete(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    return " ".join(result.stderr.split())
+
+
+def life(stub: Stub, limit: int) -> Callable[[], dict[str, Any]]:
+    return lambda: {"lifetime": {"used": stub.samples, "limit": limit}}
+
+
+def day(stub: Stub, limit: int) -> Callable[[], dict[str, Any]]:
+    today = {"limit": limit, "resets_at": "2030-01-01"}
+    return lambda: {"today": {**today, "used": stub.samples}}
 
 
 def test_an_honest_batch_that_is_sent_again_is_one_request(
@@ -30,13 +52,27 @@ def test_honest_batches_of_a_run_that_was_killed_keep_their_keys(
     theft = ["--budget", "40", "--concurrency", "1", "--latency-requests", "0"]
     with serve(stub) as url:
         command = knockoff(url, npz_root, tmp_path / "run", *theft)
-        assert "403" in sentence(run(command))
+        assert "403" in incomplete(run(command))
         begun = [key for key, _ in stub.honest]
         assert run([*command, "--resume"]).exit_code == 0
         again = [key for key, _ in stub.honest][len(begun) :]
     assert begun
     assert set(begun) <= set(again)
     assert len(again) == len(set(again))
+
+
+def test_a_latency_that_cannot_be_told_is_said_to_be_none(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(429, headers=(("retry-after", "0"),))
+    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    with serve(stub) as url:
+        result = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40"))
+    assert result.exit_code == 0, result.output
+    assert "no latency is reported: 1 single-image requests" in " ".join(result.stdout.split())
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert (row.latency_p50_ms, row.benign_accuracy) == (None, 1.0)
 
 
 def test_honest_queries_can_be_left_out(
@@ -50,3 +86,98 @@ def test_honest_queries_can_be_left_out(
     row = read_json(tmp_path / "run" / "report.json").rows[0]
     assert (row.benign_accuracy, row.fidelity_served, row.evaluation_queries) == (None, None, 0)
     assert "honest queries" not in (tmp_path / "run" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("flags", [(), ("--operator-key", "thief")])
+def test_a_key_that_can_never_pay_for_them_too_begins_no_theft(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    stub = Stub(model, key="thief")
+    stub.usage = life(stub, 40 + HONEST - 1)
+    theft = knockoff("", npz_root, tmp_path / "run", "--budget", "40", "--api-key", "thief", *flags)
+    with serve(stub) as url:
+        theft[theft.index("--url") + 1] = url
+        said = sentence(run(theft))
+        assert "may ask 147 samples more and then no more, but the theft takes 40 and" in said
+        assert "honest queries take 108 (100 test images, 8 single ones for the latency)" in said
+        assert "--operator-key" in said
+        assert "--no-honest" in said
+        assert not stub.requests
+        stub.usage = life(stub, 40 + HONEST)
+        done = run(theft)
+    assert done.exit_code == 0, done.output
+    assert stub.samples == 40 + HONEST
+
+
+def test_of_a_theft_that_goes_on_only_what_is_left_counts(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run")
+        assert run([*command, "--budget", "40", "--no-honest"]).exit_code == 0
+        stub.usage = life(stub, 40 + 20 + HONEST)
+        more = [*command, "--resume", "--budget"]
+        assert "the theft takes 21" in sentence(run([*more, "61"]))
+        done = run([*more, "60"])
+    assert done.exit_code == 0, done.output
+
+
+def test_an_operators_own_key_bears_its_own_queries_alone(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    stub.usage = life(stub, HONEST - 1)
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        said = sentence(run([*command, "--operator-key", "other"]))
+        assert "the operator's key may ask 107 samples more" in said
+        assert "the theft" not in said
+        stub.usage = day(stub, HONEST - 1)
+        assert "may ask 107 samples a day" in sentence(run([*command, "--operator-key", "other"]))
+        assert not stub.requests
+        assert run([*command, "--no-honest"]).exit_code == 0
+
+
+def test_what_a_day_does_not_bear_is_measured_on_another(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    stub.usage = day(stub, 120)
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        first = run(command)
+        said = " ".join(first.stdout.split())
+        assert "may ask 120 samples more today" in said
+        assert "can be had from 2030-01-01 with --resume" in said
+        assert "80 samples more (more from 2030-01-01), and honest queries take 108" in incomplete(
+            first
+        )
+        assert stub.samples == 40, "nothing is asked whose answers would be lost"
+        [row] = read_json(tmp_path / "run" / "report.json").rows
+        assert row.benign_accuracy is None
+        stub.usage = None
+        assert run([*command, "--resume"]).exit_code == 0
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy == 1.0
+    assert stub.samples == 40 + HONEST
+
+
+def test_a_theft_is_not_lost_with_the_honest_queries(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    stub.faults.extend([None, Fault(403)])
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40,20")
+        result = run([*command, "--labels", "soft,hard"])
+    said = incomplete(result)
+    assert "answered 403: no" in said
+    assert "the report in" in said
+    assert "--resume" in said
+    assert "knockoff" in result.stdout, "the table is shown"
+    rows = read_json(tmp_path / "run" / "report.json").rows
+    assert len(rows) == 4
+    assert {(row.benign_accuracy, row.evaluation_queries) for row in rows} == {(None, 0)}
+    for name in ("report.md", "report.html", "curves.png"):
+        assert (tmp_path / "run" / name).exists()

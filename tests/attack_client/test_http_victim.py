@@ -81,7 +81,15 @@ def test_a_busy_victim_is_asked_again_with_the_same_key(model: LinearModel, stat
     assert stub.samples == 3
     assert [key for key, _ in stub.requests] == ["k", "k", "k"]
     assert slept[0] >= 7
-    assert slept[1] <= RetryPolicy().base_s * 2
+    assert slept[1] <= RetryPolicy().base_s * (2 if status != 429 else 2**5)
+
+
+def test_a_budget_that_is_used_up_for_good_is_not_asked_eight_times(model: LinearModel) -> None:
+    stub = Stub(model)
+    stub.faults.extend([Fault(429)] * 9)
+    with pytest.raises(OverBudget, match="answered 429: no, after 4 attempts"):
+        ask(stub)
+    assert len(stub.requests) == 4
 
 
 @pytest.mark.parametrize(

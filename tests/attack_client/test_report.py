@@ -30,6 +30,7 @@ from attack_client.report import (
     write_markdown,
 )
 from attack_client.report.html import to_html
+from attack_client.report.summary import milliseconds
 from attack_client.report.svg import WIDTH, lines
 
 PROMISED = {
@@ -273,6 +274,40 @@ def test_the_table_fits_a_terminal() -> None:
     assert max(map(len, lines)) <= 80
     [last] = [line.split() for line in lines if "reverse-sigmoid" in line]
     assert last[1:] == ["+1.0", "0.050", "1.25/120", "80.0", "-", "0.82", "79.0", "50,000"]
+
+
+def test_a_long_name_is_broken_and_no_figure_is() -> None:
+    console = Console(width=80, record=True, file=StringIO())
+    named = [a_row(), a_row(attack="knockoff+augmentation-averaging(n=5)+sharpen(temperature=0.5)")]
+    slow = [row.model_copy(update={"latency_p99_ms": 12_000.0}) for row in named]
+    console.print(render_table(slow, title="toy"))
+    page = console.export_text()
+    assert max(map(len, page.splitlines())) <= 80
+    assert "…" not in page
+    assert page.count("1.25/12,000") == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0412, "0.0412"),
+        (3.8449, "3.84"),
+        (99.96, "100"),
+        (120.4, "120"),
+        (999.7, "1,000"),
+        (1084.2, "1,080"),
+        (61_234.0, "61,200"),
+    ],
+)
+def test_milliseconds_are_read_without_powers_of_ten(value: float, shown: str) -> None:
+    assert milliseconds(value) == shown
+    row = a_row("reverse-sigmoid", latency_p50_ms=1.25, latency_p99_ms=value)
+    report = Report(command=("intaglio",), environment={}, rows=(row,))
+    console = Console(width=80, record=True, file=StringIO())
+    console.print(render_table(report.rows))
+    for text in (console.export_text(), to_markdown(report), to_html(report, title="digits")):
+        assert f"1.25/{shown}" in text
+        assert "e+0" not in text
 
 
 def test_curves_are_comparable_and_every_defense_has_its_line(tmp_path: Path) -> None:

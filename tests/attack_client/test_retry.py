@@ -19,12 +19,28 @@ def test_what_asking_again_does_not_change_is_not_asked_again(status: int) -> No
     assert RetryPolicy().delay_s(failure, attempt=1, waited_s=0, draw=0.5) is None
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("status", [502, 503, 504])
 def test_what_may_pass_is_asked_again_until_the_attempts_are_spent(status: int) -> None:
     policy = RetryPolicy(attempts=4)
     failure = Failure(Outcome.STATUS, status)
     delays = [policy.delay_s(failure, attempt=n, waited_s=0, draw=0.5) for n in range(1, 5)]
     assert delays == [0.1, 0.2, 0.4, None]
+
+
+def test_a_limit_that_names_no_time_is_asked_again_less_often_and_as_long() -> None:
+    policy = RetryPolicy()
+
+    def delays(failure: Failure) -> list[float]:
+        found = (policy.delay_s(failure, attempt=n, waited_s=0, draw=0.5) for n in range(1, 99))
+        return [delay for delay in found if delay is not None]
+
+    bare, full = (delays(Failure(Outcome.STATUS, status)) for status in (429, 503))
+    assert bare == [1.6, 3.2, 6.4]
+    assert len(full) == 7
+    assert sum(bare) == pytest.approx(sum(full), rel=0.2)
+    assert delays(Failure(Outcome.STATUS, 429, retry_after_s=2.0)) == [2.1] * 7
+    patient = policy.for_as_long_as(3600)
+    assert patient.delay_s(Failure(Outcome.STATUS, 429), attempt=50, waited_s=0, draw=0.5) == 10.0
 
 
 def test_unreadable_answers_are_probably_charged_and_asked_for_once_more_only() -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from attack_client.answer_quality import accuracy_by_class, calibration_error
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
 from attack_client.clone_cache import CloneCache
-from attack_client.contract import Pool
+from attack_client.contract import Pool, Reply, VictimFacts
 from attack_client.errors import PoolError, Refused, TransferSetError
 from attack_client.honest import Honest, measure_honest
+from attack_client.honest_store import keep_honest, kept_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.reference import Reference
 from attack_client.report import Labels, Row
@@ -96,6 +99,66 @@ def test_latency_is_optional_and_failures_are_reported(
     stub.faults.append(Fault(403))
     with pytest.raises(Refused, match="403"):
         honest(stub, test_set)
+
+
+class Limited:
+    """A victim that takes 4 ms, and 30 s more for every so-manieth request of a single image."""
+
+    def __init__(self, model: LinearModel, every: int) -> None:
+        self.facts = VictimFacts("http://victim", "toy", SHAPE, CLASSES)
+        self._model, self._every = model, every
+        self.seconds, self.samples, self._singles = 0.0, 0, 0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+    async def query(
+        self,
+        images: NDArray[np.uint8],
+        *,
+        key: str | None = None,
+        sending: Callable[[], None] | None = None,
+    ) -> Reply:
+        del key, sending
+        self.samples += len(images)
+        self._singles += len(images) == 1
+        waits = len(images) == 1 and self._singles % self._every == 0
+        self.seconds += 30.004 if waits else 0.004
+        return Reply(self._model(images), sends=2 if waits else 1)
+
+
+def timed(victim: Limited, test_set: TestSet, monkeypatch: pytest.MonkeyPatch) -> Honest:
+    monkeypatch.setattr("attack_client.honest.time", victim)
+    return asyncio.run(measure_honest(victim, test_set, latency_requests=8))
+
+
+def test_waiting_for_a_limit_is_no_latency(
+    model: LinearModel, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim = Limited(model, every=6)
+    found = timed(victim, test_set, monkeypatch)
+    assert found.latency_p50_ms == pytest.approx(4.0)
+    assert found.latency_p99_ms == pytest.approx(4.0)
+    assert (found.disturbed, found.queries) == (2, victim.samples)
+    assert victim.samples == 30 + 5 + 8 + 2
+
+
+def test_a_latency_that_is_mostly_waiting_is_none(
+    model: LinearModel, test_set: TestSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = timed(Limited(model, every=2), test_set, monkeypatch)
+    assert (found.latency_p50_ms, found.latency_p99_ms, found.disturbed) == (None, None, 3)
+    assert found.accuracy == pytest.approx(24 / 30)
+
+
+def test_what_disturbed_a_latency_is_kept(
+    model: LinearModel, test_set: TestSet, tmp_path: Path
+) -> None:
+    found = Honest(model(test_set.images), 0.8, None, None, 38, disturbed=3)
+    keep_honest(tmp_path / "honest.npz", found)
+    known = kept_honest(tmp_path / "honest.npz")
+    assert known is not None
+    assert (known.disturbed, known.queries, known.latency_p50_ms) == (3, 38, None)
 
 
 def test_a_row_says_what_every_figure_means(

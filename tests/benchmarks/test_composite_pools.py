@@ -18,18 +18,11 @@ from attack_client.scoring import Evaluation
 from attack_client.theft import steal
 from attack_client.victim_input import TestSet
 from benchmarks import composite_pools
-from benchmarks.composite_pools import (
-    WAYS,
-    Views,
-    claim,
-    compared,
-    kept,
-    kept_at,
-    measured,
-    planned,
-)
+from benchmarks.composite_pools import kept, kept_at, measured, planned
 from benchmarks.envelope import RESULTS
 from benchmarks.pool_setting import SETTINGS
+from benchmarks.pool_tables import claim, compared
+from benchmarks.pool_ways import WAYS, Views
 from tests.attack_client.stub import LinearModel
 
 SHAPE = (1, 16, 16)

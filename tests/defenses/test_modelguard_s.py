@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from defenses.codebook_frozen import FrozenCodebook
 from defenses.codebook_memory import MemoryCodebook
+from defenses.codebook_redis import RedisCodebook
 from defenses.codebook_words import WordTable
 from defenses.contract import Material
 from defenses.errors import OptionError
@@ -139,6 +141,10 @@ def test_frozen_is_pure_and_what_grows_says_that_it_is_not() -> None:
             r"defenses\[0\]\.url: must begin with redis://[^@]* not with 'http'$",
         ),
         (
+            {"codebook": "redis", "epsilon": 1, "url": "redis://:hush@[h"},
+            r"defenses\[0\]\.url: this is not an address of Redis$",
+        ),
+        (
             {"codebook": "redis", "epsilon": 1, "url": "redis://:hush@h"},
             r"defenses\[0\]\.url: must not hold a password",
         ),
@@ -148,6 +154,14 @@ def test_mistakes_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message) as refused:
         build(**options)
     assert "hush" not in str(refused.value)
+
+
+def test_a_file_that_is_not_text_holds_no_password(tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_bytes(b"\xff\xfe")
+    codebook = RedisCodebook("redis://h", name="toy/1:0.6", password_file=file)
+    with pytest.raises(OptionError, match=r"password_file: is not text in UTF-8$"):
+        codebook.check(10)
 
 
 def test_a_bundle_without_a_codebook_says_how_to_build_one() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,67 @@ def test_a_curve_between_and_beyond_its_budgets() -> None:
 
 def test_nothing_is_said_to_be_nothing(tmp_path: Path) -> None:
     assert "There is no record" in run(str(tmp_path)).stdout
+
+
+def test_a_log_shows_every_figure_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    model = "a-model-with-a-long-name/that-nothing-is-served-under"
+    write(tmp_path, query("key-0123456789ab", model=model, samples=1_234_567))
+    wide = run(str(tmp_path)).stdout
+    assert "…" not in wide
+    assert "1,234,567" in wide
+    assert model in wide
+    monkeypatch.setenv("COLUMNS", "40")
+    narrow = run(str(tmp_path)).stdout
+    assert "1,234,567" in narrow
+    assert "key-0123456789ab" in narrow
+    assert "…" not in narrow
+
+
+def test_a_name_that_a_caller_made_up_is_no_markup(tmp_path: Path) -> None:
+    write(tmp_path, query("key-a", model="[/red]\x1b[2J"))
+    shown = run(str(tmp_path)).stdout
+    assert "[/red]" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Options that name a store with one key, called alice."""
+    for name in [name for name in os.environ if name.startswith("INTAGLIO_")]:
+        monkeypatch.delenv(name)
+    settings = ["--set", "callers.store=file", "--set", f"callers.file={tmp_path / 'keys.json'}"]
+    made = CliRunner().invoke(main, ["keys", *settings, "create", "--name", "alice", "--json"])
+    write(tmp_path, query(f"key-{json.loads(made.stdout)['id']}"), query("key-unheard"))
+    return settings
+
+
+def test_callers_have_names_where_their_keys_are_at_hand(
+    tmp_path: Path, store: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {found["name"] for found in json.loads(run(str(tmp_path), *store, "--json").stdout)}
+    assert named == {"alice", None}
+    table = run(str(tmp_path), *store).stdout
+    assert "alice" in table
+    assert "name" in table
+    assert "name" not in run(str(tmp_path)).stdout
+    config = tmp_path / "server.yaml"
+    config.write_text(f"callers: {{store: file, file: {tmp_path / 'keys.json'}}}\n")
+    assert "alice" in run(str(tmp_path), "--config", str(config)).stdout
+    monkeypatch.setenv("INTAGLIO_CALLERS__STORE", "file")
+    monkeypatch.setenv("INTAGLIO_CALLERS__FILE", str(tmp_path / "keys.json"))
+    assert "alice" in run(str(tmp_path)).stdout
+
+
+def test_names_that_cannot_be_had_cost_no_figure(
+    tmp_path: Path, store: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys.json").write_text("not keys")
+    said = run(str(tmp_path), *store)
+    assert said.stderr.startswith("The names of callers are not known: ")
+    assert "key-unheard" in said.stdout
+    assert "name" not in said.stdout
+    there = "callers.shop: there is no such setting"
+    assert there in run(str(tmp_path), "--set", "callers.shop=file", status=2).stderr
+    monkeypatch.setenv("INTAGLIO_CALLERS__SHOP", "file")
+    assert there in run(str(tmp_path)).stderr

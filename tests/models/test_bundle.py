@@ -24,6 +24,7 @@ from models.bundle import (
     resolve_bundle,
     write_bundle,
 )
+from models.bundle.finding import version_key
 from models.card import Calibration, InputSpec
 from models.errors import BundleError, BundleNotFound, FactoryRefused
 from tests.models.builders import HALF, SPEC, replace_weights, source, tiny_bundle
@@ -163,6 +164,7 @@ def test_versions_sort_as_numbers(tmp_path: Path) -> None:
     versions = [path.name for path in find_bundles(tmp_path) if path.parent.name == "toy"]
     assert versions.index("1.9") < versions.index("1.10") < versions.index("2")
     assert versions[-2:] == ["2", "10"]
+    assert version_key("1²") < version_key("2")  # a digit that is no number
     assert resolve_bundle(tmp_path, "toy").name == "10"
     assert resolve_bundle(tmp_path, "toy/1.9").name == "1.9"
     for wanted in ("toy/3", "mnist", "toy/../other", ""):

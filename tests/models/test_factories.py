@@ -31,6 +31,7 @@ def flat(*, channels, size, outputs, bias=True):
 def no_module(**_): return 3
 def wrong_width(*, channels, size, outputs): return flat(channels=channels, size=size, outputs=5)
 def crashes(*, channels, size, outputs): return nn.Linear(1, 1)
+def picky(*, channels, size, outputs): assert size == (32, 32), "made for 32x32"
 number = 7
 """
 
@@ -107,6 +108,7 @@ def test_what_is_not_listed_is_neither_imported_nor_called(
         ("no_module", "made a int, not a torch.nn.Module"),
         ("wrong_width", r"shape \(1, 2\) for one image, not \(1, 5\)"),
         ("crashes", "fails on one image of 1x4x4"),
+        ("picky", "cannot be made for 2 outputs of images of 1x4x4: AssertionError: made for 32x"),
     ],
 )
 def test_a_factory_that_makes_something_else_gets_a_sentence(

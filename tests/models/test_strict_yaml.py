@@ -34,6 +34,39 @@ def test_a_key_that_is_given_twice_is_named(text: str) -> None:
     assert refused.value.problem_mark.line == text.count("\n")
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("2026-99-99", "timestamp"),
+        ("2026-01-01T99:99:99", "timestamp"),
+        (5000 * "9", "int"),
+        ("!!int x", "int"),
+        ("!!int ''", "int"),
+        ("!!float x", "float"),
+        ("!!bool x", "bool"),
+        ("!!timestamp x", "timestamp"),
+    ],
+)
+@pytest.mark.parametrize("around", ["b: 1\na: {}", "b: 1\na: [c, {{d: {}}}]"])
+def test_a_value_that_is_none_of_its_kind_is_named(value: str, kind: str, around: str) -> None:
+    with pytest.raises(yaml.MarkedYAMLError) as refused:
+        load_yaml(around.format(value))
+    assert refused.value.problem == f"a value cannot be read as {kind}"
+    assert refused.value.problem_mark is not None
+    assert refused.value.problem_mark.line == 1
+
+
+@pytest.mark.parametrize("text", [5000 * "[", 5000 * "{a: ", 5000 * "[" + 5000 * "]"])
+def test_what_is_nested_too_deeply_is_refused(text: str) -> None:
+    with pytest.raises(yaml.YAMLError, match="nested too deeply"):
+        load_yaml(text)
+
+
+def test_a_character_that_there_is_not_is_refused() -> None:
+    with pytest.raises(yaml.YAMLError, match="a character that there is not"):
+        load_yaml(r'"\U00110000"')
+
+
 def test_objects_are_not_built() -> None:
     with pytest.raises(yaml.YAMLError):
         load_yaml("!!python/object/apply:os.getcwd []")

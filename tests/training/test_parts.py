@@ -228,10 +228,12 @@ def test_a_task_in_another_display_leaves_that_display_running() -> None:
 def test_devices_by_name() -> None:
     assert choose_device("cpu") == torch.device("cpu")
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with pytest.raises(TrainingError, match="auto, cpu or cuda:N"):
-        choose_device("gpu")
-    with pytest.raises(TrainingError, match=r"cuda:99 is not there"):
-        choose_device("cuda:99")
+    for name in ("gpu", "cuda:", "cuda:-1", "cuda:٣", "cuda:99999999999999999999"):
+        with pytest.raises(TrainingError, match="auto, cpu or cuda:N with N up to 999"):
+            choose_device(name)
+    for name in ("cuda:99", "cuda:200", "cuda:256"):
+        with pytest.raises(TrainingError, match=f"{name} is not there"):
+            choose_device(name)
 
 
 def test_a_plan_counts_its_steps() -> None:

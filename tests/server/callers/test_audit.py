@@ -184,6 +184,19 @@ def test_files_are_rotated_and_the_oldest_removed(tmp_path: Path) -> None:
     assert 30 < len(lines(tmp_path)) < 200
 
 
+def test_starts_that_come_to_nothing_cost_no_record(tmp_path: Path) -> None:
+    log = opened(tmp_path, files=2)
+    log.record(entry()).result()
+    log.close()
+    for _ in range(5):
+        opened(tmp_path, files=2).close()
+    assert len(list(tmp_path.iterdir())) == len(lines(tmp_path)) == 1
+    last = opened(tmp_path, files=1)
+    last.record(entry(samples=7)).result()
+    last.close()
+    assert [line["samples"] for line in lines(tmp_path)] == [7]
+
+
 def test_a_file_that_is_taken_away_is_begun_anew(tmp_path: Path) -> None:
     log = opened(tmp_path)
     log.record(entry()).result()
@@ -265,8 +278,9 @@ async def test_what_a_stranger_calls_a_model_is_a_short_line(
 
 def test_a_directory_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ConfigurationError, match=r"audit\.directory: .* cannot be written"):
-        opened(tmp_path / "file" / "audit")
+    for place in (tmp_path / "file" / "audit", Path("/proc/self")):
+        with pytest.raises(ConfigurationError, match=r"audit\.directory: .* cannot be written"):
+            opened(place)
 
 
 def test_evidence_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

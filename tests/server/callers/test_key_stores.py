@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.redis_server import RedisServer
-from server.callers.assembly import open_key_store
+from server.callers.assembly import build_callers, open_key_store
 from server.callers.key_file import KeyFile
 from server.callers.key_store import KeyStore
 from server.callers.keys import KeyRecord, new_key
-from server.errors import ConfigurationError, KeyStoreError
+from server.errors import ConfigurationError, KeyStoreError, Unauthorized
 from server.settings import Settings
-from tests.server.callers.conftest import in_redis
+from tests.server.callers.conftest import in_files, in_redis
 
 pytestmark = pytest.mark.anyio
 
@@ -100,6 +100,55 @@ async def test_a_broken_file_lets_nobody_in(tmp_path: Path, text: str) -> None:
     assert "\n" not in str(refused.value)
     path.unlink()
     assert await store.find(record.id) is None
+
+
+async def test_a_server_does_not_start_on_keys_that_it_cannot_read(tmp_path: Path) -> None:
+    settings = in_files(tmp_path)
+    key = new_key()
+    async with open_key_store(settings) as store:
+        await put(store, key.record)
+    path = tmp_path / "keys.json"
+    good = path.read_text()
+
+    async def start() -> None:
+        callers = build_callers(settings)
+        try:
+            await callers.start()
+            await callers.admission.identify({"x-api-key": key.secret})
+        finally:
+            await callers.close()
+
+    await start()
+    for text in (good[:-9], "", "{}{}", "\x00"):
+        path.write_text(text)
+        with pytest.raises(
+            ConfigurationError, match=r"^callers\.file: .*/keys\.json is not a file"
+        ):
+            await start()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ConfigurationError, match=r"^callers\.file: .*/keys\.json cannot be read"):
+        await start()
+    path.rmdir()
+    os.mkfifo(path)  # whose end nobody would ever see
+    with pytest.raises(ConfigurationError, match=r"^callers\.file: .* not a regular file"):
+        await start()
+    path.unlink()
+    with pytest.raises(Unauthorized):  # no file yet is a store without keys
+        await start()
+
+
+async def test_keys_and_ledger_need_a_file_each(tmp_path: Path) -> None:
+    settings = in_files(tmp_path)
+    for files in (
+        {"ledger": tmp_path / "keys.json"},
+        {"file": tmp_path / "ledger.jsonl"},
+        {"file": tmp_path / "one", "ledger": tmp_path / "." / "here" / ".." / "one"},
+    ):
+        callers = settings.callers.model_copy(update=files)
+        with pytest.raises(ConfigurationError, match=r"callers\.ledger: .* is the file of the key"):
+            build_callers(settings.model_copy(update={"callers": callers}))
+    build_callers(settings)
 
 
 async def test_a_record_in_redis_that_is_none_is_refused(redis_server: RedisServer) -> None:

@@ -55,6 +55,40 @@ def test_a_rotated_key_keeps_its_name_and_the_old_secret_lasts_as_long_as_said()
     assert not at_once.record.matches(made.secret, now)
 
 
+def test_a_second_rotation_in_the_grace_of_the_first_spares_the_secret_in_use() -> None:
+    made = new_key()
+    lost = rotated(made.record, grace_s=60)
+    again = rotated(lost.record, grace_s=3600)
+    now = datetime.now(UTC)
+    assert again.record.matches(made.secret, now + timedelta(minutes=2))
+    assert not again.record.matches(made.secret, now + timedelta(minutes=62))
+    assert again.record.matches(again.secret, now)
+    assert not again.record.matches(lost.secret, now)
+    assert [key.dropped for key in (made, lost, again)] == [False, False, True]
+
+
+def test_a_second_rotation_after_the_grace_of_the_first_is_like_the_first() -> None:
+    made = new_key()
+    first = rotated(made.record, grace_s=60)
+    over = first.record.model_copy(update={"replaced_until": NOW - timedelta(minutes=1)})
+    again = rotated(over, grace_s=60)
+    now = datetime.now(UTC)
+    assert again.record.matches(first.secret, now)
+    assert not again.record.matches(made.secret, now)
+    assert not again.dropped
+
+
+def test_a_rotation_without_a_grace_ends_every_earlier_secret() -> None:
+    made = new_key()
+    first = rotated(made.record, grace_s=60)
+    at_once = rotated(first.record, grace_s=0)
+    now = datetime.now(UTC)
+    assert at_once.record.matches(at_once.secret, now)
+    assert not at_once.record.matches(first.secret, now)
+    assert not at_once.record.matches(made.secret, now)
+    assert not at_once.dropped
+
+
 def test_both_digests_are_compared_in_constant_time_whatever_matches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

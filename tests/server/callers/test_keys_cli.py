@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -12,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from benchmarks.redis_server import RedisServer
 from intaglio.cli import main
+from server.settings import Settings
+from tests.server.callers.serving import ask, served
 
 
 @pytest.fixture
@@ -96,6 +99,57 @@ def test_a_rate_that_cannot_be_is_named(options: list[str], rate: str) -> None:
         assert "--rate" in refused.stderr or "--burst" in refused.stderr
         assert "Traceback" not in refused.output
     assert listed(options) == before
+
+
+@pytest.fixture
+def kept(stored: Settings, tmp_path: Path) -> list[str]:
+    """Options that name a store of each kind."""
+    url = stored.redis.url
+    config = tmp_path / "kept.yaml"
+    config.write_text(
+        f"state_dir: {stored.state_dir}\ncallers: {{store: {stored.callers.store}}}\n"
+        + ("" if url is None else f"redis: {{url: '{url.get_secret_value()}', timeout_ms: 5000}}")
+    )
+    return ["keys", "--config", str(config)]
+
+
+def status_of(settings: Settings, key: str) -> int:
+    async def asked() -> int:
+        async with served(settings) as (client, _):
+            return (await ask(client, key)).status_code
+
+    return asyncio.run(asked())
+
+
+def test_who_lost_the_output_of_a_rotation_may_rotate_again(
+    stored: Settings, kept: list[str]
+) -> None:
+    secret = run(*kept, "create").stdout.strip()
+    name = listed(kept)[0]["id"]
+    first = run(*kept, "rotate", name, "--grace", "24h")
+    assert "grace" not in first.stderr
+    again = run(*kept, "rotate", name, "--grace", "24h")
+    assert "in the grace of an earlier rotation: the secret from before it" in again.stderr
+    assert status_of(stored, secret) == 200
+    assert status_of(stored, first.stdout.strip()) == 401
+    assert status_of(stored, again.stdout.strip()) == 200
+    at_once = run(*kept, "rotate", name)
+    assert "grace" not in at_once.stderr
+    assert status_of(stored, secret) == status_of(stored, again.stdout.strip()) == 401
+    assert status_of(stored, at_once.stdout.strip()) == 200
+
+
+def test_an_expired_key_is_not_rotated(kept: list[str]) -> None:
+    run(*kept, "create", "--expires", "0s")
+    before = listed(kept)
+    name = before[0]["id"]
+    refused = run(*kept, "rotate", name, "--grace", "24h", status=2)
+    assert refused.stdout == ""
+    sentence = f"the key {name} has expired: 'intaglio keys change {name} --expires ...' first"
+    assert sentence in refused.stderr
+    assert listed(kept) == before
+    run(*kept, "change", name, "--expires", "1d")
+    run(*kept, "rotate", name)
 
 
 def test_keys_in_redis(redis_server: RedisServer) -> None:

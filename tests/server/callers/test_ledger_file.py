@@ -228,6 +228,13 @@ async def test_a_file_that_cannot_be_read_stops_the_start(path: Path, line: byte
             pass
 
 
+async def test_a_ledger_is_a_regular_file(path: Path) -> None:
+    os.mkfifo(path)  # whose end nobody would ever see
+    with pytest.raises(ConfigurationError, match=r"callers\.ledger: .* is not a regular file"):
+        async with opened(path):
+            pass
+
+
 async def test_a_second_server_is_turned_away(path: Path) -> None:
     async with opened(path):
         with pytest.raises(ConfigurationError, match="belongs to a running server"):

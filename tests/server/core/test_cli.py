@@ -69,6 +69,8 @@ def test_flags_become_settings(served: list[Settings], tmp_path: Path) -> None:
         (("--models", "/m", "--set", "prot=3"), "Error: prot: there is no such setting"),
         (("--models", "/m", "--set", "port"), "'port' is not KEY=VALUE"),
         (("--models", "/m", "--set", "port=["), "the value of 'port' is not YAML"),
+        (("--set", "port=2026-99-99"), "'port' is not YAML: a value cannot be read as timestamp"),
+        (("--set", f"port={5000 * '['}"), "'port' is not YAML: it is nested too deeply"),
         (("--set", "limits={a: 1, a: 2}"), "the key 'a' is given twice"),
         (("--models", "/m", "--set", "_env_file=x"), "Error: _env_file: there is no such setting"),
         (("--models", "/m", "--set", "config=x"), "Error: config: there is no such setting"),

@@ -186,7 +186,22 @@ def test_logits_that_are_not_finite_fail_and_refuse_the_start(
 ) -> None:
     served = replace(load("digits/2"), victim=SingleVictim(Wrong(10, float("nan"))))
     assert engine.run(served, [NOISE[:3]]).failed.all()
-    with pytest.raises(ConfigurationError, match=r"models\.m: .* invariant"):
+    with pytest.raises(ConfigurationError, match=r"models\.m: .* the victim: holds NaN"):
+        engine.warm_up(served, 4)
+
+
+def test_a_link_that_breaks_the_chain_is_named_before_the_start(
+    engine: Engine, load: Callable[..., ServedModel]
+) -> None:
+    class Stretcher(Spy):
+        kind = "stretcher"
+
+        def apply(self, queries: Queries, answers: Answers) -> Answers:
+            return Answers(answers.probabilities * 1.1)
+
+    served = replace(load("digits/2"), chain=Chain([Stretcher()]))
+    assert engine.run(served, [NOISE[:3]]).failed.all()
+    with pytest.raises(ConfigurationError, match=r"chain stretcher: stretcher: rows sum to 1\.1"):
         engine.warm_up(served, 4)
 
 
@@ -252,5 +267,6 @@ def test_a_device_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("auto") == torch.device("cuda:0")
     assert choose_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ConfigurationError, match="device: there is no cuda:2"):
-        choose_device("cuda:2")
+    for beyond in ("cuda:2", "cuda:200", "cuda:256", "cuda:999"):
+        with pytest.raises(ConfigurationError, match=f"device: there is no {beyond}"):
+            choose_device(beyond)

@@ -15,9 +15,17 @@ class Exchange:
         app: the application.
         path: of the request.
         headers: names in lower case.
+        query: what follows the path, undecoded.
     """
 
-    def __init__(self, app: ASGIApp, path: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        headers: dict[str, str] | None = None,
+        *,
+        query: bytes = b"",
+    ) -> None:
         self._incoming: asyncio.Queue[Message] = asyncio.Queue()
         self.sent: list[Message] = []
         self.received = 0
@@ -29,7 +37,7 @@ class Exchange:
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
-            "query_string": b"",
+            "query_string": query,
             "root_path": "",
             "headers": [(k.encode(), v.encode()) for k, v in (headers or {}).items()],
             "client": ("127.0.0.1", 1),

@@ -93,7 +93,14 @@ def test_admission_is_asked_with_the_samples_before_the_plane(
     asked: list[tuple[Caller, int]] = []
 
     class Limited(OpenAdmission):
-        async def admit(self, caller: Caller, samples: int, once: Once | None = None) -> Grant:
+        async def admit(
+            self,
+            caller: Caller,
+            samples: int,
+            once: Once | None = None,
+            *,
+            patience_s: float = 10.0,
+        ) -> Grant:
             asked.append((caller, samples))
             raise CallerOverLimit(retry_after=60)
 

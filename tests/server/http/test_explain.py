@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from models.explain import Extent
-from server.admission import Caller, Grant, Once, OpenAdmission
+from server.admission import Caller, Grant, OpenAdmission
 from server.heat_map import heat_map
 from server.protocol.accept import prefers
 from server.protocol.v2 import encode_response
@@ -217,9 +217,7 @@ def test_metadata_lists_maps_where_there_are_some() -> None:
 def test_an_explanation_is_admitted_at_its_cost(monkeypatch: pytest.MonkeyPatch) -> None:
     charged: list[int] = []
 
-    async def admit(
-        self: OpenAdmission, caller: Caller, samples: int, once: Once | None = None
-    ) -> Grant:
+    async def admit(self: OpenAdmission, caller: Caller, samples: int, *_: Any, **__: Any) -> Grant:
         charged.append(samples)
         await asyncio.sleep(0)
         return Grant()
