@@ -30,6 +30,7 @@ from attack_client.preflight import (
     in_epochs,
 )
 from attack_client.progress import progress_of
+from attack_client.reference import check_labels
 from attack_client.report import (
     REPORT,
     Labels,
@@ -255,6 +256,8 @@ def _collect(
     )
     source = load_dataset(campaign.pool, root=campaign.data_root, split_seed=split_seed)
     task = load_dataset(campaign.test, root=campaign.data_root, split_seed=split_seed)
+    if plain is not None:
+        check_labels(plain.card, task.labels, test=campaign.test)
     everything = len(source.train_images) * adaptations.per_image
     campaign = replace(campaign, budgets=campaign.budgets or (everything,))
     check_holdout(campaign.recipe, campaign.budgets, per_image=adaptations.per_image)

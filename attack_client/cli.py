@@ -67,6 +67,21 @@ class AttackGroup(PlainGroup):
         return _attack_command(cmd_name)
 
 
+class PlugIn(click.Command):
+    """An attack of an installed package, which is imported only by who asks for its own help."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What its docstring says, and its options."""
+        from attack_client.attacks.options import describe
+        from attack_client.attacks.registry import kinds
+
+        try:
+            self.help = describe(kinds()[str(self.name)]) or self.help
+        except Exception as error:  # of whatever the package does: its name and the flags stand
+            self.help = f"{self.help} It cannot be loaded: {error}"
+        super().format_help_text(ctx, formatter)
+
+
 @click.group(cls=AttackGroup, context_settings={"help_option_names": ["-h", "--help"]})
 def attack() -> None:
     """Steal a model over HTTP and report what it leaked.
@@ -123,8 +138,10 @@ def _attack_command(kind: str) -> click.Command:
 
     for option in reversed(OPTIONS):
         run = option(run)
-    about = BUILT_IN.get(kind, f"Attack {kind!r} of an installed package.")
-    return click.command(name=kind, help=about)(run)
+    if kind in BUILT_IN:
+        return click.command(name=kind, help=BUILT_IN[kind])(run)
+    about = f"Attack {kind!r} of an installed package."
+    return click.command(name=kind, cls=PlugIn, help=about)(run)
 
 
 def _run(campaign: Campaign, study: Study | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from attack_client.victim_input import TestSet
 from models.bundle import Bundle, open_bundle
 from models.card import Card
 
-__all__ = ["Reference", "check_fits", "split_seed_of"]
+__all__ = ["Reference", "check_fits", "check_labels", "label_difference", "split_seed_of"]
 
 
 def check_fits(card: Card, *, shape: tuple[int, ...], classes: int) -> None:
@@ -30,6 +30,40 @@ def check_fits(card: Card, *, shape: tuple[int, ...], classes: int) -> None:
             f"the reference {card.name} classifies images of {card.input.shape} into "
             f"{card.classes} classes, the victim images of {shape} into {classes}"
         )
+
+
+def check_labels(card: Card, labels: Sequence[str], *, test: str) -> None:
+    """Refuse a test set whose classes are others than a model's, or numbered otherwise.
+
+    Where either says no more than numbers, nothing is known of their order.
+
+    Args:
+        card: of the model.
+        labels: names of the classes of the test set, K of them.
+        test: what it was asked for as.
+
+    Raises:
+        PoolError: both have names, and these differ.
+    """
+    alike = set(labels) == set(card.labels)
+    numbered = _numbered(labels) or _numbered(card.labels)
+    if tuple(labels) != card.labels and (alike or not numbered):
+        raise PoolError(label_difference(test, labels, card.name, card.labels))
+
+
+def label_difference(data: str, labels: Sequence[str], model: str, known: Sequence[str]) -> str:
+    """A sentence on what sets the ``labels`` of ``data`` apart from those that ``model`` has."""
+    order = set(labels) == set(known)
+    what = "the labels of {} in another order" if order else "other labels than {}"
+    told = f"{data} has {what.format(model)}"
+    if len(labels) != len(known):
+        return f"{told}: {len(labels)} in the one, {len(known)} in the other"
+    place = next(n for n, pair in enumerate(zip(labels, known, strict=True)) if len({*pair}) > 1)
+    return f"{told}: class {place} is {labels[place]!r} in the one, {known[place]!r} in the other"
+
+
+def _numbered(labels: Sequence[str]) -> bool:
+    return tuple(labels) == tuple(map(str, range(len(labels))))
 
 
 def split_seed_of(card: Card) -> int | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from attack_client.reference import split_seed_of
+from attack_client.reference import label_difference, split_seed_of
 from models import datasets
 from models.bundle import load_victim, open_bundle, resolve_bundle
 from models.errors import DatasetError
@@ -63,7 +63,7 @@ def answers_of(
     split = split_seed_of(bundle.card) or 0  # else what it was trained on would be tested
     dataset = datasets.load(data, root=data_root, split_seed=split)
     if tuple(dataset.labels) != bundle.card.labels:
-        raise DatasetError(f"{data} has other labels than {name}")
+        raise DatasetError(label_difference(data, dataset.labels, name, bundle.card.labels))
     if not len(dataset.test_images):
         raise DatasetError(f"{data} has no test images")
     victim = load_victim(bundle, device)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from attack_client.reference import label_difference
 from intaglio.layer_sensitivity import SAMPLES, measure
 from intaglio.versions import next_version
 from models import datasets
@@ -95,8 +96,7 @@ def import_weights(
     dataset = None if data is None else datasets.load(data, root=data_root)
     if dataset is not None and tuple(dataset.labels) != tuple(description.labels):
         raise DatasetError(
-            f"{data} has the labels {_some(dataset.labels)} where the model has "
-            f"{_some(description.labels)}: both must be the same, in the same order"
+            label_difference(str(data), dataset.labels, "the model", description.labels)
         )
     spec = description.input
     network = build(
@@ -180,7 +180,3 @@ def _shown(images: NDArray[np.uint8], spec: InputSpec) -> Tensor:
     # All over the set, which may be sorted by class.
     stride = max(1, len(images) // SAMPLES)
     return torch.from_numpy(fit_arrays(images[::stride][:SAMPLES], spec))
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (f" … ({len(labels)})" if len(labels) > 3 else "")

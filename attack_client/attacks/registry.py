@@ -13,6 +13,7 @@ from attack_client.attacks.distil import Distil
 from attack_client.attacks.jbda import Jbda
 from attack_client.attacks.jbda_targeted import JbdaTargeted
 from attack_client.attacks.knockoff import Knockoff
+from attack_client.attacks.options import check_types, option_names
 from attack_client.contract import Attack
 from attack_client.errors import AttackError
 
@@ -80,11 +81,14 @@ def make(
     given = dict(options or {})
     for name in given:
         if name not in known:
-            raise AttackError(f"attack {kind} has no option {name!r}")
+            own = ", ".join(option_names(attack)) or "none"
+            raise AttackError(f"attack {kind} has no option {name!r}: there are {own}")
     for name, value in {**(surroundings or {}), "seed": seed}.items():
         if name in known:
             given.setdefault(name, value)
     try:
-        return attack(**given)
+        made = attack(**given)
     except (TypeError, ValueError) as error:
         raise AttackError(f"attack {kind}: {error}") from error
+    check_types(attack, options or {})  # a constructor that checks has the better sentence
+    return made

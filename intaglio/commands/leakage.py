@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,7 @@ __all__ = ["leakage"]
 )
 @shared_options.data_root
 @shared_options.device
+@shared_options.allow_factory("a bundle, a recipe or the matrix")
 @click.option("--list", "listing", is_flag=True, help="List the matrices that come with Intaglio.")
 def leakage(
     *,
@@ -74,6 +76,7 @@ def leakage(
     price_per_thousand: float | None,
     data_root: Path | None,
     device: str,
+    allow_factories: tuple[str, ...],
     listing: bool,
 ) -> None:
     """Measure MATRIX: defenses x attacks x labels x budgets x seeds.
@@ -106,7 +109,7 @@ def leakage(
             changes["gate"] = loaded.gate.model_copy(update={"fail_above": fail_above})
         if price_per_thousand is not None:
             changes["price_per_thousand"] = price_per_thousand
-        loaded = loaded.model_copy(update=changes)
+        loaded = loaded.model_copy(update=changes).allowing(allow_factories)
         kept = Kept((out or Path("runs/leakage") / loaded.name).absolute())
         wanted = Only.parse(only, loaded)
         asked = (cell for cell in cells_of(loaded) if cell in wanted)
@@ -118,6 +121,8 @@ def leakage(
             return
         began = time.monotonic()
         cores = os.cpu_count() or 1
+        given = [] if jobs is None else ["--jobs", str(jobs)]
+        given += [part for name in allow_factories for part in ("--allow-factory", name)]
         jobs = jobs or cores
         _have(
             console,
@@ -136,6 +141,7 @@ def leakage(
             wanted,
             kept,
             source=matrix,
+            given=given,
             device=device,
             ray=ray,
             junit=junit,
@@ -192,6 +198,7 @@ def _report(
     kept: Kept,
     *,
     source: str,
+    given: Sequence[str],
     device: str,
     ray: bool,
     junit: Path | None,
@@ -199,7 +206,7 @@ def _report(
 ) -> bool:
     """Write and print what there is; whether the release may go out and nothing failed."""
     from intaglio.leakage.cells import cells_of, digest
-    from intaglio.leakage.gate import judge, write_junit
+    from intaglio.leakage.gate import judge, told_passed, write_junit
     from intaglio.leakage.measure import gather
     from intaglio.leakage.only import Only
     from intaglio.leakage.tables import render
@@ -209,7 +216,7 @@ def _report(
     # What earlier runs had is in the report, too: a part is named only if there is nothing else.
     had = [cell for cell in cells_of(matrix) if kept.has(cell, digest(matrix, cell))]
     flags = _flags(matrix, only if all(cell in only for cell in had) else Only())
-    command = ["intaglio", "leakage", source, *flags]
+    command = ["intaglio", "leakage", source, *flags, *given]
     outcome = gather(matrix, kept, command=command, device=device, ray=ray)
     write_outcome(outcome, kept.out)
     title = f"{matrix.name}: the strongest attack, clone %"
@@ -235,6 +242,9 @@ def _report(
         if not one.passed:
             why = one.failure or f"{len(one.missing)} of its cells are missing"
             console.print(f"FAILED {one.defense}: {why}", highlight=False, markup=False)
+    passed = told_passed(judged)
+    if passed is not None:
+        console.print(passed, highlight=False, markup=False)
     return not failed and all(one.passed for one in judged)
 
 

@@ -2,6 +2,8 @@
 
 matrix      what is measured: a YAML file, validated
 cells       every combination, each with the digest of all that decides its result
+weights     what decides a victim's, and its digest
+foreign_code  plug-ins and factories, the part of a digest that a name does not tell
 kept        one file per finished cell, written whole or not at all
 victims     weights by recipe, trained once per seed, or a bundle
 bench       one defended server with everything that is done to it

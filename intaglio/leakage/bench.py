@@ -11,7 +11,7 @@ import io
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,11 +25,12 @@ from attack_client.errors import AttackError
 from attack_client.honest import Honest, measure_honest
 from attack_client.http_victim import HttpVictim
 from attack_client.preflight import choose_split_seed
+from attack_client.reference import check_labels
 from attack_client.report.schema import Row
 from attack_client.retry import RetryPolicy
 from attack_client.victim_input import TestSet
 from intaglio.errors import ServerDidNotStart
-from intaglio.leakage.cells import Cell, digest, target_digest, theft_digest, victim_digest
+from intaglio.leakage.cells import Cell, digest, learning_code, target_digest, theft_digest
 from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry, DefenseEntry
 from intaglio.leakage.errors import LeakageError
 from intaglio.leakage.kept import Kept, Result
@@ -37,6 +38,7 @@ from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.target import Target, serve
 from intaglio.leakage.victims import bundle_of, needed_victims, train_victim
+from intaglio.leakage.weights import hash_of, victim_digest
 from models.bundle import read_card
 from models.datasets import load as load_dataset
 from models.errors import ModelsError
@@ -83,6 +85,7 @@ def run_bench(bench: Bench) -> int:
     try:
         attacks = [cell.attack for cell in bench.cells]
         _train(bench, attacks, kept)
+        _require_labels(bench, kept)
         with serve(
             bench.matrix, bench.defense, bench.seed, attacks, kept, threads=bench.threads
         ) as target:
@@ -140,7 +143,7 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
         test=matrix.test,
         budgets=(cell.budget,),
         labels=(cell.labels,),
-        recipe=matrix.clone.recipe(entry.augment),
+        recipe=replace(matrix.clone.recipe(entry.augment), allow_factories=matrix.factories),
         out=kept.theft(cell, kind, theft_digest(matrix, cell)),
         api_key=target.key,
         operator_key=target.operator_key,
@@ -164,8 +167,14 @@ def _rows(bench: Bench, cell: Cell, target: Target, honest: Honest, kept: Kept) 
     title = campaign.adaptations.title(kind)
     silent = Console(file=io.StringIO())
     study = study_of(cell.attack, entry, matrix.defenses[cell.defense])
-    rows = collect_rows(campaign, silent, study, honest=honest, cache=CloneShelf(kept.clones))
+    rows = collect_rows(campaign, silent, study, honest=honest, cache=_shelf(bench, cell, kept))
     return tuple(row.model_copy(update={"attack": _named(cell, row, title)}) for row in rows)
+
+
+def _shelf(bench: Bench, cell: Cell, kept: Kept) -> CloneShelf:
+    """Of clones by what they were trained on, which does not tell that foreign code changed."""
+    code = learning_code(bench.matrix, cell.attack)
+    return CloneShelf(kept.clones / hash_of(code) if code else kept.clones)
 
 
 def _known(attack: AttackEntry, defense: DefenseEntry) -> KnownDefense | None:
@@ -205,6 +214,21 @@ def _split_seed(bench: Bench, kept: Kept) -> int:
             "what it was trained on; give both the same data.split_seed"
         )
     return next(iter(found), 0)
+
+
+def _require_labels(bench: Bench, kept: Kept) -> None:
+    """Refuse a test set that numbers its classes otherwise than the weights that are measured.
+
+    Raises:
+        PoolError: names both.
+    """
+    matrix = bench.matrix
+    names = dict.fromkeys((matrix.reference, matrix.defenses[bench.defense].victim))
+    cards = [read_card(bundle_of(matrix, name, bench.seed, kept)) for name in names if name]
+    if cards:
+        task = load_dataset(matrix.test, root=bench.data_root)
+        for card in cards:
+            check_labels(card, task.labels, test=matrix.test)
 
 
 def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
@@ -254,7 +278,8 @@ def _honest(bench: Bench, target: Target, kept: Kept) -> Honest:
 
 def _train(bench: Bench, attacks: Sequence[str], kept: Kept) -> None:
     for name in needed_victims(bench.matrix, bench.defense, attacks):
-        kept.tell(str(bench), f"training {name}")
+        if not bundle_of(bench.matrix, name, bench.seed, kept).is_dir():
+            kept.tell(str(bench), f"training {name}")
         train_victim(
             bench.matrix,
             name,

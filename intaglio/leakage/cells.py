@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from attack_client.adaptive.adaptations import Adaptations
+from attack_client.adaptive.contract import Asking
 from attack_client.adaptive.spec import Spec
 from attack_client.attacks.registry import make
 from attack_client.contract import Attack
 from attack_client.errors import AttackError
 from attack_client.report.schema import Labels
-from intaglio.leakage.entries import AttackEntry
+from intaglio.leakage.entries import KNOWN_CHAIN, AttackEntry
 from intaglio.leakage.errors import MatrixError
+from intaglio.leakage.foreign_code import (
+    code_of_add_ons,
+    code_of_attack,
+    code_of_chain,
+    code_of_factory,
+    code_of_nets,
+)
 from intaglio.leakage.matrix import Matrix
-from intaglio.recipe import Recipe, load_recipe
-from models.bundle import read_card
-from models.errors import ModelsError
+from intaglio.leakage.weights import FORMAT, coded, hash_of, victim_digest
 
 __all__ = [
     "Cell",
     "attack_of",
     "cells_of",
     "digest",
-    "recipe_of",
+    "learning_code",
     "target_digest",
     "theft_digest",
-    "victim_digest",
 ]
-
-FORMAT = 1
-"""Raised when results of earlier versions are no longer to be believed."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,16 +84,19 @@ def digest(matrix: Matrix, cell: Cell) -> str:
         MatrixError: a recipe or a bundle that it names is not there, or wrong.
     """
     entry = matrix.attacks[cell.attack]
-    return _hash(
+    return hash_of(
         {
             "theft": theft_digest(matrix, cell),
             "adapt": [entry.adapt, entry.known_defense],
+            **coded(learning_code(matrix, cell.attack), _known_code(entry)),
             **_knowledge(matrix, entry, cell.seed),
             "reference": _reference(matrix, cell.seed),
             "test": matrix.test,
             "labels": cell.labels,
             "budget": cell.budget,
-            "clone": matrix.clone.model_dump(mode="json") | {"augment": entry.augment},
+            # What may be called decides nothing, and what it is stands under its code.
+            "clone": matrix.clone.model_dump(mode="json")
+            | {"augment": entry.augment, "allow_factories": []},
         }
     )
 
@@ -119,11 +121,18 @@ def _knowledge(matrix: Matrix, entry: AttackEntry, seed: int) -> dict[str, Any]:
 def theft_digest(matrix: Matrix, cell: Cell) -> str:
     """The same of what is stolen: cells of one theft differ in labels and budget only."""
     entry = matrix.attacks[cell.attack]
-    return _hash(
+    attack, add_ons = _made(matrix, cell)
+    asking = [one.kind for one in add_ons.add_ons if isinstance(one, Asking)]
+    return hash_of(
         {
             "target": target_digest(matrix, cell.defense, cell.seed),
             # Add-ons that only learn otherwise share the theft of the bare attack.
-            "attack": repr(attack_of(matrix, cell)),
+            "attack": repr(add_ons.adapt(attack)),
+            **coded(
+                code_of_attack(entry.attack or cell.attack),
+                code_of_add_ons(asking),
+                code_of_nets(attack.architectures, matrix.factories),
+            ),
             "pool": entry.pool or matrix.pool,
             "seed": cell.seed,
         }
@@ -138,19 +147,43 @@ def attack_of(matrix: Matrix, cell: Cell) -> Attack:
     Raises:
         MatrixError: there is no such attack or add-on, or it refuses an option.
     """
+    attack, add_ons = _made(matrix, cell)
+    return add_ons.adapt(attack)
+
+
+def _made(matrix: Matrix, cell: Cell) -> tuple[Attack, Adaptations]:
     entry = matrix.attacks[cell.attack]
     try:
         add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=cell.seed)
-        return add_ons.adapt(
-            make(
-                entry.attack or cell.attack,
-                seed=cell.seed,
-                options=entry.options,
-                surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
-            )
+        attack = make(
+            entry.attack or cell.attack,
+            seed=cell.seed,
+            options=entry.options,
+            surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
         )
     except AttackError as error:
         raise MatrixError(f"attacks.{cell.attack}: {error}") from error
+    return attack, add_ons
+
+
+def learning_code(matrix: Matrix, attack: str) -> Mapping[str, str]:
+    """Of what is not ours in how the clones of ``attack`` learn: its digest, by name.
+
+    Raises:
+        MatrixError: an add-on is not of the form ``NAME:option=value``.
+    """
+    entry = matrix.attacks[attack]
+    try:
+        kinds = [Spec.parse(text).name for text in entry.adapt]
+    except AttackError as error:
+        raise MatrixError(f"attacks.{attack}: {error}") from error
+    nets = code_of_nets([matrix.clone.architecture], matrix.factories)
+    return {**code_of_add_ons(kinds), **nets}
+
+
+def _known_code(entry: AttackEntry) -> Mapping[str, str]:
+    known = entry.known_defense
+    return {} if known in {None, KNOWN_CHAIN} else code_of_factory(str(known))
 
 
 def target_digest(matrix: Matrix, defense: str, seed: int) -> str:
@@ -158,12 +191,13 @@ def target_digest(matrix: Matrix, defense: str, seed: int) -> str:
     entry = matrix.defenses[defense]
     if entry.victim is None:
         release = {} if entry.release is None else {"release": entry.release}
-        return _hash({"format": FORMAT, "url": entry.url, "model": entry.model, **release})
-    return _hash(
+        return hash_of({"format": FORMAT, "url": entry.url, "model": entry.model, **release})
+    return hash_of(
         {
             "format": FORMAT,
             "victim": victim_digest(matrix, entry.victim, seed),
             "chain": entry.chain,
+            **coded(code_of_chain(entry.chain)),
             "roles": _lenders(matrix, entry.roles, seed),
             "explanations": entry.explanations,
             **({"serve": matrix.serve} if matrix.serve else {}),
@@ -180,65 +214,3 @@ def _lenders(matrix: Matrix, roles: Mapping[str, str], seed: int) -> dict[str, l
 
 def _reference(matrix: Matrix, seed: int) -> str | None:
     return None if matrix.reference is None else victim_digest(matrix, matrix.reference, seed)
-
-
-@cache
-def _recipe(source: str, changes: tuple[str, ...]) -> Recipe:
-    return load_recipe(source, changes)
-
-
-def recipe_of(matrix: Matrix, name: str, seed: int) -> Recipe:
-    """The recipe of the victim ``name`` for ``seed``, without what it is measured against.
-
-    Raises:
-        MatrixError: there is no such recipe, or it is wrong.
-    """
-    entry = matrix.victims[name]
-    assert entry.recipe is not None, "a bundle has no recipe"
-    changes = tuple(change.replace("{seed}", str(seed)) for change in entry.set)
-    if not any(change.partition("=")[0].strip() == "plan.seed" for change in changes):
-        changes = (*changes, f"plan.seed={seed}")
-    try:
-        return _recipe(entry.recipe, changes)
-    except ModelsError as error:
-        raise MatrixError(f"victims.{name}: {error}") from error
-
-
-def victim_digest(matrix: Matrix, name: str, seed: int) -> str:
-    """The same of a victim's weights, from its recipe and not from what training made of it.
-
-    Raises:
-        MatrixError: a recipe or a bundle is not there, or wrong.
-    """
-    entry = matrix.victims[name]
-    if entry.bundle is not None:
-        try:
-            card = read_card(entry.bundle)
-        except ModelsError as error:
-            raise MatrixError(f"victims.{name}.bundle: {error}") from error
-        # All of a card that decides answers, and nothing that only tells of it.
-        decides = card.model_dump(
-            mode="json",
-            exclude={
-                "name": True,
-                "version": True,
-                "description": True,
-                "measured": True,
-                "networks": {"__all__": {"training", "measured"}},
-            },
-        )
-        return _hash({"format": FORMAT, "bundle": decides})
-    described = recipe_of(matrix, name, seed).model_dump(
-        mode="json", exclude={"name", "version", "description", "reproduces", "measured"}
-    )
-    others = {
-        key: victim_digest(matrix, other, seed)
-        for key, other in (("reference", entry.reference), ("base", entry.base))
-        if other is not None
-    }
-    return _hash({"format": FORMAT, "recipe": described, **others})
-
-
-def _hash(value: dict[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

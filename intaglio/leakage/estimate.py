@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from intaglio.costs import flops_forward
-from intaglio.leakage.cells import Cell, digest, recipe_of, theft_digest
+from intaglio.leakage.cells import Cell, digest, theft_digest
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import bundle_of, input_of, needed_victims
+from intaglio.leakage.weights import recipe_of
 from intaglio.outlook import outlook_of
 from intaglio.recipe import Architecture, Data, Recipe
 

@@ -12,7 +12,7 @@ from intaglio.leakage.strongest import Line, Status, Strongest
 from intaglio.leakage.verdict import YARDSTICKS
 from models.training.atomic import write_atomically
 
-__all__ = ["Outcome", "judge", "write_junit"]
+__all__ = ["Outcome", "judge", "told_passed", "write_junit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,7 @@ class Outcome:
             where nothing is known.
         failure: why the release fails; None where it does not.
         missing: why cells are missing; a gate that was not measured is not passed.
+        attack: the strongest one, and that it makes clones; None where nothing is known.
     """
 
     defense: str
@@ -33,6 +34,7 @@ class Outcome:
     measured: float | None
     failure: str | None
     missing: tuple[str, ...]
+    attack: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -80,7 +82,8 @@ def _outcome(
                 f"{_told(worst)} clones of {measured:.3f} of the victim's accuracy, above "
                 f"{threshold:g}"
             )
-    return Outcome(defense, threshold, measured, failure, missing)
+    attack = None if worst is None else _told(worst)
+    return Outcome(defense, threshold, measured, failure, missing, attack)
 
 
 def _relative(worst: Strongest, line: Line) -> float | None:
@@ -103,6 +106,24 @@ def _told(worst: Strongest) -> str:
         f"{worst.rival.attack} with {worst.rival.labels} labels, ahead of {worst.attack} on the "
         "seeds that it was tried on, may make"
     )
+
+
+def told_passed(outcomes: Sequence[Outcome]) -> str | None:
+    """Which defense is nearest to its threshold; None where there is no gate or it fails."""
+    held = [outcome for outcome in outcomes if outcome.threshold is not None]
+    known = [
+        (one.threshold - one.measured, one)
+        for one in held
+        if one.threshold is not None and one.measured is not None
+    ]
+    if not known or not all(outcome.passed for outcome in held):
+        return None
+    nearest = min(known, key=lambda pair: pair[0])[1]
+    said = (
+        f"PASSED {nearest.defense}: {nearest.attack} clones of {nearest.measured:.3f} of the "
+        f"victim's accuracy, not above {nearest.threshold:g}"
+    )
+    return said if len(held) == 1 else f"{said}; of {len(held)} with a threshold it is the nearest"
 
 
 def write_junit(name: str, outcomes: Sequence[Outcome], seconds: float, path: Path) -> None:

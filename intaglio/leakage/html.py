@@ -9,6 +9,7 @@ from attack_client.report.html import charts, every_clone, made
 from attack_client.report.page import Cell, facts, page, paragraph, section, table
 from attack_client.report.schema import Report
 from attack_client.report.svg import dots
+from intaglio.leakage.chosen import CHOSEN_HEADS, chosen
 from intaglio.leakage.fields import columns_of, field_of
 from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.pictures import colour_of
@@ -68,6 +69,9 @@ def to_html(outcome: Outcome, report: Report) -> str:
             folded=True,
         ),
     ]
+    told = [(name, kind, (options, "wide")) for name, kind, options in chosen(matrix)]
+    if told:
+        parts.append(section("What attacks were told", table(CHOSEN_HEADS, told), folded=True))
     if outcome.rows:
         parts.append(section("Every defense under every attack", _heat_map(outcome)))
         parts.append(section("Security, utility, latency", _trade_off(outcome.lines)))

@@ -25,6 +25,7 @@ from intaglio.leakage.entries import (
     VictimEntry,
 )
 from intaglio.leakage.errors import MatrixError
+from intaglio.leakage.misplaced import misplaced_option
 from intaglio.recipe_errors import sentence
 from models.card import Name
 from models.strict_yaml import load_yaml
@@ -73,6 +74,19 @@ class Matrix(Section):
     defenses: Annotated[dict[TableName, DefenseEntry], Field(min_length=1)]
     attacks: Annotated[dict[TableName, AttackEntry], Field(min_length=1)]
     gate: Gate = Gate()
+
+    @property
+    def factories(self) -> tuple[str, ...]:
+        """Code of the user's own that servers, victims, references and clones may call."""
+        served = self.serve.get("allow_factories")
+        more = map(str, served) if isinstance(served, list) else ()
+        return tuple(dict.fromkeys((*self.clone.allow_factories, *more)))
+
+    def allowing(self, factories: Collection[str]) -> Matrix:
+        """The same matrix, with ``factories`` allowed wherever it calls code of the user's own."""
+        names = tuple(dict.fromkeys((*self.clone.allow_factories, *factories)))
+        clone = self.clone.model_copy(update={"allow_factories": names})
+        return self.model_copy(update={"clone": clone})
 
     def check(self) -> None:
         """Refuse names that nothing is called by.
@@ -189,7 +203,8 @@ def load_matrix(source: str) -> Matrix:
         matrix = Matrix.model_validate(raw)
         matrix.check()
     except ValidationError as error:
-        raise MatrixError(f"matrix {source}: {sentence(error, raw, Matrix)}") from error
+        said = misplaced_option(error, raw) or sentence(error, raw, Matrix)
+        raise MatrixError(f"matrix {source}: {said}") from error
     except MatrixError as error:
         raise MatrixError(f"matrix {source}: {error}") from error
     return matrix

@@ -9,18 +9,22 @@ from pathlib import Path
 from attack_client.adaptive.adaptations import Adaptations
 from attack_client.adaptive.spec import Spec
 from attack_client.attacks.registry import make
-from attack_client.errors import AttackError
+from attack_client.errors import AttackError, PoolError
+from attack_client.reference import check_labels
 from defenses.errors import DefenseError
 from defenses.registry import required_roles
 from intaglio.known_defenses import check_options
-from intaglio.leakage.cells import Cell, attack_of, recipe_of
+from intaglio.leakage.cells import Cell, attack_of
 from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.learning import study_of
 from intaglio.leakage.matrix import Matrix
 from intaglio.leakage.victims import input_of, needed_victims
+from intaglio.leakage.weights import architectures_of, recipe_of
 from intaglio.objectives import trainable_of
 from intaglio.outlook import expected
 from models import architectures
+from models.bundle import read_card
+from models.datasets import load as load_dataset
 from models.datasets.catalogue import is_bundled, is_downloadable, local_file
 from models.errors import ModelsError
 
@@ -44,7 +48,7 @@ def preflight(matrix: Matrix, cells: Sequence[Cell], *, data_root: Path | None) 
     for cell in cells:
         attacked.setdefault(cell.defense, []).append(cell.attack)
     victims = [needed_victims(matrix, name, attacks) for name, attacks in attacked.items()]
-    factories = matrix.clone.allow_factories
+    factories = matrix.factories
     if cells:
         _require_architecture("clone.architecture", matrix.clone.architecture, factories)
         _require_data("test", matrix.test, data_root)
@@ -76,15 +80,27 @@ def _classes(matrix: Matrix, name: str, data_root: Path | None) -> int:
                 others["reference"] = Path(entry.reference)
             objective = recipe.objective.model_copy(update=others)
             trainable_of(recipe.model_copy(update={"objective": objective}))
-            factories = matrix.clone.allow_factories
-            architectures.check(recipe.architecture.name, allow_factories=factories)
             for key in ("train", "ood"):
                 spec = getattr(recipe.data, key)
                 if spec is not None:
                     _require_data(f"victims.{name}: data.{key}", spec, data_root)
+        elif name in _measured(matrix) and _is_here(matrix.test, data_root):
+            check_labels(read_card(entry.bundle), _labels(matrix.test, data_root), test=matrix.test)
+        for architecture in architectures_of(matrix, name, matrix.seeds[0]):
+            architectures.check(architecture, allow_factories=matrix.factories)
         return input_of(matrix, name, data_root)[1]
-    except ModelsError as error:
+    except (ModelsError, PoolError) as error:
         raise MatrixError(f"victims.{name}: {error}") from error
+
+
+def _measured(matrix: Matrix) -> set[str | None]:
+    """Victims that the test images are shown to; a network that is lent has labels of its own."""
+    return {matrix.reference, *(entry.victim for entry in matrix.defenses.values())}
+
+
+@cache
+def _labels(test: str, data_root: Path | None) -> tuple[str, ...]:
+    return load_dataset(test, root=data_root).labels
 
 
 def _require_chain(matrix: Matrix, name: str, classes: dict[str, int]) -> None:
@@ -122,7 +138,7 @@ def _require_attack(matrix: Matrix, cell: Cell, data_root: Path | None) -> None:
             surroundings={"clone": matrix.clone.architecture, "labels": cell.labels},
         )
         for architecture in plainly.architectures:
-            _require_architecture(f"{key}.options", architecture, matrix.clone.allow_factories)
+            _require_architecture(f"{key}.options", architecture, matrix.factories)
         add_ons = Adaptations.of(tuple(map(Spec.parse, entry.adapt)), seed=cell.seed)
         add_ons.check(
             labels=(cell.labels,),
@@ -163,13 +179,24 @@ def _require_data(key: str, spec: str, data_root: Path | None) -> None:
     Raises:
         MatrixError: it is neither here nor bundled nor downloadable.
     """
-    kind, colon, rest = spec.partition(":")
-    if colon and kind in {"npz", "folder"}:
-        path = Path(rest.partition("?")[0]).expanduser()
+    path = _path(spec)
+    if path is not None:
         if not path.exists():
             raise MatrixError(f"{key}: there is no {path}")
-    elif not (is_bundled(spec) or is_downloadable(spec) or local_file(spec, data_root)):
+    elif not (_is_here(spec, data_root) or is_downloadable(spec)):
         raise MatrixError(
             f"{key}: there is no dataset {spec!r}: give the directory that has {spec}.npz as "
             "--data-root, or npz:PATH or folder:PATH"
         )
+
+
+def _is_here(spec: str, data_root: Path | None) -> bool:
+    """Whether a dataset can be had without a download."""
+    path = _path(spec)
+    return path.exists() if path else is_bundled(spec) or local_file(spec, data_root) is not None
+
+
+def _path(spec: str) -> Path | None:
+    """The place that ``spec`` names; None where it names a dataset."""
+    kind, _, rest = spec.partition(":")
+    return Path(rest.partition("?")[0]).expanduser() if rest and kind in {"npz", "folder"} else None

@@ -105,8 +105,10 @@ def serve(
         "models": models,
     }
     config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    allowed = [part for name in matrix.factories for part in ("--allow-factory", name)]
+    arguments = ("--config", str(config), *allowed)
     # In the main thread of a process that may be killed, which must not leave a server behind.
-    with serving(root, "--config", str(config), log=place / "server.log", tied=True) as server:
+    with serving(root, *arguments, log=place / "server.log", tied=True) as server:
         services = {
             attack: ShadowService(server.url, copy.defended, copy.plain, patience_s=PATIENCE_S)
             for attack, copy in shadowed.items()

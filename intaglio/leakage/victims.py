@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from intaglio.leakage.cells import recipe_of, victim_digest
 from intaglio.leakage.errors import CellError, MatrixError
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.weights import recipe_of, victim_digest
 from intaglio.outlook import outlook_of
 from intaglio.recipe import Recipe
 from intaglio.training import train_recipe
@@ -93,7 +93,7 @@ def train_victim(
                 out=out,
                 data_root=data_root,
                 device=device,
-                allow_factories=matrix.clone.allow_factories,
+                allow_factories=matrix.factories,
             )
         except (ModelsError, MatrixError) as error:
             raise CellError(f"victim {name}, seed {seed}: {error}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attack_client.report.files import write_json
 from attack_client.report.schema import Report, Row
+from intaglio.leakage.chosen import CHOSEN_HEADS, chosen
 from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.html import to_html
 from intaglio.leakage.matrix import Matrix
@@ -122,6 +123,9 @@ def _markdown(outcome: Outcome, pictures: Sequence[tuple[str, str]]) -> str:
     if added:
         parts += ["## What add-ons add", "", _table(GAIN_HEADS, added), ""]
     parts += ["## What each name serves", "", _table(SERVED_HEADS, list(served(matrix))), ""]
+    told = list(chosen(matrix))
+    if told:
+        parts += ["## What attacks were told", "", _table(CHOSEN_HEADS, told), ""]
     lacking = [status for status in outcome.statuses if status.state != "done"]
     if lacking:
         parts += ["## Missing cells", "", *(f"- {_missing(status)}" for status in lacking), ""]

@@ -93,7 +93,14 @@ def test_a_list_of_labels_may_be_longer_than_a_name_of_a_file(here: Path) -> Non
     [
         ((), "give --labels, or --data that has them"),
         (("--labels", "a,b"), "tensor 'classifier.weight' has shape|tensor '.*' has shape"),
-        (("--labels", "a,b", "--data", "digits"), "has the labels 0, 1, 2 … \\(10\\) where"),
+        (
+            ("--labels", "a,b", "--data", "digits"),
+            "digits has other labels than the model: 10 in the one, 2 in the other",
+        ),
+        (
+            ("--labels", "0,2,1,3,4,5,6,7,8,9", "--data", "digits"),
+            "digits has the labels of the model in another order: class 1 is '1' in the one, '2'",
+        ),
         (("--data", "digits", "--input", "2x28x28"), "--input: channels"),
         (("--data", "digits", "--input", "28"), "'28' is not CxHxW"),
         (("--data", "digits", "--normalisation", "imagenet"), "is for 3 channels, not 1"),

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from intaglio.leakage.entries import Gate
-from intaglio.leakage.gate import Outcome, judge, write_junit
+from intaglio.leakage.gate import Outcome, judge, told_passed, write_junit
 from intaglio.leakage.strongest import Status, lines_of
 from tests.intaglio.leakage.conftest import row
 
@@ -60,6 +60,22 @@ def test_a_rival_counts_for_as_much_as_it_is_ahead() -> None:
 def test_single_defenses_have_thresholds_of_their_own() -> None:
     found = outcomes(Gate(fail_above=0.8, defenses={"mad": None, "am": 0.4, "label-only": 0.9}))
     assert {name for name, one in found.items() if not one.passed} == {"am", "label-only"}
+
+
+def test_a_gate_that_passes_says_which_threshold_was_nearest() -> None:
+    def said(gate: Gate, *, edm: str = "done") -> str | None:
+        return told_passed(list(outcomes(gate, edm=edm).values()))
+
+    assert said(Gate(fail_above=0.95, defenses={"am": 0.52})) == (
+        "PASSED am: knockoff with soft labels and 1,000 queries makes clones of 0.510 of the "
+        "victim's accuracy, not above 0.52; of 3 with a threshold it is the nearest"
+    )
+    assert str(said(Gate(defenses={"mad": 0.95}))).endswith(
+        "0.918 of the victim's accuracy, not above 0.95"
+    )
+    assert said(Gate()) is None, "there is no gate"
+    assert said(Gate(fail_above=0.8)) is None, "it fails"
+    assert said(Gate(fail_above=0.95), edm="failed") is None, "a cell is missing"
 
 
 def test_what_was_not_measured_is_not_passed() -> None:

@@ -33,6 +33,11 @@ def load(tmp_path: Path, **changes: Any) -> None:
         ({"budget": [5]}, "budget: there is no such key; did you mean budgets"),
         ({"clone": {"architecture": "lenet", "epoch": 3}}, "clone.epoch: there is no such key"),
         ({"attacks": {"knockoff": {"label": ["soft"]}}}, "attacks.knockoff.label: there is no"),
+        (
+            {"attacks": {"three": {"attack": "composite", "parts": 3}}},
+            "attacks.three.parts: it is an option of composite: put it under options, as in "
+            "options: {parts: 3}",
+        ),
         ({"defenses": {"none": {"victim": "plane"}}}, "defenses.none.victim: there is no 'plane'"),
         ({"defenses": {"none": {}}}, "give either victim, to be served here, or url"),
         (

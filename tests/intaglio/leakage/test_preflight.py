@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from intaglio.cli import main
@@ -16,6 +17,7 @@ from intaglio.leakage.errors import MatrixError
 from intaglio.leakage.matrix import Matrix, load_matrix, shipped_matrices
 from intaglio.leakage.preflight import preflight
 from tests.intaglio.leakage.conftest import GOOD
+from tests.models.builders import edit_card, tiny_bundle
 
 
 def look(written: Mapping[str, Any]) -> None:
@@ -45,6 +47,10 @@ def chain(**link: Any) -> dict[str, Any]:
         (
             {"attacks": {"jbda": {"options": {"clone": "alexnettt"}}}},
             r"attacks\.jbda\.options: there is no architecture 'alexnettt'",
+        ),
+        (
+            {"attacks": {"knockoff": {"options": {"strategy": 3}}}},
+            r"attacks\.knockoff: attack knockoff: strategy",
         ),
         (
             {"attacks": {"knockoff": {"adapt": ["sharpen"]}}},
@@ -124,3 +130,50 @@ def test_no_gate_and_no_price_is_no_number(option: str, value: str) -> None:
     result = CliRunner().invoke(main, ["leakage", "digits", option, value, "--dry-run"])
     assert result.exit_code == 2
     assert option in result.output
+
+
+def test_a_bundle_and_the_test_set_number_their_classes_alike(tmp_path: Path) -> None:
+    images, labels = np.zeros((60, 8, 8), np.uint8), np.arange(60, dtype=np.uint8) % 3
+    halves: dict[str, Any] = {"y_train": labels, "x_test": images, "y_test": labels}
+    victims = {"plain": {"bundle": str(tiny_bundle(tmp_path))}}
+    for names, reason in (
+        (("a", "b", "c"), None),
+        (("c", "b", "a"), "has the labels of toy in another order: class 0 is 'c' in the one"),
+        (("a", "b", "d"), "has other labels than toy: class 2 is 'd' in the one"),
+    ):
+        file = tmp_path / f"{''.join(names)}.npz"
+        np.savez(file, x_train=images, class_names=np.array(names), **halves)
+        written = {**GOOD, "test": f"npz:{file}", "victims": victims}
+        if reason is None:
+            look(written)
+            continue
+        with pytest.raises(MatrixError, match=rf"victims\.plain: npz:.*{names[2]}\.npz {reason}"):
+            look(written)
+
+
+def test_code_of_a_bundle_is_allowed_before_anything_runs(tmp_path: Path) -> None:
+    file = tmp_path / "parts_net.py"
+    file.write_text("raise SystemExit('nothing is called to look')\n")
+    bundle = tiny_bundle(tmp_path)
+    name = {"architecture": "parts_net.py:network"}
+    edit_card(bundle, lambda card: card["networks"]["victim"].update(name))
+    path = tmp_path / "m.yaml"
+    written = {**GOOD, "victims": {"plain": {"bundle": str(bundle)}}}
+    written["clone"] = {"architecture": "cnn-small"}
+    path.write_text(yaml.safe_dump(written))
+    command = ["leakage", str(path), "--out", str(tmp_path / "out")]
+    for more in ([], ["--dry-run"]):
+        refused = CliRunner().invoke(main, [*command, *more])
+        assert refused.exit_code == 2
+        assert "victims.plain: the architecture 'parts_net.py:network' is code" in refused.output
+        assert "start with --allow-factory parts_net.py:network" in refused.output
+    assert not (tmp_path / "out").exists()
+    allowed = CliRunner().invoke(
+        main, [*command, "--dry-run", "--allow-factory", f"{file}:network"]
+    )
+    assert allowed.exit_code == 0, allowed.output
+
+
+def test_what_servers_may_call_is_allowed_everywhere() -> None:
+    matrix = Matrix.model_validate({**GOOD, "serve": {"allow_factories": ["a.py:net"]}})
+    assert matrix.allowing(["b:net", "a.py:net"]).factories == ("b:net", "a.py:net")

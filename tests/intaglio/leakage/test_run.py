@@ -13,11 +13,12 @@ import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
-from intaglio.leakage.bench import Bench
+from intaglio.leakage.bench import Bench, _train
 from intaglio.leakage.cells import cells_of
 from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
@@ -26,8 +27,10 @@ from intaglio.leakage.only import Only
 from intaglio.leakage.runner import benches_of, local_crew
 from intaglio.leakage.target import PATIENCE_S, Target
 from intaglio.leakage.written import Outcome, write_outcome
+from models.bundle import read_card
 from tests.attack_client.conftest import Serve
 from tests.attack_client.stub import Fault, LinearModel, Stub
+from tests.attack_client.test_cli import plain_bundle
 from tests.intaglio.leakage.conftest import Inline, matrix_of
 
 
@@ -313,7 +316,7 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
         )
     assert "8 of 8 cells are done." in again.stdout, again.stdout + again.stderr
     said = json.loads((out / "report.json").read_text())["command"]
-    assert said == ["intaglio", "leakage", str(path), "--fail-above", "0"]
+    assert said == ["intaglio", "leakage", str(path), "--fail-above", "0", "--jobs", "2"]
     # Nothing but yardsticks, so nothing is gated.
     assert again.returncode == 0
     assert junit.is_file()
@@ -321,3 +324,31 @@ def test_kill_9_anywhere_and_the_same_command_goes_on(
     assert sum(asked.values()) == 2 * 200, "no query of a theft was paid for twice"
     for name in ("report.json", "report.md", "report.html", "heat-map.png"):
         assert (out / name).stat().st_size > 500
+
+
+def test_no_cell_is_measured_with_labels_in_another_order(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    bundle = plain_bundle(tmp_path / "bundles", model)
+    with np.load(npz_root / "task.npz") as arrays:
+        named = {**arrays, "class_names": np.array(sorted(read_card(bundle).labels, reverse=True))}
+    np.savez(npz_root / "task.npz", **named)
+    stub = Stub(model)
+    with serve(stub) as url:
+        matrix = matrix_of(url, victims={"plain": {"bundle": str(bundle)}}, reference="plain")
+        outcome = run(matrix, tmp_path / "out", npz_root)
+    assert {status.state for status in outcome.statuses} == {"failed"}
+    assert "task has the labels of plain in another order" in str(outcome.statuses[0].reason)
+    assert not stub.requests
+
+
+def test_nobody_is_told_that_finished_weights_are_trained(
+    model: LinearModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victims = {"plain": {"bundle": str(plain_bundle(tmp_path / "bundles", model))}}
+    matrix = matrix_of("http://victim", victims=victims, reference="plain")
+    bench = Bench(matrix=matrix, defense="none", seed=0, cells=(), out=tmp_path)
+    told: list[str | None] = []
+    monkeypatch.setattr(Kept, "tell", lambda _, __, stage: told.append(stage))
+    _train(bench, ["knockoff"], Kept(tmp_path))
+    assert told == []

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
+from intaglio.leakage.chosen import chosen
+from intaglio.leakage.kept import Kept
 from intaglio.leakage.matrix import Matrix
+from intaglio.leakage.measure import gather
 from intaglio.leakage.served import served
+from intaglio.leakage.written import write_outcome
 
-WRITTEN = {
+WRITTEN: dict[str, Any] = {
     "name": "shown",
     "pool": "letters",
     "test": "digits",
@@ -51,3 +58,19 @@ WRITTEN = {
 def test_weights_and_links_are_said_in_words(name: str, weights: str, links: str) -> None:
     told = {row[0]: row[1:] for row in served(Matrix.model_validate(WRITTEN))}
     assert told[name] == (weights, links)
+
+
+def test_options_of_attacks_are_said_in_words(tmp_path: Path) -> None:
+    attacks = {
+        "knockoff": {},
+        "triples": {"attack": "composite", "options": {"parts": 3, "concentration": 2.0}},
+    }
+    plain = {"plain": WRITTEN["victims"]["plain"]}
+    none = {"none": WRITTEN["defenses"]["none"]}
+    changes = {"attacks": attacks, "victims": plain, "defenses": none}
+    matrix = Matrix.model_validate({**WRITTEN, **changes})
+    assert list(chosen(matrix)) == [("triples", "composite", "parts 3, concentration 2.0")]
+    write_outcome(gather(matrix, Kept(tmp_path), command=["intaglio"], device="cpu"), tmp_path)
+    said = (tmp_path / "report.md").read_text()
+    assert "| triples | composite | parts 3, concentration 2.0 |" in said
+    assert "parts 3, concentration 2.0" in (tmp_path / "report.html").read_text()
