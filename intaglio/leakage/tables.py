@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from attack_client.report.summary import milliseconds
 from intaglio.leakage.strongest import Line, Strongest
 
 __all__ = ["HEADS", "LATENCIES", "cells_of_line", "render", "told"]
@@ -25,7 +26,7 @@ def cells_of_line(line: Line) -> tuple[str, ...]:
         f"{line.done}/{line.cells}",
         "-" if line.benign_cost is None else f"{100 * line.benign_cost:+.1f}",
         "-" if line.benign_l1 is None else f"{line.benign_l1:.3f}",
-        "-" if p50 is None or p99 is None else f"{p50:.3g}/{p99:.3g}",
+        "-" if p50 is None or p99 is None else f"{milliseconds(p50)}/{milliseconds(p99)}",
         *(told(found, budget) for budget, found in line.strongest.items()),
     )
 
