@@ -35,7 +35,8 @@ def check_fits(card: Card, *, shape: tuple[int, ...], classes: int) -> None:
 def check_labels(card: Card, labels: Sequence[str], *, test: str) -> None:
     """Refuse a test set whose classes are others than a model's, or numbered otherwise.
 
-    Where either says no more than numbers, nothing is known of their order.
+    Where either says no more than numbers, nothing is known of their order. Capital letters and
+    space around a name make no other class of it.
 
     Args:
         card: of the model.
@@ -45,21 +46,35 @@ def check_labels(card: Card, labels: Sequence[str], *, test: str) -> None:
     Raises:
         PoolError: both have names, and these differ.
     """
-    alike = set(labels) == set(card.labels)
+    ours, theirs = _plain(labels), _plain(card.labels)
+    alike = set(ours) == set(theirs)
     numbered = _numbered(labels) or _numbered(card.labels)
-    if tuple(labels) != card.labels and (alike or not numbered):
-        raise PoolError(label_difference(test, labels, card.name, card.labels))
+    if ours != theirs and (alike or not numbered):
+        said = label_difference(test, labels, card.name, card.labels)
+        if not alike and len(labels) == card.classes:
+            said += "; if that is the same class by another name, give a test set without names"
+        raise PoolError(said)
 
 
 def label_difference(data: str, labels: Sequence[str], model: str, known: Sequence[str]) -> str:
     """A sentence on what sets the ``labels`` of ``data`` apart from those that ``model`` has."""
-    order = set(labels) == set(known)
+    order = set(labels) == set(known) or (
+        _plain(labels) != _plain(known) and set(_plain(labels)) == set(_plain(known))
+    )
     what = "the labels of {} in another order" if order else "other labels than {}"
     told = f"{data} has {what.format(model)}"
     if len(labels) != len(known):
         return f"{told}: {len(labels)} in the one, {len(known)} in the other"
-    place = next(n for n, pair in enumerate(zip(labels, known, strict=True)) if len({*pair}) > 1)
+    pairs = [*zip(_plain(labels), _plain(known), strict=True)]
+    pairs = (
+        pairs if any(one != other for one, other in pairs) else [*zip(labels, known, strict=True)]
+    )
+    place = next(n for n, (one, other) in enumerate(pairs) if one != other)
     return f"{told}: class {place} is {labels[place]!r} in the one, {known[place]!r} in the other"
+
+
+def _plain(labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(label.strip().casefold() for label in labels)
 
 
 def _numbered(labels: Sequence[str]) -> bool:

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.rule import Rule
 
 from attack_client.attacks.knockoff import Knockoff
 from attack_client.clone import CloneRecipe
@@ -114,7 +115,7 @@ class Demo:
         """Train, serve and steal on one split of the digits."""
         place = self.out if self.splits == 1 else self.out / f"split-{split}"
         label = f" (split {split + 1} of {self.splits})" if self.splits > 1 else ""
-        self.console.rule(f"1  Train the victims{label}", align="left")
+        self._begin(f"1  Train the victims{label}")
         models = place / "models"
         # The pair is calibrated against its own victim: with so few validation images the plain one
         # may be ahead by more than the cost that is asked for, and then no threshold would do.
@@ -138,7 +139,7 @@ class Demo:
         patience = ("--set", "batching.deadline_s=120")
         arguments = ("--config", str(config), "--threads", "1", *patience)
 
-        self.console.rule(f"2  Serve them, be honest, steal{label}", align="left")
+        self._begin(f"2  Serve them, be honest, steal{label}")
         card = open_bundle(plain).card
         pool = as_pool(load(POOL), card.input.shape)
         digits = load("digits", split_seed=split)
@@ -163,8 +164,13 @@ class Demo:
                     test=test, honest=honest, reference=reference, defense=name
                 )
 
-        self.console.rule(f"3  Train the clones{label}", align="left")
+        self._begin(f"3  Train the clones{label}")
         return self._clones(stolen, examinations, split)
+
+    def _begin(self, step: str) -> None:
+        # A log has no edge that a rule could end at.
+        width = min(self.console.width, 80)
+        self.console.print(Rule(step, align="left"), width=width)
 
     def _recipe(self, name: str, split: int) -> Recipe:
         return load_recipe(name, (f"data.split_seed={split}", f"plan.seed={split}"))

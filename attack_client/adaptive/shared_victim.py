@@ -20,6 +20,7 @@ __all__ = ["PATIENCE_S", "SharedVictim", "Split"]
 
 Split = Literal["even", "blocks"]
 
+Sending = Callable[[], None] | None
 Answer = TypeVar("Answer", Reply, ExplainedReply)
 
 CLOSED = frozenset({401, 403})
@@ -92,7 +93,8 @@ class SharedVictim:
         return await self._asked(
             len(images),
             key,
-            lambda one: one.query(images, key=key, sending=sending),
+            sending,
+            lambda one, told: one.query(images, key=key, sending=told),
         )
 
     async def explain(
@@ -109,22 +111,33 @@ class SharedVictim:
             VictimError: those of ``query``.
         """
 
-        def ask(account: BlackBox) -> Awaitable[ExplainedReply]:
+        def ask(account: BlackBox, told: Sending) -> Awaitable[ExplainedReply]:
             if not isinstance(account, Explaining):
                 raise ProtocolError(f"{account!r} cannot be asked for attribution maps")
-            return account.explain(images, key=key, sending=sending)
+            return account.explain(images, key=key, sending=told)
 
-        return await self._asked(len(images), key, ask)
+        return await self._asked(len(images), key, sending, ask)
 
     async def _asked(
         self,
         samples: int,
         key: str | None,
-        ask: Callable[[BlackBox], Awaitable[Answer]],
+        sending: Sending,
+        ask: Callable[[BlackBox, Sending], Awaitable[Answer]],
     ) -> Answer:
         """What ``ask`` gets of whichever account gives it."""
         first, sends, waited_s = self._first(key), 0, 0.0
         refusal: Refused | None = None
+        stopped: list[Exception] = []
+
+        def told() -> None:
+            try:
+                if sending is not None:
+                    sending()
+            except Exception as error:
+                stopped.append(error)  # of whoever asks: it is no account's refusal
+                raise
+
         while True:
             account = self._available(first)
             if account is None:
@@ -135,15 +148,17 @@ class SharedVictim:
                 await self._sleep(pause_s)
                 continue
             try:
-                reply = await ask(self._accounts[account])
+                reply = await ask(self._accounts[account], told)
             except OverBudget as error:
+                if error in stopped:
+                    raise
                 if error.after_s is None and await self._used_up(account, samples):
                     self._closed.add(account)
                 rest_s = REST_S if error.after_s is None else error.after_s
                 self._rested[account] = self._clock() + rest_s
                 refusal = error
             except Refused as error:
-                if error.status not in CLOSED:
+                if error in stopped or error.status not in CLOSED:
                     raise
                 self._closed.add(account)
                 refusal = error

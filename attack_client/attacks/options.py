@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
 from typing import Any, get_type_hints
 
+import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from attack_client.contract import Attack
@@ -44,12 +47,23 @@ def check_types(attack: type[Attack], options: Mapping[str, Any]) -> None:
         if adapter is None:
             continue
         try:
-            adapter.validate_json(json.dumps(value, default=str), strict=True)
+            adapter.validate_json(json.dumps(value, default=_written), strict=True)
+        except TypeError:  # no value of YAML: the constructor judges alone
+            continue
         except ValidationError as error:
             said = error.errors(include_url=False)[0]["msg"]
             raise AttackError(
                 f"attack {attack.kind}: {name}: {said[0].lower()}{said[1:]}, not {value!r}"
             ) from error
+
+
+def _written(value: object) -> object:
+    """What YAML would hold in the place of ``value``."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path | date):
+        return str(value)
+    raise TypeError(f"{value!r} is no value of YAML")
 
 
 def _adapter(annotation: Any) -> TypeAdapter[Any] | None:

@@ -21,7 +21,10 @@ from tests.models.builders import edit_card, tiny_bundle
     ("labels", "sentence"),
     [
         ("acb", "npz:x has the labels of toy in another order: class 1 is 'c' in the one, 'b' in"),
-        ("abd", "npz:x has other labels than toy: class 2 is 'd' in the one, 'c' in the other"),
+        (
+            "abd",
+            "npz:x has other labels than toy: class 2 is 'd' in the one, 'c' in the other; if ",
+        ),
         ("abcd", "npz:x has other labels than toy: 4 in the one, 3 in the other"),
     ],
 )
@@ -37,7 +40,10 @@ def test_numbers_in_another_order_are_names(tmp_path: Path) -> None:
         check_labels(read_card(bundle), ("0", "2", "1"), test="npz:x")
 
 
-@pytest.mark.parametrize(("known", "labels"), [("abc", "abc"), ("abc", "012"), ("012", "abc")])
+@pytest.mark.parametrize(
+    ("known", "labels"),
+    [("abc", "abc"), ("abc", "012"), ("012", "abc"), ("abc", ["A", " b", "C"])],
+)
 def test_numbers_say_nothing_of_names(
     tmp_path: Path, known: Sequence[str], labels: Sequence[str]
 ) -> None:

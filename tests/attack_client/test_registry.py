@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, EntryPoints
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -73,7 +74,10 @@ def test_an_option_is_what_its_annotation_says(options: dict[str, Any], sentence
 
 
 @pytest.mark.usefixtures("announce")
-@pytest.mark.parametrize("options", [{"floor": 1}, {"sides": [1, 2]}, {"last": None}])
+@pytest.mark.parametrize(
+    "options",
+    [{"floor": 1}, {"sides": [1, 2]}, {"last": None}, {"floor": np.float32(1)}, {"sides": {1, 2}}],
+)
 def test_what_yaml_says_of_a_type_will_do(options: dict[str, Any]) -> None:
     registry.make("brightest", seed=0, options=options)
 

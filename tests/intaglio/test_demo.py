@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from defenses.registry import TRAINED_IN, kinds
 from intaglio.demo import BUDGETS, Demo
 from intaglio.demo_defenses import DEFENSES, MORE_DEFENSES, expected_minutes, served_as
 from intaglio.recipe import load_recipe
+from models.console import UNBOUNDED
 from server.settings import ModelSettings, Settings
 
 
@@ -52,3 +54,13 @@ def test_the_expected_time_grows_with_what_is_done() -> None:
     short = expected_minutes(DEFENSES, 1)
     assert 1 <= short < expected_minutes({**DEFENSES, **MORE_DEFENSES}, 1)
     assert expected_minutes(DEFENSES, 5) > 4 * short
+
+
+def test_a_step_begins_with_a_line_that_a_log_can_hold(tmp_path: Path) -> None:
+    log = StringIO()
+    console = Console(file=log, width=UNBOUNDED)
+    demo = Demo(out=tmp_path, defenses={}, splits=1, budgets=BUDGETS, console=console)
+    demo._begin("1  Train the victims")
+    (line,) = log.getvalue().splitlines()
+    assert line.startswith("1  Train the victims")
+    assert len(line) <= 80

@@ -125,6 +125,28 @@ def test_it_waits_for_the_account_that_may_ask_first(model: LinearModel, pool: P
         asyncio.run(SharedVictim([Account(model, 0)], sleep=sleep).query(pool.images[:1]))
 
 
+@pytest.mark.parametrize(
+    "failure", [OverBudget("enough", status=429, after_s=1.0), Refused("no", status=401)]
+)
+def test_who_asks_may_stop_and_no_account_is_blamed(
+    model: LinearModel, pool: Pool, failure: Refused
+) -> None:
+    async def sleep(_: float) -> None:
+        pytest.fail("nobody is over a limit")
+
+    def stop() -> None:
+        raise failure
+
+    async def run() -> Reply:
+        shared = SharedVictim([Account(model), Account(model)], sleep=sleep)
+        with pytest.raises(Refused) as raised:
+            await shared.query(pool.images[:1], sending=stop)
+        assert raised.value is failure
+        return await shared.query(pool.images[:1])
+
+    assert asyncio.run(run()).sends == 1
+
+
 class Bounded(Account):
     """One whose budget is for life, or for a day; 429 does not say which, the usage does."""
 
