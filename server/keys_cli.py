@@ -7,14 +7,14 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from models.sentence import Sentence
 from models.validation import first_problem
 from server.cli import assignment
-from server.keys_options import burst_at, fields_of, limits, span
+from server.keys_options import burst_at, fields_of, grace, latest_of, limits
 
 if TYPE_CHECKING:
     from server.callers.key_store import KeyStore
@@ -150,28 +150,7 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option(
-    "--grace",
-    "grace_s",
-    metavar="SPAN",
-    default="0s",
-    show_default=True,
-    callback=span,
-    help="How long the old secret keeps working. In the grace of an earlier rotation, say which of "
-    "two that is: --lost or --deployed.",
-)
-@click.option(
-    "--lost",
-    is_flag=True,
-    help="Nobody has the secret that the earlier rotation gave: it is dropped, and the one from "
-    "before it keeps working.",
-)
-@click.option(
-    "--deployed",
-    is_flag=True,
-    help="The secret that the earlier rotation gave is in use: it keeps working, and the one from "
-    "before it ends.",
-)
+@grace
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
 def rotate(
@@ -186,11 +165,7 @@ def rotate(
     """Give the key ID a new secret and print it; limits, budgets and usage stay."""
     from server.callers.keys import NewKey, StillInGrace, rotated
 
-    if lost and deployed:
-        raise click.UsageError("--lost and --deployed: give one of them")
-    latest: Literal["lost", "deployed"] | None = None
-    if lost or deployed:
-        latest = "lost" if lost else "deployed"
+    latest = latest_of(lost=lost, deployed=deployed)
     made: NewKey | None = None
 
     def changed(before: KeyRecord | None) -> KeyRecord:
@@ -207,9 +182,9 @@ def rotate(
         except StillInGrace as running:
             raise Sentence(
                 f"the key {key_id} is still in the grace of an earlier rotation, until "
-                f"{running.until:%Y-%m-%d %H:%M}Z: say --lost (the secret which that one gave is "
-                "dropped, the one from before it keeps working) or --deployed (the secret which "
-                "it gave keeps working, the one from before it ends)"
+                f"{running.until:%Y-%m-%d %H:%M}Z: say --lost (the secret that it gave is "
+                "dropped, the one from before it keeps working) or --deployed (the secret that it "
+                "gave keeps working, the one from before it ends)"
             ) from None
         except ValueError as error:
             raise click.UsageError(f"--{error}") from None

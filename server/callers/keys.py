@@ -193,7 +193,7 @@ def rotated(
     kept: str | None = record.digest
     if grace_s <= 0:
         if latest is not None:
-            raise ValueError(f"{latest}: says which secret keeps working, which needs a grace")
+            raise ValueError(f"{latest}: needs a grace, for it says which secret keeps working")
         kept = None
     elif record.in_grace(now):
         if latest is None:

@@ -91,9 +91,9 @@ def test_what_became_of_the_latest_secret_is_said_of_what_can_last() -> None:
     with pytest.raises(ValueError, match="lost: no earlier secret works"):
         rotated(made.record, grace_s=60, latest="lost")
     for record in (made.record, first.record):
-        with pytest.raises(ValueError, match=r"lost: .* needs a grace"):
+        with pytest.raises(ValueError, match=r"lost: needs a grace"):
             rotated(record, grace_s=0, latest="lost")
-        with pytest.raises(ValueError, match=r"deployed: .* needs a grace"):
+        with pytest.raises(ValueError, match=r"deployed: needs a grace"):
             rotated(record, grace_s=0, latest="deployed")
 
 

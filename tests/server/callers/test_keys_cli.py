@@ -152,8 +152,8 @@ def test_who_rotates_again_says_which_secret_keeps_working(
     [
         (["--grace", "24h", "--lost"], "--lost: no earlier secret works"),
         (["--grace", "24h", "--lost", "--deployed"], "--lost and --deployed: give one of them"),
-        (["--lost"], "--lost: says which secret keeps working, which needs a grace"),
-        (["--deployed"], "--deployed: says which secret keeps working, which needs a grace"),
+        (["--lost"], "--lost: needs a grace, for it says which secret keeps working"),
+        (["--deployed"], "--deployed: needs a grace, for it says which secret keeps working"),
     ],
 )
 def test_what_cannot_be_said_of_a_secret_changes_nothing(
