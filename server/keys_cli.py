@@ -14,7 +14,7 @@ import click
 from models.sentence import Sentence
 from models.validation import first_problem
 from server.cli import assignment
-from server.keys_options import burst_at, fields_of, limits, span
+from server.keys_options import burst_at, fields_of, grace, latest_of, limits
 
 if TYPE_CHECKING:
     from server.callers.key_store import KeyStore
@@ -150,22 +150,22 @@ def change(context: click.Context, /, key_id: str, clear: tuple[str, ...], **giv
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@click.option(
-    "--grace",
-    "grace_s",
-    metavar="SPAN",
-    default="0s",
-    show_default=True,
-    callback=span,
-    help="How long the old secret keeps working. In the grace of an earlier rotation, that is the "
-    "secret from before it; the one that rotation gave ends.",
-)
+@grace
 @click.option("--json", "as_json", is_flag=True, help="Print the key and its record as JSON.")
 @click.pass_context
-def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool) -> None:
+def rotate(
+    context: click.Context,
+    key_id: str,
+    grace_s: float,
+    *,
+    lost: bool,
+    deployed: bool,
+    as_json: bool,
+) -> None:
     """Give the key ID a new secret and print it; limits, budgets and usage stay."""
-    from server.callers.keys import NewKey, rotated
+    from server.callers.keys import NewKey, StillInGrace, rotated
 
+    latest = latest_of(lost=lost, deployed=deployed)
     made: NewKey | None = None
 
     def changed(before: KeyRecord | None) -> KeyRecord:
@@ -178,19 +178,20 @@ def rotate(context: click.Context, key_id: str, grace_s: float, *, as_json: bool
                 f"the key {key_id} has expired: 'intaglio keys change {key_id} --expires ...' first"
             )
         try:
-            made = rotated(there, grace_s=grace_s)
+            made = rotated(there, grace_s=grace_s, latest=latest)
+        except StillInGrace as running:
+            raise Sentence(
+                f"the key {key_id} is still in the grace of an earlier rotation, until "
+                f"{running.until:%Y-%m-%d %H:%M}Z: say --lost (the secret that it gave is "
+                "dropped, the one from before it keeps working) or --deployed (the secret that it "
+                "gave keeps working, the one from before it ends)"
+            ) from None
         except ValueError as error:
             raise click.UsageError(f"--{error}") from None
         return made.record
 
     record = _in_store(context, lambda store: store.change(key_id, changed))
     assert made is not None
-    if made.dropped:
-        click.echo(
-            f"{key_id} was still in the grace of an earlier rotation: the secret from before it "
-            f"works until {record.replaced_until:%Y-%m-%d %H:%M}Z, the one that it gave no more",
-            err=True,
-        )
     _print_secret(made.secret, record, as_json=as_json, what="rotated")
 
 

@@ -1,15 +1,15 @@
-"""The options of ``intaglio keys`` that say what a key is good for, and for how long."""
+"""The options of ``intaglio keys`` that say what a key is good for, and a secret for how long."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import click
 
-__all__ = ["burst_at", "fields_of", "limits", "span"]
+__all__ = ["burst_at", "fields_of", "grace", "latest_of", "limits", "span"]
 
 SPAN = re.compile(r"(\d+)([smhdw])")
 MOST_RATE = 1e9
@@ -128,3 +128,48 @@ def burst_at(rate: float, kept: int | None) -> int:
             f"{kept / rate:g} s: it must be whole seconds, from 1 to 86400, so give --burst too"
         )
     return kept
+
+
+def grace(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which secret keeps working when a key gets a new one."""
+    for option in reversed(
+        (
+            click.option(
+                "--grace",
+                "grace_s",
+                metavar="SPAN",
+                default="0s",
+                show_default=True,
+                callback=span,
+                help="How long the old secret keeps working. In the grace of an earlier rotation, "
+                "say which of two that is: --lost or --deployed.",
+            ),
+            click.option(
+                "--lost",
+                is_flag=True,
+                help="Nobody has the secret that the earlier rotation gave: it is dropped, and the "
+                "one from before it keeps working.",
+            ),
+            click.option(
+                "--deployed",
+                is_flag=True,
+                help="The secret that the earlier rotation gave is in use: it keeps working, and "
+                "the one from before it ends.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def latest_of(*, lost: bool, deployed: bool) -> Literal["lost", "deployed"] | None:
+    """What was said of the latest secret, as ``server.callers.keys.rotated`` takes it.
+
+    Raises:
+        UsageError: both.
+    """
+    if lost and deployed:
+        raise click.UsageError("--lost and --deployed: give one of them")
+    if lost:
+        return "lost"
+    return "deployed" if deployed else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -39,12 +40,19 @@ class RedisSettings(Section):
         # Never the address itself, nor a part of it: it may hold a password.
         if url is None:
             return url
-        if url.get_secret_value().partition("://")[0] not in SCHEMES:
+        address = url.get_secret_value()
+        scheme = address.partition("://")[0]
+        if scheme not in SCHEMES:
             raise ValueError(f"must begin with {', '.join(f'{scheme}://' for scheme in SCHEMES)}")
+        if "#" in address:
+            # The rest would be left out: of a password, the host and the database with it.
+            raise ValueError("must not hold a #: write # in a password as %23")
         try:
-            parts = urlsplit(url.get_secret_value())
+            parts = urlsplit(address)
             named_host(unquote(parts.hostname or ""))
-            if "\0" in unquote(parts.path):
+            place = unquote(parts.path)
+            # A database that is no number would be left out, and be another one.
+            if "\0" in place or (scheme != "unix" and not DATABASE.fullmatch(place)):
                 raise ValueError
             given = parse_qs(parts.query).keys()
         except ValueError:
@@ -55,6 +63,8 @@ class RedisSettings(Section):
             )
         return url
 
+
+DATABASE = re.compile(r"/?([0-9]+/?)?")
 
 SCHEMES = ("redis", "rediss", "unix")
 

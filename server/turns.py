@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 __all__ = ["Turns"]
@@ -52,17 +53,30 @@ class Turns:
     async def take(self, caller: Hashable, work: Callable[[], T]) -> T:
         """What ``work`` returns, or raises, in a thread.
 
-        Cancelling the awaiting task withdraws what has not begun.
+        Cancelling the awaiting task withdraws what has not begun, and lets go of it.
         """
+        # The queue of the threads keeps what was withdrawn until one of them comes to it; what is
+        # in it may be as large as a body, which nobody counts any more.
+        held = [work]
+        del work
         turn = self._turns.setdefault(caller, _Turn(asyncio.Semaphore(self._count)))
         turn.pieces += 1
         try:
             async with turn.free:
-                begun = self._threads.submit(work)
+                begun = self._threads.submit(partial(_do, held))
                 self._begun.add(begun)
                 begun.add_done_callback(self._begun.discard)
                 return await asyncio.wrap_future(begun)
         finally:
+            held.clear()
             turn.pieces -= 1
             if not turn.pieces:
                 del self._turns[caller]
+
+
+def _do(held: list[Callable[[], T]]) -> T:
+    try:
+        work = held.pop()
+    except IndexError:  # withdrawn in the moment in which it would have begun
+        raise CancelledError from None
+    return work()

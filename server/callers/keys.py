@@ -19,7 +19,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validato
 from models.card import Name
 from server.admission import Allowance, Caller, key_digest
 
-__all__ = ["KeyRecord", "NewKey", "burst_fits", "new_key", "presented_id", "rotated"]
+__all__ = [
+    "KeyRecord",
+    "NewKey",
+    "StillInGrace",
+    "burst_fits",
+    "new_key",
+    "presented_id",
+    "rotated",
+]
 
 FORM = re.compile(r"intaglio_([0-9a-f]{12})_[A-Za-z0-9_-]{43}")
 NOBODY = bytes(32)
@@ -126,14 +134,24 @@ class NewKey(BaseModel):
     Attributes:
         secret: what its owner presents.
         record: what is kept.
-        dropped: whether the secret of the rotation before ends with this one; see ``rotated``.
     """
 
     model_config = ConfigDict(frozen=True)
 
     secret: str
     record: KeyRecord
-    dropped: bool = False
+
+
+class StillInGrace(Exception):
+    """Two secrets of a key work, one of them may go on beside a new one, and nobody said which.
+
+    Attributes:
+        until: when the earlier of the two ends.
+    """
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(f"the grace of an earlier rotation runs until {until}")
+        self.until = until
 
 
 def new_key(**fields: object) -> NewKey:
@@ -148,14 +166,23 @@ def new_key(**fields: object) -> NewKey:
     return NewKey(secret=secret, record=KeyRecord.model_validate({**fields, **record}))
 
 
-def rotated(record: KeyRecord, *, grace_s: float) -> NewKey:
-    """A new secret for the same key; the old one lasts ``grace_s`` seconds more.
+def rotated(
+    record: KeyRecord, *, grace_s: float, latest: Literal["lost", "deployed"] | None = None
+) -> NewKey:
+    """A new secret for the same key; one old one lasts ``grace_s`` seconds more.
 
-    The old one is the one in use. While the grace of a rotation runs, that is the secret from
-    before it: who rotates again may have lost what that rotation gave, and it is dropped.
+    That is the only one that works or, while the grace of a rotation runs, one of two.
+
+    Args:
+        record: what is kept of the key.
+        grace_s: 0 ends every earlier secret.
+        latest: what became of the secret that works now. ``deployed``: it is in use, and lasts.
+            ``lost``: nobody has it; it ends, and the one from before it lasts.
 
     Raises:
-        ValueError: it would last longer than there are dates.
+        StillInGrace: two secrets work, and ``latest`` was not said.
+        ValueError: it would last longer than there are dates; or there is no grace for what was
+            said of ``latest``; or it was lost, and the one from before it has ended as well.
     """
     secret = _secret(record.id)
     now = datetime.now(UTC)
@@ -163,14 +190,27 @@ def rotated(record: KeyRecord, *, grace_s: float) -> NewKey:
         until = now + timedelta(seconds=grace_s)
     except OverflowError:
         raise ValueError("grace: that is too long") from None
-    again = grace_s > 0 and record.in_grace(now)
-    old = record.replaced if again else record.digest
+    kept: str | None = record.digest
+    if grace_s <= 0:
+        if latest is not None:
+            raise ValueError(f"{latest}: needs a grace, for it says which secret keeps working")
+        kept = None
+    elif record.in_grace(now):
+        if latest is None:
+            assert record.replaced_until is not None
+            raise StillInGrace(record.replaced_until)
+        if latest == "lost":
+            kept = record.replaced
+    elif latest == "lost":
+        raise ValueError(
+            "lost: no earlier secret works that could keep working: rotate without a grace"
+        )
     changed = {
         "digest": key_digest(secret).hex(),
-        "replaced": old if grace_s > 0 else None,
-        "replaced_until": until if grace_s > 0 else None,
+        "replaced": kept,
+        "replaced_until": until if kept is not None else None,
     }
-    return NewKey(secret=secret, record=record.model_copy(update=changed), dropped=again)
+    return NewKey(secret=secret, record=record.model_copy(update=changed))
 
 
 def burst_fits(rate: float, burst: int) -> bool:

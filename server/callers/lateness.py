@@ -33,7 +33,8 @@ class Lateness:
         if not self._watching:
             self._wind()
         self._watching += 1
-        before = self._late_s
+        # What the timer is overdue by already is the others' to know.
+        before = self._late_s + self._overdue_s()
         try:
             yield lambda: self._late_s + self._overdue_s() - before
         finally:

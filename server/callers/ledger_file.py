@@ -36,6 +36,9 @@ MOST_WAITING = 10_000
 """Lines that wait for a disk that hangs: beyond that nobody is charged, or let through. Refunds
 come on top, of which there are no more than charges."""
 
+HANGS_S = 1.0
+"""How long the disk may leave all lines waiting: whoever gives up after that has met a failure."""
+
 COMPACTED_AT = 50_000
 """Lines after which the file is replaced by what they came to; twice as many as that was last time
 where that is more, so that the work stays a share of what is charged."""
@@ -70,6 +73,9 @@ class FileLedger:
         self._lines = 0
         self._kept = 0
         self._full = False
+        self._since: float | None = None
+        """Since when lines have waited without any being written, by the monotonic clock."""
+        self._hangs = False
 
     async def start(self) -> None:
         """See ``Ledger``."""
@@ -119,7 +125,7 @@ class FileLedger:
             return outcome
         if self._journal.waiting >= MOST_WAITING:
             # Nothing of it is written, so that nothing has to be struck out.
-            self._memory.give_back_now(charge, charge.id)
+            self._memory.give_back_now(charge, charge.id, told=False)
             self._metrics.failed("budgets")
             if not self._full:
                 logger.error("callers.ledger: too many lines wait for %s", self._path)
@@ -134,14 +140,15 @@ class FileLedger:
             await self._append(line)
         except OSError as error:
             # Written down as well: the file may be replaced, and then hold the charge after all.
-            self._given_back(charge, charge.id)
+            self._given_back(charge, charge.id, told=False)
             self._metrics.failed("budgets")
             self._complain(error)
             raise StoreAway(retry_after=1.0) from error
         except asyncio.CancelledError:
             # The caller hung up, or has waited for long enough, before anything was computed, and
             # the line may be there by now.
-            self._given_back(charge, charge.id)
+            self._look_whether_it_hangs()
+            self._given_back(charge, charge.id, told=False)
             raise
         return outcome
 
@@ -153,8 +160,8 @@ class FileLedger:
         """See ``Ledger``; waits for nothing, so that its caller hears at once of what failed."""
         return self._given_back(charge, paid_by)
 
-    def _given_back(self, charge: Charge, paid_by: str) -> int:
-        samples = self._memory.give_back_now(charge, paid_by)
+    def _given_back(self, charge: Charge, paid_by: str, *, told: bool = True) -> int:
+        samples = self._memory.give_back_now(charge, paid_by, told=told)
         if samples:
             self._append({"back": paid_by}).add_done_callback(self._told)
         return samples
@@ -169,6 +176,15 @@ class FileLedger:
     def _complain(self, error: OSError) -> None:
         logger.error("callers.ledger: %s cannot be written: %s", self._path, error.strerror)
 
+    def _look_whether_it_hangs(self) -> None:
+        """Count an admission that the disk has kept waiting, if that is why it was given up."""
+        if self._since is None or time.monotonic() - self._since < HANGS_S:
+            return
+        self._metrics.failed("budgets")
+        if not self._hangs:
+            logger.error("callers.ledger: %s hangs", self._path)
+        self._hangs = True
+
     def leave(self, charge: Charge, paid_by: str) -> None:
         """See ``Ledger``."""
         self._memory.leave(charge, paid_by)
@@ -182,11 +198,19 @@ class FileLedger:
         await asyncio.to_thread(self._journal.close)
 
     def _append(self, line: dict[str, Any]) -> asyncio.Future[None]:
+        if self._since is None:
+            self._since = time.monotonic()
         written = self._journal.append(_line(**line))
+        written.add_done_callback(self._came_round)
         self._lines += 1
         if self._lines >= max(self._compacted_at, 2 * self._kept):
             self._compact()
         return written
+
+    def _came_round(self, written: asyncio.Future[None]) -> None:
+        # Whoever waits no longer cancels its own, which says nothing about the disk.
+        if not written.cancelled():
+            self._since, self._hangs = None, False
 
     def _compact(self) -> asyncio.Future[None]:
         """Replace all lines by what they came to."""

@@ -162,8 +162,15 @@ class MemoryLedger:
         """See ``Ledger``."""
         return self.give_back_now(charge, paid_by)
 
-    def give_back_now(self, charge: Charge, paid_by: str) -> int:
-        """``give_back``, without waiting for anything."""
+    def give_back_now(self, charge: Charge, paid_by: str, *, told: bool = True) -> int:
+        """``give_back``, without waiting for anything.
+
+        Args:
+            charge: of whoever gives up.
+            paid_by: id of what paid.
+            told: whether its caller was told that it is charged. Metrics count such charges only,
+                so they count no refund of another.
+        """
         known = self._request(charge, paid_by)
         if known is not None:
             if known.owner != charge.id:
@@ -173,7 +180,8 @@ class MemoryLedger:
         if not samples:
             return 0
         self.accounts[identity].give_back(samples, day)
-        self._metrics.refunded(samples)
+        if told:
+            self._metrics.refunded(samples)
         if known is not None and charge.place is not None:
             # What is not paid for is not remembered: sent again, it is a new request.
             self._forget(identity, charge.place)

@@ -42,11 +42,19 @@ LOOKED_UP = 500
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """How a charge ended, if Redis has not heard of it yet."""
+    """How a charge ended, if Redis has not heard of it yet.
+
+    Attributes:
+        how: it ended.
+        charge: of the attempt that ends.
+        paid_by: id of what paid for it.
+        told: whether its caller was told that it is charged; see ``MemoryLedger.give_back_now``.
+    """
 
     how: Literal["settled", "back", "left"]
     charge: Charge
     paid_by: str
+    told: bool = True
 
 
 class RedisLedger:
@@ -120,7 +128,7 @@ class RedisLedger:
             said = await self._link.call("budgets", ask)
         except (StoreAway, asyncio.CancelledError):
             if asked:  # and may have heard
-                self._arrears.add(_End("back", charge, charge.id))
+                self._arrears.add(_End("back", charge, charge.id, told=False))
             raise
         return self._outcome(charge, said)
 
@@ -218,7 +226,7 @@ class RedisLedger:
                     continue
                 self._metrics.lost()
                 logger.error("callers: a charge is never settled (%s): %s", end.how, said)
-            elif end.how == "back":
+            elif end.how == "back" and end.told:
                 self._metrics.refunded(int(said))
         return again
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 LEFT_ALONE_S = 0.2
 """How long nobody waits for Redis after it did not answer: requests are refused at once instead."""
+
+CROWDED_SAID_S = 60.0
+"""How often it is logged that all connections are in use, at most."""
 
 LOOKED_AFTER_S = 1.0
 """How often an idle process looks whether Redis is there, for the operator's gauge."""
@@ -83,7 +87,7 @@ class RedisLink:
         self._metrics = metrics
         self._timeout_s = settings.timeout_ms / 1000
         self._turns = asyncio.Semaphore(settings.connections)
-        self._crowded = False
+        self._crowded_said_at = -math.inf
         self._lateness = Lateness(max(SOONEST_S, self._timeout_s / 10))
         self._doubts = 0
         self._doubted_at = 0.0
@@ -120,17 +124,16 @@ class RedisLink:
 
     async def _turn(self, function: str) -> None:
         """Wait for a connection, first come, first served."""
-        at_once = not self._turns.locked()
         try:
             async with asyncio.timeout(2 * self._timeout_s):
                 await self._turns.acquire()
         except TimeoutError:
             self._metrics.failed(function)
-            if not self._crowded:
+            now = time.monotonic()
+            if now - self._crowded_said_at >= CROWDED_SAID_S:
                 logger.warning("all connections to Redis are in use (redis.connections)")
-            self._crowded = True
+                self._crowded_said_at = now
             raise StoreAway(retry_after=1.0) from None
-        self._crowded = self._crowded and not at_once
 
     async def _asked(self, function: str, work: Callable[[], Awaitable[T]]) -> T:
         from redis.exceptions import RedisError
@@ -153,6 +156,8 @@ class RedisLink:
         """Whether ``error`` may be the fault of an event loop that was late."""
         from redis.exceptions import TimeoutError as NoReply
 
+        if self._away:
+            return False
         if not isinstance(error, (NoReply, TimeoutError)):
             return False
         if late_s < LATE_SHARE * self._timeout_s:
@@ -161,7 +166,10 @@ class RedisLink:
         if began >= self._doubted_at:
             self._doubts += 1
             self._doubted_at = time.monotonic()
-            logger.warning("Redis was not heard in time: the event loop was %.2f s late", late_s)
+            if self._doubts <= MOST_DOUBTS:
+                logger.warning(
+                    "Redis was not heard in time: the event loop was %.2f s late", late_s
+                )
         return self._doubts <= MOST_DOUBTS
 
     def _lost(self, error: Exception) -> None:
@@ -171,7 +179,7 @@ class RedisLink:
         if not isinstance(error, ResponseError):
             self._leave_alone_until = time.monotonic() + LEFT_ALONE_S
         if not self._away:
-            logger.error("Redis is away: %s", error or type(error).__name__)
+            logger.error("Redis is away: %s", _said(error))
         self._away = True
         self._metrics.redis_up(False)
 
@@ -194,7 +202,7 @@ class RedisLink:
             await self.call("keys", self.client.ping)
         except StoreAway as error:
             raise ConfigurationError(
-                f"redis.url: Redis does not answer: {error.__cause__ or error}"
+                f"redis.url: Redis does not answer: {_said(error.__cause__ or error)}"
             ) from error
         self._pinger = asyncio.create_task(self._look_after())
 
@@ -212,3 +220,8 @@ class RedisLink:
             await asyncio.wait({self._pinger}, timeout=LOOKED_AFTER_S)
         await self.client.aclose()
         await self.pool.disconnect()
+
+
+def _said(error: BaseException) -> str:
+    """What ``error`` says; its kind where that is nothing."""
+    return str(error) or type(error).__name__

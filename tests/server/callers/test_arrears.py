@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -72,6 +73,33 @@ async def test_what_a_full_redis_does_not_take_it_takes_later(redis_server: Redi
         assert registry.get_sample_value("intaglio_unsettled_seconds") == 0
         assert await used(ledger) == (0, 0)
         assert lost(registry) == 0
+        await ledger.close()
+
+
+async def test_what_nobody_was_told_is_charged_is_no_refund_to_count(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = CollectorRegistry()
+    async with linked(redis_server) as link:
+        ledger = RedisLedger(link, IdempotencySettings(), CallerMetrics(registry), lease_s=60.0)
+        await ledger.start()
+        counts = ledger._charge
+
+        async def unheard(*arguments: Any) -> None:
+            await counts(*arguments)
+            raise TimeoutError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ledger, "_charge", unheard)
+            with pytest.raises(StoreAway):
+                await ledger.charge(charge(4))
+        await told(registry)
+        assert await used(ledger) == (0, 0)
+        assert registry.get_sample_value("intaglio_refunded_samples_total") == 0
+        heard = charge(3)
+        await ledger.charge(heard)
+        assert await ledger.give_back(heard, heard.id) == 3
+        assert registry.get_sample_value("intaglio_refunded_samples_total") == 3
         await ledger.close()
 
 

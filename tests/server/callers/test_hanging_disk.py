@@ -61,8 +61,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.jsonl"
 
 
-async def opened(path: Path) -> FileLedger:
-    metrics = CallerMetrics(CollectorRegistry())
+async def opened(path: Path, registry: CollectorRegistry | None = None) -> FileLedger:
+    metrics = CallerMetrics(registry or CollectorRegistry())
     ledger = FileLedger(path, IdempotencySettings(), metrics)
     await ledger.start()
     return ledger
@@ -135,6 +135,48 @@ async def test_who_waits_no_longer_is_not_charged(path: Path, disk: Disk) -> Non
     assert await again == Charged(10, 10)
     await ledger.close()
     assert await remembered(path) == 10
+
+
+async def test_a_disk_that_hangs_is_a_failure_of_budgets(
+    path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("server.callers.ledger_file.HANGS_S", 0.2)
+    registry = CollectorRegistry()
+    ledger = await opened(path, registry)
+
+    async def given_up_after(seconds: float) -> float | None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(ledger.charge(charge(1)), seconds)
+        return registry.get_sample_value("intaglio_store_errors_total", {"function": "budgets"})
+
+    for times in (1, 2):
+        disk.hang()
+        assert await given_up_after(0.25) == 3 * times - 2
+        # It has hung for long enough by now, also for who does not wait as long.
+        assert await given_up_after(0.01) == 3 * times - 1
+        assert await given_up_after(0.01) == 3 * times
+        assert caplog.text.count(f"callers.ledger: {path} hangs") == times
+        disk.go_on()
+        assert await ledger.charge(charge(1)) == Charged(times, times)
+    assert registry.get_sample_value("intaglio_refunded_samples_total") == 0
+    await ledger.close()
+
+
+async def test_who_hangs_up_soon_says_nothing_about_the_disk(path: Path, disk: Disk) -> None:
+    registry = CollectorRegistry()
+    ledger = await opened(path, registry)
+    for _ in range(3):
+        disk.hang()
+        asked = asyncio.create_task(ledger.charge(charge(1)))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        disk.go_on()
+        await ledger.charge(charge(1))
+    failed = registry.get_sample_value("intaglio_store_errors_total", {"function": "budgets"})
+    assert failed == 0
+    await ledger.close()
 
 
 async def test_a_bounded_number_of_charges_waits(

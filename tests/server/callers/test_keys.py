@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.callers.keys import new_key, presented_id, rotated
+from server.callers.keys import StillInGrace, new_key, presented_id, rotated
 
 NOW = datetime.now(UTC)
 
@@ -55,16 +55,46 @@ def test_a_rotated_key_keeps_its_name_and_the_old_secret_lasts_as_long_as_said()
     assert not at_once.record.matches(made.secret, now)
 
 
-def test_a_second_rotation_in_the_grace_of_the_first_spares_the_secret_in_use() -> None:
+def test_a_second_rotation_in_the_grace_of_the_first_guesses_nothing() -> None:
+    first = rotated(new_key().record, grace_s=60)
+    with pytest.raises(StillInGrace) as refused:
+        rotated(first.record, grace_s=3600)
+    assert refused.value.until == first.record.replaced_until
+
+
+def test_a_secret_that_was_lost_ends_and_the_one_from_before_it_lasts() -> None:
     made = new_key()
     lost = rotated(made.record, grace_s=60)
-    again = rotated(lost.record, grace_s=3600)
+    again = rotated(lost.record, grace_s=3600, latest="lost")
     now = datetime.now(UTC)
     assert again.record.matches(made.secret, now + timedelta(minutes=2))
     assert not again.record.matches(made.secret, now + timedelta(minutes=62))
     assert again.record.matches(again.secret, now)
     assert not again.record.matches(lost.secret, now)
-    assert [key.dropped for key in (made, lost, again)] == [False, False, True]
+
+
+def test_a_secret_that_was_deployed_lasts_and_the_one_from_before_it_ends() -> None:
+    made = new_key()
+    used = rotated(made.record, grace_s=60)
+    again = rotated(used.record, grace_s=3600, latest="deployed")
+    now = datetime.now(UTC)
+    assert again.record.matches(used.secret, now + timedelta(minutes=2))
+    assert not again.record.matches(used.secret, now + timedelta(minutes=62))
+    assert again.record.matches(again.secret, now)
+    assert not again.record.matches(made.secret, now)
+
+
+def test_what_became_of_the_latest_secret_is_said_of_what_can_last() -> None:
+    made = new_key()
+    first = rotated(made.record, grace_s=60, latest="deployed")
+    assert first.record.matches(made.secret, datetime.now(UTC)), "no grace ran"
+    with pytest.raises(ValueError, match="lost: no earlier secret works"):
+        rotated(made.record, grace_s=60, latest="lost")
+    for record in (made.record, first.record):
+        with pytest.raises(ValueError, match=r"lost: needs a grace"):
+            rotated(record, grace_s=0, latest="lost")
+        with pytest.raises(ValueError, match=r"deployed: needs a grace"):
+            rotated(record, grace_s=0, latest="deployed")
 
 
 def test_a_second_rotation_after_the_grace_of_the_first_is_like_the_first() -> None:
@@ -75,7 +105,6 @@ def test_a_second_rotation_after_the_grace_of_the_first_is_like_the_first() -> N
     now = datetime.now(UTC)
     assert again.record.matches(first.secret, now)
     assert not again.record.matches(made.secret, now)
-    assert not again.dropped
 
 
 def test_a_rotation_without_a_grace_ends_every_earlier_secret() -> None:
@@ -86,7 +115,6 @@ def test_a_rotation_without_a_grace_ends_every_earlier_secret() -> None:
     assert at_once.record.matches(at_once.secret, now)
     assert not at_once.record.matches(first.secret, now)
     assert not at_once.record.matches(made.secret, now)
-    assert not at_once.dropped
 
 
 def test_both_digests_are_compared_in_constant_time_whatever_matches(

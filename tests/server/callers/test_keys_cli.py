@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,22 +122,49 @@ def status_of(settings: Settings, key: str) -> int:
     return asyncio.run(asked())
 
 
-def test_who_lost_the_output_of_a_rotation_may_rotate_again(
-    stored: Settings, kept: list[str]
+@pytest.mark.parametrize(
+    ("said", "lasts"), [("--lost", [200, 401, 200]), ("--deployed", [401, 200, 200])]
+)
+def test_who_rotates_again_says_which_secret_keeps_working(
+    stored: Settings, kept: list[str], said: str, lasts: list[int]
 ) -> None:
     secret = run(*kept, "create").stdout.strip()
     name = listed(kept)[0]["id"]
-    first = run(*kept, "rotate", name, "--grace", "24h")
-    assert "grace" not in first.stderr
-    again = run(*kept, "rotate", name, "--grace", "24h")
-    assert "in the grace of an earlier rotation: the secret from before it" in again.stderr
-    assert status_of(stored, secret) == 200
-    assert status_of(stored, first.stdout.strip()) == 401
-    assert status_of(stored, again.stdout.strip()) == 200
-    at_once = run(*kept, "rotate", name)
-    assert "grace" not in at_once.stderr
-    assert status_of(stored, secret) == status_of(stored, again.stdout.strip()) == 401
-    assert status_of(stored, at_once.stdout.strip()) == 200
+    first = run(*kept, "rotate", name, "--grace", "24h").stdout.strip()
+    before = listed(kept)
+    refused = run(*kept, "rotate", name, "--grace", "24h", status=2)
+    assert refused.stdout == ""
+    (sentence,) = refused.stderr.splitlines()
+    until = datetime.fromisoformat(before[0]["replaced_until"])
+    assert f"in the grace of an earlier rotation, until {until:%Y-%m-%d %H:%M}Z: " in sentence
+    assert "say --lost (" in sentence
+    assert "or --deployed (" in sentence
+    assert listed(kept) == before
+    again = run(*kept, "rotate", name, "--grace", "24h", said).stdout.strip()
+    assert [status_of(stored, key) for key in (secret, first, again)] == lasts
+    at_once = run(*kept, "rotate", name).stdout.strip()
+    assert [status_of(stored, key) for key in (secret, first, again)] == [401, 401, 401]
+    assert status_of(stored, at_once) == 200
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        (["--grace", "24h", "--lost"], "--lost: no earlier secret works"),
+        (["--grace", "24h", "--lost", "--deployed"], "--lost and --deployed: give one of them"),
+        (["--lost"], "--lost: needs a grace, for it says which secret keeps working"),
+        (["--deployed"], "--deployed: needs a grace, for it says which secret keeps working"),
+    ],
+)
+def test_what_cannot_be_said_of_a_secret_changes_nothing(
+    options: list[str], said: list[str], sentence: str
+) -> None:
+    run(*options, "create")
+    before = listed(options)
+    refused = run(*options, "rotate", before[0]["id"], *said, status=2)
+    assert sentence in refused.stderr
+    assert refused.stdout == ""
+    assert listed(options) == before
 
 
 def test_an_expired_key_is_not_rotated(kept: list[str]) -> None:

@@ -60,6 +60,10 @@ def test_an_option_that_an_address_cannot_say_is_refused(url: str) -> None:
         "redis://127.0.0.1:99999/0",
         "redis://127.0.0.1:x/0",
         "redis://127.0.0.1/0?db=x",
+        "redis://127.0.0.1/abc",
+        "redis://127.0.0.1/0/1",
+        "rediss://127.0.0.1/-1",
+        "redis://127.0.0.1/١",
         "redis://127.0.0.1/0?protocol=7",
         "redis://127.0.0.1/0?ssl_ca_certs=here",
         "rediss://127.0.0.1/0?ssl_cert_reqs=bogus",
@@ -70,11 +74,32 @@ def test_what_is_no_address_is_refused(url: str) -> None:
     assert refused(url).startswith("redis.url: this is not an address of Redis")
 
 
-@pytest.mark.parametrize("rest", ["@a..b/0", "@h:x/0", "@h/0?foo=1", "x?y=z@h/0", "@h\u2100/0"])
+@pytest.mark.parametrize(
+    "rest", ["@a..b/0", "@h:x/0", "@h/0?foo=1", "x?y=z@h/0", "@h/hunter2", "@h\u2100/0"]
+)
 def test_no_sentence_quotes_a_password(rest: str) -> None:
     sentence = refused(f"redis://:hunter2{rest}")
     assert "hunter2" not in sentence
     assert "y=z" not in sentence
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u#ser:hunter2@h/0",
+        "redis://user:hunter2#3@h/0",
+        "redis://user:hunter2@h/0#",
+        "unix:///a#hunter2",
+    ],
+)
+def test_an_address_is_not_cut_off_at_a_number_sign(url: str) -> None:
+    assert refused(url) == "redis.url: must not hold a #: write # in a password as %23"
+
+
+def test_a_password_may_have_a_number_sign_as_the_address_says_it() -> None:
+    client = redis_client(RedisSettings(url=SecretStr("redis://user:a%23b@h:1/3")))
+    options = client.connection_pool.connection_kwargs
+    assert (options["password"], options["host"], options["db"]) == ("a#b", "h", 3)
 
 
 def test_a_file_that_is_not_text_holds_no_password(tmp_path: Path) -> None:
@@ -94,6 +119,8 @@ def test_a_file_that_is_not_text_holds_no_password(tmp_path: Path) -> None:
         "rediss://h/0?ssl_cert_reqs=none&ssl_check_hostname=false&ssl_ca_certs=/not/there",
         "unix:///not/there?db=3",
         "redis://[::1]/0",
+        "redis://h/",
+        "redis://h/0/",
         "redis://",
     ],
 )

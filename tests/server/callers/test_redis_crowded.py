@@ -18,7 +18,7 @@ from server.callers.ledger import Charge
 from server.callers.ledger_redis import RedisLedger
 from server.callers.metrics import CallerMetrics
 from server.callers.redis_link import LEFT_ALONE_S, MOST_DOUBTS, RedisLink
-from server.errors import StoreAway
+from server.errors import ConfigurationError, StoreAway
 from server.settings_callers import IdempotencySettings, RedisSettings
 
 pytestmark = pytest.mark.anyio
@@ -28,10 +28,15 @@ TIMEOUT_MS = 40.0
 
 @asynccontextmanager
 async def linked(
-    registry: CollectorRegistry | None = None, *, timeout_ms: float = TIMEOUT_MS
+    registry: CollectorRegistry | None = None,
+    *,
+    timeout_ms: float = TIMEOUT_MS,
+    connections: int = 1,
 ) -> AsyncIterator[RedisLink]:
-    """A link with one connection, which no test makes: what is asked is no Redis."""
-    settings = RedisSettings(url=SecretStr("unix:///nowhere"), timeout_ms=timeout_ms, connections=1)
+    """A link with connections that no test makes: what is asked is no Redis."""
+    settings = RedisSettings(
+        url=SecretStr("unix:///nowhere"), timeout_ms=timeout_ms, connections=connections
+    )
     metrics = CallerMetrics(registry or CollectorRegistry(), redis=True)
     link = RedisLink(settings, metrics)
     await link.call("keys", answered)
@@ -74,6 +79,25 @@ async def test_who_finds_no_connection_is_refused_alone(
     assert [record.message for record in caplog.records] == [
         "all connections to Redis are in use (redis.connections)"
     ]
+
+
+async def test_that_connections_are_few_is_said_once_in_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with linked() as link:
+
+        async def crowd() -> int:
+            async with occupied(link):
+                with pytest.raises(StoreAway):
+                    await link.call("keys", answered)
+            # A connection is free now and then in any crowd.
+            assert await link.call("keys", answered) == "PONG"
+            return caplog.text.count("all connections to Redis are in use")
+
+        assert await crowd() == 1
+        assert await crowd() == 1
+        monkeypatch.setattr("server.callers.redis_link.CROWDED_SAID_S", 0.0)
+        assert await crowd() == 2
 
 
 async def test_connections_are_had_first_come_first_served() -> None:
@@ -132,6 +156,13 @@ async def late() -> None:
     await asyncio.Event().wait()
 
 
+async def test_what_has_no_words_is_called_by_its_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with linked() as link:
+        monkeypatch.setattr(link.client, "ping", asyncio.Event().wait)
+        with pytest.raises(ConfigurationError, match=r"Redis does not answer: TimeoutError$"):
+            await link.start()
+
+
 async def test_a_late_loop_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     registry = CollectorRegistry()
     async with linked(registry) as link:
@@ -143,7 +174,21 @@ async def test_a_late_loop_is_no_outage(caplog: pytest.LogCaptureFixture) -> Non
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
-async def test_a_loop_that_is_always_late_does_not_hide_an_outage() -> None:
+async def test_who_was_late_together_is_one_doubt() -> None:
+    registry = CollectorRegistry()
+    async with linked(registry, connections=8) as link:
+        asked = await asyncio.gather(
+            *(link.call("keys", late) for _ in range(8)), return_exceptions=True
+        )
+        assert [type(error) for error in asked] == [StoreAway] * 8
+        assert link._doubts == 1
+        assert registry.get_sample_value("intaglio_redis_up") == 1
+        assert await link.call("keys", answered) == "PONG"
+
+
+async def test_a_loop_that_is_always_late_does_not_hide_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     registry = CollectorRegistry()
     async with linked(registry) as link:
         for _ in range(MOST_DOUBTS):
@@ -156,6 +201,12 @@ async def test_a_loop_that_is_always_late_does_not_hide_an_outage() -> None:
         with pytest.raises(StoreAway) as refused:
             await link.call("keys", answered)
         assert refused.value.__cause__ is None
+        await asyncio.sleep(LEFT_ALONE_S)
+        # Nobody doubts any more, nor says so, until it answers.
+        with pytest.raises(StoreAway):
+            await link.call("keys", late)
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * 3 + ["ERROR"]
+        assert caplog.messages[-1] == "Redis is away: TimeoutError"
         await asyncio.sleep(LEFT_ALONE_S)
         assert await link.call("keys", answered) == "PONG"
         assert registry.get_sample_value("intaglio_redis_up") == 1
@@ -171,3 +222,20 @@ async def test_lateness_is_added_up_while_somebody_watches() -> None:
             await asyncio.sleep(0.006)
             time.sleep(0.03)
         assert late_s() >= 0.07
+
+
+async def test_a_second_watcher_is_not_told_of_what_was_late_before_it() -> None:
+    lateness = Lateness(0.005)
+    with lateness.watch() as first_s:
+        time.sleep(0.05)
+        began = time.monotonic()
+        with lateness.watch() as second_s:
+            assert first_s() >= 0.04
+            assert second_s() <= time.monotonic() - began
+            # The timer fires, late for both, and goes on.
+            await asyncio.sleep(0)
+            time.sleep(0.03)
+            await asyncio.sleep(0.006)
+            assert 0.02 <= second_s() <= time.monotonic() - began
+            second = second_s()
+            assert first_s() >= second + 0.04
