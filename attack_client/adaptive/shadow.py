@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import ShadowAnswers
 from attack_client.contract import BlackBox, VictimFacts
-from attack_client.errors import AdaptationError
+from attack_client.errors import AdaptationError, ProtocolError
 from attack_client.http_victim import HttpVictim
 from attack_client.retry import RetryPolicy
 
@@ -64,7 +64,13 @@ class ShadowService:
             VictimError: the service does not answer.
         """
         async with self._model(self.defended) as defended, self._model(self.plain) as plain:
-            return await ask_shadow(defended, plain, images)
+            try:
+                return await ask_shadow(defended, plain, images)
+            except ProtocolError as error:
+                # The sentence names the flag of the victim.
+                raise ProtocolError(
+                    f"the shadow: {error} (for a shadow the flag is --shadow-softmax)"
+                ) from error
 
     def _model(self, name: str) -> HttpVictim:
         return HttpVictim(
