@@ -105,7 +105,8 @@ async def interrogate(
         if honest is None and campaign.honest_queries and campaign.resume:
             honest = kept_honest(place)
         wanted = honest is None and campaign.honest_queries
-        if wanted:
+        stolen_before = wanted and campaign.resume and not _still_to_ask(campaign)
+        if wanted and not stolen_before:
             note = await _check_bearable(campaign, attack, victim, operated, test)
             if note is not None:
                 console.print(note, highlight=False, markup=False)
@@ -125,7 +126,14 @@ async def interrogate(
         unmeasured = None
         try:
             if wanted:
-                honest = await _honest(campaign, operated, test, stolen.provenance.id, console)
+                honest = await _honest(
+                    campaign,
+                    operated,
+                    test,
+                    stolen.provenance.id,
+                    console,
+                    harmless=stolen_before,
+                )
                 keep_honest(place, honest)
         except VictimError as error:
             unmeasured = error
@@ -150,6 +158,11 @@ def _place(campaign: Campaign, test: TestSet) -> Path:
     return campaign.out / "honest" / f"{digest}.npz"
 
 
+def _still_to_ask(campaign: Campaign) -> int:
+    """Answers that the theft lacks."""
+    return still_to_ask(campaign.out / TRANSFER, campaign.budgets[-1], resume=campaign.resume)
+
+
 async def _check_bearable(
     campaign: Campaign,
     attack: Attack,
@@ -162,8 +175,7 @@ async def _check_bearable(
     shared = campaign.operator_key in (None, campaign.api_key)
     if shared and campaign.adaptations.accounts is None:
         cost = victim.facts.map_cost if attack.explains else 1
-        transfer, budget = campaign.out / TRANSFER, campaign.budgets[-1]
-        theft = cost * still_to_ask(transfer, budget, resume=campaign.resume)
+        theft = cost * _still_to_ask(campaign)
     return check_bearable(
         await operated.allowance(),
         images=len(test.images),
@@ -173,14 +185,23 @@ async def _check_bearable(
 
 
 async def _honest(
-    campaign: Campaign, operated: HttpVictim, test: TestSet, theft: uuid.UUID, console: Console
+    campaign: Campaign,
+    operated: HttpVictim,
+    test: TestSet,
+    theft: uuid.UUID,
+    console: Console,
+    *,
+    harmless: bool,
 ) -> Honest:
     """What honest callers are served."""
-    check_bearable_now(
+    note = check_bearable_now(
         await operated.allowance(),
         images=len(test.images),
         latency_requests=campaign.latency_requests,
+        harmless=harmless,
     )
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
     with watch_queries(console, "honest queries") as advance:
         found = await measure_honest(
             operated,

@@ -165,6 +165,41 @@ def test_what_a_day_does_not_bear_is_measured_on_another(
     assert stub.samples == 40 + HONEST
 
 
+def test_what_an_earlier_command_paid_for_is_not_counted_again(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, idempotent=True)
+    stub.usage = life(stub, 40 + HONEST)
+    stub.faults.extend([None, None, None, Fault(403)])
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--concurrency", "1")
+        assert "403" in incomplete(run(command))
+        assert stub.samples > 40, "a part of them was paid for"
+        done = run([*command, "--resume"])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert "and honest queries take 108: they are tried" in said
+    assert stub.samples == 40 + HONEST
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy == 1.0
+
+
+def test_a_key_that_cannot_pay_for_them_does_no_harm_to_a_theft_that_is_done(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        assert run([*command, "--no-honest"]).exit_code == 0
+        stub.usage = life(stub, 40)
+        stub.faults.append(Fault(403))
+        result = run([*command, "--resume"])
+    assert "the report in" in incomplete(result)
+    assert "0 samples more (no more will come)" in " ".join(result.stdout.split())
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy is None
+
+
 def test_a_theft_is_not_lost_with_the_honest_queries(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
