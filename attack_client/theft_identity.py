@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 
 import numpy as np
@@ -57,14 +56,11 @@ def identify(
 def _knowledge(known: KnownDefense | None, shadow: ShadowService | None) -> str | None:
     if known is None and shadow is None:
         return None
-    told = {
-        "known": None if known is None else [known.factory, known.options],
-        "shadow": None
-        if shadow is None
-        else [shadow.url, shadow.defended, shadow.plain, shadow.softmax],
-    }
-    # YAML knows dates, which JSON does not.
-    return _sha256(json.dumps(told, sort_keys=True, default=repr).encode())
+    told = (
+        known and (known.factory, sorted(known.options.items())),
+        shadow and (shadow.url, shadow.defended, shadow.plain, shadow.softmax),
+    )
+    return _sha256(repr(told).encode())
 
 
 def _sha256(*parts: bytes | memoryview) -> str:

@@ -61,15 +61,22 @@ class ShadowService:
         """Answers of both models to ``images`` ``(n, C, H, W)``.
 
         Raises:
-            VictimError: the service does not answer.
+            VictimError: the service does not answer, or in another form than ``softmax`` says.
         """
         async with self._model(self.defended) as defended, self._model(self.plain) as plain:
             try:
                 return await ask_shadow(defended, plain, images)
             except ProtocolError as error:
-                # The sentence names the flag of the victim.
+                if "--softmax" not in str(error):
+                    raise
+                # That is the flag of the victim, whose answers are on disk; these are not.
+                told = (
+                    "are probabilities already: leave out"
+                    if self.softmax
+                    else ("are no probabilities: if they are logits, add")
+                )
                 raise ProtocolError(
-                    f"the shadow: {error} (for a shadow the flag is --shadow-softmax)"
+                    f"the answers of the shadow {told} --shadow-softmax, and go on with --resume"
                 ) from error
 
     def _model(self, name: str) -> HttpVictim:

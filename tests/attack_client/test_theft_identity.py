@@ -19,7 +19,7 @@ from attack_client.victim_input import TestSet as Examined
 from models.training.plan import Adam
 
 RECIPE = CloneRecipe(architecture="lenet", epochs=1)
-KNOWN = KnownDefense("defenses:made", {"b": 1, "a": 2})
+KNOWN = KnownDefense("defenses:made", {"b": {1: 2, "c": [3]}, "a": 2})
 SHADOW = ShadowService("http://shadow", "behind", "plain")
 ID = uuid.UUID(int=1)
 
@@ -44,7 +44,7 @@ def identity(**changed: Any) -> Theft:
 
 def test_equal_commands_are_of_one_theft_whatever_the_clone_is() -> None:
     resnet = replace(RECIPE, architecture="own.py:net", allow_factories=["own.py:net"])
-    again = KnownDefense("defenses:made", {"a": 2, "b": 1})
+    again = KnownDefense("defenses:made", {"a": 2, "b": {1: 2, "c": [3]}})
     assert identity() == identity(recipe=resnet, known=again)
     assert identity(known=None, shadow=None).knowledge is None
 
@@ -63,7 +63,7 @@ def test_another_way_to_train_clones_is_another(change: dict[str, Any]) -> None:
     "change",
     [
         {"known": KnownDefense("defenses:other", KNOWN.options)},
-        {"known": KnownDefense("defenses:made", {"a": 3, "b": 1})},
+        {"known": KnownDefense("defenses:made", {**KNOWN.options, "a": 3})},
         {"known": None},
         {"shadow": replace(SHADOW, url="http://other")},
         {"shadow": replace(SHADOW, defended="other")},

@@ -126,7 +126,8 @@ def test_a_shadow_answers_in_a_form_of_its_own(
         else:
             wrong.append("--shadow-softmax")
         refused = sentence(run(wrong))
-    assert "(for a shadow the flag is --shadow-softmax)" in refused
+    told = "no probabilities: if they are logits, add" if logits else "already: leave out"
+    assert f"{told} --shadow-softmax, and go on with --resume" in refused
 
 
 def test_a_form_of_a_shadow_that_is_not_given_is_refused(tmp_path: Path) -> None:
