@@ -279,7 +279,14 @@ def _collect(
         )
     )
     with found.stolen as stolen:
-        theft = identify(stolen.provenance, found.evaluation.test, plain)
+        theft = identify(
+            stolen.provenance,
+            found.evaluation.test,
+            plain,
+            recipe=campaign.recipe,
+            known=campaign.known,
+            shadow=campaign.shadow,
+        )
         rows = study.rows(
             campaign, stolen, source, found.evaluation, device=device, console=console
         )

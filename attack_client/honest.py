@@ -11,7 +11,7 @@ import itertools
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from attack_client.contract import BlackBox
 from attack_client.predictions import agreement
 from attack_client.victim_input import TestSet
 
-__all__ = ["Honest", "measure_honest", "queries_of"]
+__all__ = ["Honest", "measure_honest", "queries_of", "time_again"]
 
 WARM_UP = 5
 """Single-image requests before latency is measured: connections and caches are cold."""
@@ -30,7 +30,10 @@ DISTURBED = 4
 
 
 def queries_of(images: int, *, latency_requests: int) -> int:
-    """Honest queries that a test set of so many ``images`` takes, if none is sent again."""
+    """Honest queries that a test set of so many ``images`` takes, if none is sent again.
+
+    Of no images, those that a latency takes alone.
+    """
     return images + (WARM_UP + latency_requests if latency_requests else 0)
 
 
@@ -55,6 +58,11 @@ class Honest:
     latency_p99_ms: float | None
     queries: int
     disturbed: int = 0
+
+    @property
+    def untimed(self) -> bool:
+        """Whether a latency was to be measured, and could not be."""
+        return self.disturbed > 0 and self.latency_p50_ms is None
 
 
 async def measure_honest(
@@ -91,15 +99,15 @@ async def measure_honest(
     """
     count = len(test.images)
     batch = victim.facts.images_per_request(batch)
-    total = queries_of(count, latency_requests=latency_requests)
+    singles = queries_of(0, latency_requests=latency_requests)
     served: list[NDArray[np.float32]] = []
-    done = disturbed = 0
+    done = 0
 
     def advance(queries: int) -> None:
         nonlocal done
         done += queries
         if watch is not None:
-            watch(done, total + disturbed)
+            watch(done, count + singles)
 
     named = run or uuid.uuid4()
     slots = asyncio.Semaphore(concurrency)
@@ -120,11 +128,50 @@ async def measure_honest(
             request.cancel()
         raise
 
+    answers = np.concatenate(served)
+    told = Honest(
+        served=answers,
+        accuracy=agreement(answers, test.labels),
+        latency_p50_ms=None,
+        latency_p99_ms=None,
+        queries=count,
+    )
+    return await time_again(victim, test, told, latency_requests=latency_requests, watch=watch)
+
+
+async def time_again(
+    victim: BlackBox,
+    test: TestSet,
+    honest: Honest,
+    *,
+    latency_requests: int,
+    watch: Callable[[int, int], None] | None = None,
+) -> Honest:
+    """``honest`` with the latency of single images, which are asked one after another.
+
+    Args:
+        victim: open, under an operator's key.
+        test: what is asked about in turn.
+        honest: what was served; its own latency, if any, is replaced.
+        latency_requests: as in ``measure_honest``.
+        watch: told ``(done, total)`` queries, those of ``honest`` included.
+
+    Raises:
+        VictimError: there is no answer.
+    """
+    done, disturbed = honest.queries, 0
+    total = done + queries_of(0, latency_requests=latency_requests)
     numbers = itertools.count()
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        if watch is not None:
+            watch(done, total + disturbed)
 
     async def ask_one() -> float | None:
         """Seconds of one request; None where they are not its own."""
-        image = test.images[next(numbers) % count][np.newaxis]
+        image = test.images[next(numbers) % len(test.images)][np.newaxis]
         began = time.perf_counter()
         reply = await victim.query(image)
         return time.perf_counter() - began if reply.sends == 1 else None
@@ -133,21 +180,18 @@ async def measure_honest(
     if latency_requests:
         for _ in range(WARM_UP):
             await ask_one()
-            advance(1)
+            advance()
     while len(seconds) < latency_requests and disturbed * DISTURBED <= latency_requests:
         took = await ask_one()
         if took is None:
             disturbed += 1
         else:
             seconds.append(took)
-        advance(1)
+        advance()
     known = bool(seconds) and len(seconds) == latency_requests
     timed = np.array(seconds) * 1e3
-
-    answers = np.concatenate(served)
-    return Honest(
-        served=answers,
-        accuracy=agreement(answers, test.labels),
+    return replace(
+        honest,
         latency_p50_ms=float(np.percentile(timed, 50)) if known else None,
         latency_p99_ms=float(np.percentile(timed, 99)) if known else None,
         queries=done,

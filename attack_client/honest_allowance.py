@@ -76,17 +76,33 @@ def check_bearable(
     return None
 
 
-def check_bearable_now(allowance: Allowance | None, *, images: int, latency_requests: int) -> None:
+def check_bearable_now(
+    allowance: Allowance | None, *, images: int, latency_requests: int, harmless: bool = False
+) -> str | None:
     """Refuse honest queries that would be cut short; nothing is kept of half of them.
+
+    Args:
+        allowance: of the key that asks them; None bears everything.
+        images: in the test set.
+        latency_requests: that are timed.
+        harmless: the theft was done before, and an earlier command may have paid for some of them:
+            a server that knows idempotency keys does not charge for a batch again while it
+            remembers it, which ``allowance`` does not tell. They are not refused.
+
+    Returns:
+        A sentence where they may be too many and are tried all the same; None where they are not.
 
     Raises:
         OverBudget: fewer samples are left than they take.
     """
     honest = queries_of(images, latency_requests=latency_requests)
-    if allowance is not None and honest > allowance.left:
-        more = "no more will come" if allowance.until is None else f"more from {allowance.until}"
-        raise OverBudget(
-            f"the key may ask {allowance.left:,} samples more ({more}), and honest queries take "
-            f"{honest:,}",
-            status=429,
-        )
+    if allowance is None or honest <= allowance.left:
+        return None
+    more = "no more will come" if allowance.until is None else f"more from {allowance.until}"
+    lacking = (
+        f"the key may ask {allowance.left:,} samples more ({more}), and honest queries take "
+        f"{honest:,}"
+    )
+    if harmless:
+        return f"{lacking}: they are tried, for what an earlier command paid for may cost nothing"
+    raise OverBudget(lacking, status=429)

@@ -13,7 +13,7 @@ from rich.console import Console
 from attack_client.callers import as_caller, as_thief
 from attack_client.contract import Attack, BlackBox
 from attack_client.errors import VictimError
-from attack_client.honest import Honest, measure_honest
+from attack_client.honest import Honest, measure_honest, time_again
 from attack_client.honest_allowance import check_bearable, check_bearable_now, still_to_ask
 from attack_client.honest_store import honest_digest, keep_honest, kept_honest
 from attack_client.http_victim import HttpVictim
@@ -102,10 +102,13 @@ async def interrogate(
             test = TestSet.of(task, shape=shape, classes=classes, spec=plain.card.input)
             reference = Reference.of(plain, test, device=device)
         place = _place(campaign, test)
+        untimed = None
         if honest is None and campaign.honest_queries and campaign.resume:
             honest = kept_honest(place)
+            untimed = honest if honest is not None and honest.untimed else None
         wanted = honest is None and campaign.honest_queries
-        if wanted:
+        stolen_before = wanted and campaign.resume and not _still_to_ask(campaign)
+        if wanted and not stolen_before:
             note = await _check_bearable(campaign, attack, victim, operated, test)
             if note is not None:
                 console.print(note, highlight=False, markup=False)
@@ -125,7 +128,17 @@ async def interrogate(
         unmeasured = None
         try:
             if wanted:
-                honest = await _honest(campaign, operated, test, stolen.provenance.id, console)
+                honest = await _honest(
+                    campaign,
+                    operated,
+                    test,
+                    stolen.provenance.id,
+                    console,
+                    harmless=stolen_before,
+                )
+                keep_honest(place, honest)
+            elif untimed is not None:
+                honest = await _timed_again(campaign, operated, test, untimed, console)
                 keep_honest(place, honest)
         except VictimError as error:
             unmeasured = error
@@ -150,6 +163,11 @@ def _place(campaign: Campaign, test: TestSet) -> Path:
     return campaign.out / "honest" / f"{digest}.npz"
 
 
+def _still_to_ask(campaign: Campaign) -> int:
+    """Answers that the theft lacks."""
+    return still_to_ask(campaign.out / TRANSFER, campaign.budgets[-1], resume=campaign.resume)
+
+
 async def _check_bearable(
     campaign: Campaign,
     attack: Attack,
@@ -162,8 +180,7 @@ async def _check_bearable(
     shared = campaign.operator_key in (None, campaign.api_key)
     if shared and campaign.adaptations.accounts is None:
         cost = victim.facts.map_cost if attack.explains else 1
-        transfer, budget = campaign.out / TRANSFER, campaign.budgets[-1]
-        theft = cost * still_to_ask(transfer, budget, resume=campaign.resume)
+        theft = cost * _still_to_ask(campaign)
     return check_bearable(
         await operated.allowance(),
         images=len(test.images),
@@ -173,14 +190,23 @@ async def _check_bearable(
 
 
 async def _honest(
-    campaign: Campaign, operated: HttpVictim, test: TestSet, theft: uuid.UUID, console: Console
+    campaign: Campaign,
+    operated: HttpVictim,
+    test: TestSet,
+    theft: uuid.UUID,
+    console: Console,
+    *,
+    harmless: bool,
 ) -> Honest:
     """What honest callers are served."""
-    check_bearable_now(
+    note = check_bearable_now(
         await operated.allowance(),
         images=len(test.images),
         latency_requests=campaign.latency_requests,
+        harmless=harmless,
     )
+    if note is not None:
+        console.print(note, highlight=False, markup=False)
     with watch_queries(console, "honest queries") as advance:
         found = await measure_honest(
             operated,
@@ -191,10 +217,40 @@ async def _honest(
             run=theft,
             watch=advance,
         )
-    if found.disturbed and found.latency_p50_ms is None:
+    _tell_of_latency(found, console)
+    return found
+
+
+async def _timed_again(
+    campaign: Campaign, operated: HttpVictim, test: TestSet, honest: Honest, console: Console
+) -> Honest:
+    """``honest`` with a latency, which an earlier command could not measure; without if need be.
+
+    A report is whole without one, so that nothing here ends in an error.
+    """
+    try:
+        check_bearable_now(
+            await operated.allowance(), images=0, latency_requests=campaign.latency_requests
+        )
+        with watch_queries(console, "latency") as advance:
+            found = await time_again(
+                operated,
+                test,
+                honest,
+                latency_requests=campaign.latency_requests,
+                watch=advance,
+            )
+    except VictimError as error:
+        console.print(f"no latency is reported: {error}", highlight=False, markup=False)
+        return honest
+    _tell_of_latency(found, console)
+    return found
+
+
+def _tell_of_latency(honest: Honest, console: Console) -> None:
+    if honest.untimed:
         console.print(
-            f"no latency is reported: {found.disturbed:,} single-image requests had to be sent "
+            f"no latency is reported: {honest.disturbed:,} single-image requests had to be sent "
             "again, for a limit of the key or a full server",
             highlight=False,
         )
-    return found

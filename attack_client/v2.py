@@ -21,6 +21,9 @@ __all__ = ["decode_answer", "decode_maps", "encode_query", "error_text", "parse_
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
+SUM_TOLERANCE = 1e-3
+"""How far from 1 the sum of probabilities may be that a server has rounded."""
+
 
 def encode_query(
     signature: ModelSignature,
@@ -75,7 +78,8 @@ def decode_answer(
         softmax: the answer holds logits, any finite numbers; probabilities are made of them.
 
     Raises:
-        ProtocolError: the body is not an inference response, or not one to this request.
+        ProtocolError: the body is not an inference response, or not one to this request; what
+            ``softmax`` calls logits are probabilities.
     """
     output, raw = _output(headers, body, signature.output)
     matrix = _values(output, raw, (count, signature.classes))
@@ -92,6 +96,12 @@ def decode_answer(
 def _softmax(name: str, logits: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(logits).all():
         raise ProtocolError(f"output {name!r} holds values that are not finite: they are no logits")
+    sums = logits.sum(axis=1, dtype=np.float64)
+    if logits.min() >= 0 and logits.max() <= 1 and (np.abs(sums - 1) <= SUM_TOLERANCE).all():
+        raise ProtocolError(
+            f"output {name!r} holds rows in [0, 1] that sum to 1: these are probabilities already: "
+            "leave out --softmax"
+        )
     exponents = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     shares = exponents / exponents.sum(axis=1, keepdims=True)
     return np.asarray(shares, dtype=np.float32)

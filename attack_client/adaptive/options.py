@@ -72,14 +72,19 @@ OPTIONS: tuple[Decorator, ...] = (
         show_envvar=True,
         help="Key of the shadow service.",
     ),
+    click.option(
+        "--shadow-softmax",
+        is_flag=True,
+        help="The shadow's models answer with logits: make probabilities of them.",
+    ),
 )
 
 
 def taken(given: dict[str, Any]) -> dict[str, Any]:
     """Take these flags out of ``given``; the fields of a campaign that they are.
 
-    A shadow is waited for as long as the victim is, by ``--timeout`` and ``--patience``, and
-    answers in the same form, by ``--softmax``.
+    A shadow is waited for as long as the victim is, by ``--timeout`` and ``--patience``. In which
+    form it answers is its own: one may stand before a victim of logits, and answer probabilities.
 
     Raises:
         click.UsageError: some of them lack another.
@@ -90,12 +95,15 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
     factory, options = given.pop("known_defense"), given.pop("known_options")
     url, key = given.pop("shadow_url"), given.pop("shadow_key")
     models = given.pop("shadow_defended"), given.pop("shadow_plain")
+    softmax = given.pop("shadow_softmax")
     if options and factory is None:
         raise click.UsageError("--known-options are those of --known-defense, which is not given")
     if (url is None and any(models)) or (url is not None and not all(models)):
         raise click.UsageError(
             "--shadow-url, --shadow-defended and --shadow-plain are given together or not at all"
         )
+    if softmax and url is None:
+        raise click.UsageError("--shadow-softmax is of --shadow-url, which is not given")
     shadow = None
     if url is not None:
         shadow = ShadowService(
@@ -104,7 +112,7 @@ def taken(given: dict[str, Any]) -> dict[str, Any]:
             api_key=key,
             timeout_s=given["timeout_s"],
             patience_s=given["patience_s"],
-            softmax=given["softmax"],
+            softmax=softmax,
         )
     return {
         "adapt": given.pop("adapt"),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from attack_client.adaptive.contract import ShadowAnswers
 from attack_client.contract import BlackBox, VictimFacts
-from attack_client.errors import AdaptationError
+from attack_client.errors import AdaptationError, ProtocolError
 from attack_client.http_victim import HttpVictim
 from attack_client.retry import RetryPolicy
 
@@ -61,10 +61,23 @@ class ShadowService:
         """Answers of both models to ``images`` ``(n, C, H, W)``.
 
         Raises:
-            VictimError: the service does not answer.
+            VictimError: the service does not answer, or in another form than ``softmax`` says.
         """
         async with self._model(self.defended) as defended, self._model(self.plain) as plain:
-            return await ask_shadow(defended, plain, images)
+            try:
+                return await ask_shadow(defended, plain, images)
+            except ProtocolError as error:
+                if "--softmax" not in str(error):
+                    raise
+                # That is the flag of the victim, whose answers are on disk; these are not.
+                told = (
+                    "are probabilities already: leave out"
+                    if self.softmax
+                    else ("are no probabilities: if they are logits, add")
+                )
+                raise ProtocolError(
+                    f"the answers of the shadow {told} --shadow-softmax, and go on with --resume"
+                ) from error
 
     def _model(self, name: str) -> HttpVictim:
         return HttpVictim(

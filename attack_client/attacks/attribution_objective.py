@@ -56,7 +56,8 @@ class MapMatching:
         """How reports call it."""
         if self.weight == 0.0:
             return "attribution(lambda=0)"
-        return f"attribution(lambda={self.weight:g}, {self.interpreter})"
+        layer = "" if self.layer is None else f", layer={self.layer}"
+        return f"attribution(lambda={self.weight:g}, {self.interpreter}{layer})"
 
 
 def unit_maps(maps: Tensor) -> Tensor:

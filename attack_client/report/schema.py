@@ -115,11 +115,34 @@ class Theft(_Record):
         id: of the transfer set.
         test: SHA-256 of the test set as the victim is shown it.
         reference: SHA-256 of the weights of the plain model; null where there is none.
+        learning: SHA-256 of how clones are trained, whatever their architecture; null where an
+            older report did not tell, which is like no other.
+        knowledge: SHA-256 of the known defense and the shadow that add-ons made use of; null where
+            none did.
     """
 
     id: UUID
     test: str
     reference: str | None
+    learning: str | None = None
+    knowledge: str | None = None
+
+    def joined(self, other: Theft) -> Theft | None:
+        """Of which theft the rows of both are, in one report; None where they must not mix.
+
+        Rows that took no knowledge stand beside those that did.
+        """
+        if self.learning is None or self._settled != other._settled:
+            return None
+        known = {told for told in (self.knowledge, other.knowledge) if told is not None}
+        if len(known) > 1:
+            return None
+        return self.model_copy(update={"knowledge": next(iter(known), None)})
+
+    @property
+    def _settled(self) -> tuple[object, ...]:
+        """What is the same in all rows."""
+        return (self.id, self.test, self.reference, self.learning)
 
 
 class Report(_Record):

@@ -209,7 +209,7 @@ def _report(
     from intaglio.leakage.gate import judge, told_passed, write_junit
     from intaglio.leakage.measure import gather
     from intaglio.leakage.only import Only
-    from intaglio.leakage.tables import render
+    from intaglio.leakage.tables import render, without_latency
     from intaglio.leakage.written import write_outcome
     from models.console import print_table
 
@@ -221,6 +221,9 @@ def _report(
     write_outcome(outcome, kept.out)
     title = f"{matrix.name}: the strongest attack, clone %"
     print_table(console, render(outcome.lines, title=title))
+    untimed = without_latency(outcome.lines, matrix.latency_requests)
+    if untimed is not None:
+        console.print(untimed, highlight=False, markup=False)
     for verdict in outcome.verdicts:
         console.print(verdict.sentence, highlight=False, markup=False)
     asked = _asked(outcome.statuses, matrix, only)

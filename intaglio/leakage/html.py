@@ -15,7 +15,7 @@ from intaglio.leakage.gains import GAIN_HEADS, cells_of_gain, gains
 from intaglio.leakage.pictures import colour_of
 from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line, Status
-from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line
+from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line, without_latency
 from intaglio.leakage.trade_off import panels_of
 from intaglio.leakage.verdict import YARDSTICKS, Verdict
 
@@ -51,7 +51,12 @@ def to_html(outcome: Outcome, report: Report) -> str:
             paragraph(
                 "Clone accuracy in percent, mean over seeds (worst to best seed), over all attacks "
                 "and kinds of labels; beside it what the defense costs an honest caller. "
-                + LATENCIES,
+                + " ".join(
+                    filter(
+                        None,
+                        [LATENCIES, without_latency(outcome.lines, matrix.latency_requests)],
+                    )
+                ),
                 "soft",
             ),
             table(

@@ -10,7 +10,7 @@ from rich.table import Table
 from attack_client.report.summary import milliseconds
 from intaglio.leakage.strongest import Line, Strongest
 
-__all__ = ["HEADS", "LATENCIES", "cells_of_line", "render", "told"]
+__all__ = ["HEADS", "LATENCIES", "cells_of_line", "render", "told", "without_latency"]
 
 HEADS = ("defense", "cells", "benign cost", "mean L1", "p50/p99 ms")
 
@@ -28,6 +28,21 @@ def cells_of_line(line: Line) -> tuple[str, ...]:
         "-" if line.benign_l1 is None else f"{line.benign_l1:.3f}",
         "-" if p50 is None or p99 is None else f"{milliseconds(p50)}/{milliseconds(p99)}",
         *(told(found, budget) for budget, found in line.strongest.items()),
+    )
+
+
+def without_latency(lines: Sequence[Line], requests: int) -> str | None:
+    """Of which defenses there is no latency though ``requests`` were to be timed; None if of all.
+
+    Defenses that no cell was had of are not named.
+    """
+    lacking = [line.defense for line in lines if line.done and line.latency_p50_ms is None]
+    if not requests or not lacking:
+        return None
+    return (
+        f"There is no latency of {', '.join(lacking)}: none could be told when their cells were "
+        "measured, for instance as too many of the timed requests had to be sent again. It is "
+        "measured once more with their next cell."
     )
 
 

@@ -22,7 +22,7 @@ from intaglio.leakage.pictures import (
 )
 from intaglio.leakage.served import SERVED_HEADS, served
 from intaglio.leakage.strongest import Line, Status
-from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line
+from intaglio.leakage.tables import HEADS, LATENCIES, cells_of_line, without_latency
 from intaglio.leakage.verdict import Verdict
 from models.training.atomic import write_atomically
 
@@ -100,6 +100,7 @@ def _markdown(outcome: Outcome, pictures: Sequence[tuple[str, str]]) -> str:
     parts = [f"# Leakage matrix: {matrix.name}", ""]
     if matrix.description:
         parts += [matrix.description, ""]
+    lacking_latency = without_latency(outcome.lines, matrix.latency_requests)
     parts += [
         f"Victim's task **{matrix.test}**, surrogate pool **{matrix.pool}**, clones "
         f"**{matrix.clone.architecture}**. {outcome.done} of {len(outcome.statuses)} cells are "
@@ -114,6 +115,7 @@ def _markdown(outcome: Outcome, pictures: Sequence[tuple[str, str]]) -> str:
         "",
         LATENCIES,
         "",
+        *([lacking_latency, ""] if lacking_latency else []),
         *(f"- {verdict.sentence}" for verdict in outcome.verdicts),
         "",
     ]

@@ -264,3 +264,5 @@ def test_the_command_line_knows_the_interpreters() -> None:
     assert (
         sorted([MapMatching(2.0), MapMatching(0.5)])[0].name == "attribution(lambda=0.5, grad-cam)"
     )
+    named = MapMatching(0.5, layer="features.3").name
+    assert named == "attribution(lambda=0.5, grad-cam, layer=features.3)"

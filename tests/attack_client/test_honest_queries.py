@@ -75,6 +75,60 @@ def test_a_latency_that_cannot_be_told_is_said_to_be_none(
     assert (row.latency_p50_ms, row.benign_accuracy) == (None, 1.0)
 
 
+def test_a_latency_that_could_not_be_told_is_measured_by_a_later_command(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(429, headers=(("retry-after", "0"),))
+    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        assert run(command).exit_code == 0
+        [before] = read_json(tmp_path / "run" / "report.json").rows
+        asked = stub.samples
+        stub.usage = life(stub, asked + 5 + 3 - 1)
+        lacking = run([*command, "--resume"])
+        assert lacking.exit_code == 0, lacking.output
+        said = " ".join(lacking.stdout.split())
+        assert "no latency is reported: the key may ask 7 samples more" in said
+        stub.usage = None
+        stub.faults.extend([*[None] * 5, busy])
+        again = run([*command, "--resume"])
+        assert "no latency is reported: 1 single-image requests" in " ".join(again.stdout.split())
+        spent = stub.samples
+        assert spent <= asked + 5 + 3, "the test set is not asked about again"
+        done = run([*command, "--resume", "--labels", "hard"])
+        assert done.exit_code == 0, done.output
+        assert "no latency" not in done.stdout
+        assert stub.samples == spent + 5 + 3
+        assert run([*command, "--resume"]).exit_code == 0
+        assert stub.samples == spent + 5 + 3, "and once it is known it is kept"
+    soft, hard = read_json(tmp_path / "run" / "report.json").rows
+    assert hard.latency_p50_ms is not None
+    assert soft.latency_p50_ms == hard.latency_p50_ms
+    assert soft.benign_accuracy == before.benign_accuracy == 1.0
+    assert soft.evaluation_queries == hard.evaluation_queries == stub.samples - 40
+
+
+def test_a_latency_that_nobody_answers_leaves_a_report_as_it_was(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(429, headers=(("retry-after", "0"),))
+    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        assert run(command).exit_code == 0
+        before = read_json(tmp_path / "run" / "report.json").rows
+        stub.faults.append(Fault(403))
+        result = run([*command, "--resume"])
+    assert result.exit_code == 0, result.output
+    assert "no latency is reported: " in result.stdout
+    assert "403" in result.stdout
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy == before[0].benign_accuracy == 1.0
+
+
 def test_honest_queries_can_be_left_out(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
@@ -163,6 +217,41 @@ def test_what_a_day_does_not_bear_is_measured_on_another(
     [row] = read_json(tmp_path / "run" / "report.json").rows
     assert row.benign_accuracy == 1.0
     assert stub.samples == 40 + HONEST
+
+
+def test_what_an_earlier_command_paid_for_is_not_counted_again(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model, idempotent=True)
+    stub.usage = life(stub, 40 + HONEST)
+    stub.faults.extend([None, None, None, Fault(403)])
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", "--concurrency", "1")
+        assert "403" in incomplete(run(command))
+        assert stub.samples > 40, "a part of them was paid for"
+        done = run([*command, "--resume"])
+    assert done.exit_code == 0, done.output
+    said = " ".join(done.stdout.split())
+    assert "and honest queries take 108: they are tried" in said
+    assert stub.samples == 40 + HONEST
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy == 1.0
+
+
+def test_a_key_that_cannot_pay_for_them_does_no_harm_to_a_theft_that_is_done(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    with serve(stub) as url:
+        command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
+        assert run([*command, "--no-honest"]).exit_code == 0
+        stub.usage = life(stub, 40)
+        stub.faults.append(Fault(403))
+        result = run([*command, "--resume"])
+    assert "the report in" in incomplete(result)
+    assert "0 samples more (no more will come)" in " ".join(result.stdout.split())
+    [row] = read_json(tmp_path / "run" / "report.json").rows
+    assert row.benign_accuracy is None
 
 
 def test_a_theft_is_not_lost_with_the_honest_queries(

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
-from attack_client.report import REPORT, Report, Row, Theft, read_json, with_earlier_rows
+from attack_client.report import (
+    REPORT,
+    Report,
+    Row,
+    Theft,
+    read_json,
+    summarise,
+    with_earlier_rows,
+)
 from attack_client.report.files import to_markdown, write_json
 from attack_client.report.html import to_html
 from tests.attack_client.conftest import Serve
@@ -15,7 +24,7 @@ from tests.attack_client.stub import LinearModel, Stub
 from tests.attack_client.test_cli import knockoff, plain_bundle, run, sentence
 from tests.attack_client.test_report import a_row
 
-THEFT = Theft(id=UUID(int=1), test="a", reference=None)
+THEFT = Theft(id=UUID(int=1), test="a", reference=None, learning="l")
 
 
 def report(*rows: Row, theft: Theft | None = THEFT, command: str = "now") -> Report:
@@ -32,7 +41,9 @@ def test_rows_that_are_measured_again_replace_the_old_ones_in_their_place(tmp_pa
     renamed = a_row(accuracy=0.9).model_copy(update={"defense": "what it is called now"})
     now = report(renamed, a_row(attack="knockoff+sharpen"))
     found, note = merged(now, before, tmp_path)
-    assert found.rows == (now.rows[0], before.rows[1], now.rows[1])
+    new = {"defense": "what it is called now"}
+    kept, added = (row.model_copy(update=new) for row in (before.rows[1], now.rows[1]))
+    assert found.rows == (now.rows[0], kept, added)
     assert found.commands == (("first",), ("now",))
     assert note == "1 rows of earlier commands with this theft are kept in the report"
     again, _ = merged(now, found, tmp_path)
@@ -52,9 +63,11 @@ def test_what_is_all_measured_again_is_nothing_new(tmp_path: Path) -> None:
     "other",
     [
         None,
-        Theft(id=UUID(int=2), test="a", reference=None),
-        Theft(id=UUID(int=1), test="b", reference=None),
-        Theft(id=UUID(int=1), test="a", reference="c"),
+        THEFT.model_copy(update={"id": UUID(int=2)}),
+        THEFT.model_copy(update={"test": "b"}),
+        THEFT.model_copy(update={"reference": "c"}),
+        THEFT.model_copy(update={"learning": "m"}),
+        THEFT.model_copy(update={"learning": None}),
     ],
 )
 def test_rows_of_another_theft_never_mix(tmp_path: Path, other: Theft | None) -> None:
@@ -62,7 +75,51 @@ def test_rows_of_another_theft_never_mix(tmp_path: Path, other: Theft | None) ->
     found, note = merged(now, report(a_row(labels="hard"), theft=other), tmp_path)
     assert found == now
     assert note is not None
-    assert "held 1 rows of another theft, test set or reference" in note
+    assert "held 1 rows of another theft, test set, reference or way to train clones" in note
+
+
+def test_two_reports_that_do_not_say_how_clones_were_trained_never_mix(tmp_path: Path) -> None:
+    silent = THEFT.model_copy(update={"learning": None})
+    now = report(a_row(), theft=silent)
+    assert merged(now, report(a_row(labels="hard"), theft=silent), tmp_path)[0] == now
+
+
+def test_rows_that_took_no_knowledge_stand_beside_those_that_did(tmp_path: Path) -> None:
+    one, two = (THEFT.model_copy(update={"knowledge": told}) for told in ("one", "two"))
+    recovered = report(a_row(attack="knockoff+recover"), theft=one)
+    plain = report(a_row())
+    for now, before in ((recovered, plain), (plain, recovered)):
+        both, _ = merged(now, before, tmp_path)
+        assert len(both.rows) == 2
+        assert both.theft == one
+        other = report(a_row(attack="knockoff+sharpen"), theft=two)
+        assert merged(other, both, tmp_path)[0] == other
+
+
+def test_kept_and_new_rows_make_one_line_with_all_that_is_known_of_the_victim(
+    tmp_path: Path,
+) -> None:
+    unknown: dict[str, Any] = dict.fromkeys(
+        ["benign_accuracy", "benign_l1", "latency_p50_ms", "latency_p99_ms", "fidelity_served"]
+    )
+    unmeasured = a_row(None, victim="v", evaluation_queries=0, **unknown)
+    measured = a_row("am", "hard", victim="v", served_ece=0.25)
+    for now, before in ((measured, unmeasured), (unmeasured, measured)):
+        found, _ = merged(report(now), report(before), tmp_path)
+        [line] = summarise(found.rows)
+        assert line.cells()[:4] == ("am", "+1.0", "0.050", "1.25/3.5")
+        filled, own = line.soft[0], line.hard[0]
+        assert own == measured
+        assert (filled.served_ece, filled.evaluation_queries) == (0.25, 600)
+        assert filled.fidelity_served is None, "of a clone that nobody compared"
+
+
+def test_a_latency_alone_is_filled_in_and_other_figures_stay(tmp_path: Path) -> None:
+    busy = a_row(benign_accuracy=0.5, latency_p50_ms=None, latency_p99_ms=None)
+    timed = a_row(labels="hard", evaluation_queries=700)
+    found, _ = merged(report(timed), report(busy), tmp_path)
+    row = found.rows[0]
+    assert (row.benign_accuracy, row.latency_p50_ms, row.evaluation_queries) == (0.5, 1.25, 700)
 
 
 def test_what_is_no_report_is_replaced_with_a_word(tmp_path: Path) -> None:
@@ -100,10 +157,14 @@ def test_one_theft_serves_several_commands_and_one_report(
 
         bundle = plain_bundle(tmp_path / "bundles", model)
         third = run(knockoff(url, npz_root, out, *sharpen, "--reference", str(bundle)))
-        assert "held 5 rows of another theft, test set or reference" in " ".join(
-            third.output.split()
+        assert (
+            "held 5 rows of another theft, test set, reference or way to train clones"
+            in " ".join(third.output.split())
         )
         assert len(read_json(out / REPORT).rows) == 1
         assert stub.samples == paid
+        longer = run(knockoff(url, npz_root, out, "--budget", "40", "--resume", "--epochs", "3"))
+        assert "held 1 rows of another theft" in " ".join(longer.output.split())
+        assert len(read_json(out / REPORT).rows) == 1
         other = knockoff(url, npz_root, out, "--budget", "40", "--resume", "--seed", "1")
         assert "belongs to another theft" in sentence(run(other))

@@ -62,6 +62,20 @@ def test_probabilities_are_made_of_logits_of_any_size() -> None:
         v2.decode_answer(SIGNATURE, {}, told(broken), count=1, softmax=True)
 
 
+@pytest.mark.parametrize("row", [[0.98, 0.01, 0.01], [0.0, 0.0, 1.0], [0.333, 0.333, 0.333]])
+def test_probabilities_that_are_called_logits_are_refused(row: list[float]) -> None:
+    sure = np.array([row, [0.5, 0.25, 0.25]], dtype=np.float32)
+    with pytest.raises(ProtocolError, match="probabilities already: leave out --softmax"):
+        v2.decode_answer(SIGNATURE, {}, told(sure), count=2, softmax=True)
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.3, 0.19], [-0.25, 0.25, 1.0], [1.25, -0.25, 0.0]])
+def test_logits_that_resemble_probabilities_are_taken(row: list[float]) -> None:
+    logits = np.array([[1.0, 0.0, 0.0], row], dtype=np.float32)
+    said = v2.decode_answer(SIGNATURE, {}, told(logits), count=2, softmax=True)
+    np.testing.assert_allclose(said[0], [0.5761169, 0.2119416, 0.2119416], rtol=1e-5)
+
+
 @FORMS
 def test_a_server_of_logits_is_stolen_from_where_one_says_so(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, form: dict[str, bool]

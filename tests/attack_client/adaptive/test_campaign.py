@@ -108,6 +108,35 @@ def test_a_shadow_service_is_asked_with_the_attackers_images(
     assert all(key is None for key, _ in shadow.requests)
 
 
+@pytest.mark.parametrize("logits", [False, True])
+def test_a_shadow_answers_in_a_form_of_its_own(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path, logits: bool
+) -> None:
+    victim, shadow = Stub(model, logits=not logits), Stub(LinearModel(seed=5), logits=logits)
+    flags = ["--shadow-softmax" if logits else "--softmax"]
+    with serve(victim) as url, serve(shadow) as shadow_url:
+        theft = knockoff(url, npz_root, tmp_path / "run", "--budget", "40", *flags, "--adapt")
+        given = ["recover:epochs=1,samples=200", "--shadow-url", shadow_url]
+        result = run([*theft, *given, "--shadow-defended=toy", "--shadow-plain=toy"])
+        assert result.exit_code == 0, result.output
+        wrong = knockoff(url, npz_root, tmp_path / "wrong", "--budget", "40", *flags, "--adapt")
+        wrong += [*given, "--shadow-defended=toy", "--shadow-plain=toy"]
+        if logits:
+            wrong.remove("--shadow-softmax")
+        else:
+            wrong.append("--shadow-softmax")
+        refused = sentence(run(wrong))
+    told = "no probabilities: if they are logits, add" if logits else "already: leave out"
+    assert f"{told} --shadow-softmax, and go on with --resume" in refused
+
+
+def test_a_form_of_a_shadow_that_is_not_given_is_refused(tmp_path: Path) -> None:
+    flag = "--shadow-softmax"
+    result = run(knockoff("http://127.0.0.1:9", tmp_path, tmp_path, "--budget", "8", flag))
+    assert result.exit_code == 2
+    assert "--shadow-softmax is of --shadow-url" in " ".join(result.output.split())
+
+
 def test_a_shadow_of_another_victim_is_refused_before_a_query(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:

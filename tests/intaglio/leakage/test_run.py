@@ -82,6 +82,39 @@ def test_a_matrix_is_measured_once_and_changed_cells_again(
     assert {row.attack for row in outcome.rows} == {"knockoff", "more"}
 
 
+def test_a_latency_that_could_not_be_told_is_said_and_measured_with_the_next_cell(
+    model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
+) -> None:
+    stub = Stub(model)
+    busy = Fault(429, headers=(("retry-after", "0"),))
+    stub.faults.extend([*[None] * (13 + 5), busy])  # the test set in batches of 8, a warm-up
+    told = "There is no latency of none"
+    with serve(stub) as url:
+        matrix = matrix_of(url, defenses={"none": {"url": url, "model": "toy"}})
+        outcome = run(matrix, tmp_path, npz_root)
+        write_outcome(outcome, tmp_path)
+        assert told in (tmp_path / "report.md").read_text()
+        assert told in (tmp_path / "report.html").read_text()
+        assert (outcome.lines[0].latency_p50_ms, outcome.lines[0].benign_l1) == (None, None)
+        more = {
+            **matrix.attacks,
+            "more": matrix.attacks["knockoff"].model_copy(
+                update={"attack": "knockoff", "augment": "shift"}
+            ),
+        }
+        stub.faults.extend([Fault(403)])
+        matrix = matrix.model_copy(update={"attacks": more, "budgets": (20,)})
+        assert run(matrix, tmp_path, npz_root).lines[0].latency_p50_ms is None
+        spent = stub.samples
+        matrix = matrix.model_copy(update={"budgets": (20, 30, 40)})
+        outcome = run(matrix, tmp_path, npz_root)
+        assert stub.samples - spent == 5 + 2, "the test set is not asked about again"
+        write_outcome(outcome, tmp_path)
+    assert outcome.done == len(outcome.statuses)
+    assert outcome.lines[0].latency_p50_ms is not None
+    assert told not in (tmp_path / "report.md").read_text()
+
+
 def test_a_run_stopped_between_cells_goes_on(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
