@@ -61,12 +61,20 @@ def test_honest_batches_of_a_run_that_was_killed_keep_their_keys(
     assert len(again) == len(set(again))
 
 
+BUSY = Fault(429, headers=(("retry-after", "0"),))
+
+
+def disturbed(model: LinearModel) -> Stub:
+    """A victim that is busy at the first timed request of a campaign."""
+    stub = Stub(model)
+    stub.faults.extend([*[None] * (1 + 2 + 5), BUSY])
+    return stub
+
+
 def test_a_latency_that_cannot_be_told_is_said_to_be_none(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
-    stub = Stub(model)
-    busy = Fault(429, headers=(("retry-after", "0"),))
-    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    stub = disturbed(model)
     with serve(stub) as url:
         result = run(knockoff(url, npz_root, tmp_path / "run", "--budget", "40"))
     assert result.exit_code == 0, result.output
@@ -78,9 +86,7 @@ def test_a_latency_that_cannot_be_told_is_said_to_be_none(
 def test_a_latency_that_could_not_be_told_is_measured_by_a_later_command(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
-    stub = Stub(model)
-    busy = Fault(429, headers=(("retry-after", "0"),))
-    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    stub = disturbed(model)
     with serve(stub) as url:
         command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
         assert run(command).exit_code == 0
@@ -92,7 +98,7 @@ def test_a_latency_that_could_not_be_told_is_measured_by_a_later_command(
         said = " ".join(lacking.stdout.split())
         assert "no latency is reported: the key may ask 7 samples more" in said
         stub.usage = None
-        stub.faults.extend([*[None] * 5, busy])
+        stub.faults.extend([*[None] * 5, BUSY])
         again = run([*command, "--resume"])
         assert "no latency is reported: 1 single-image requests" in " ".join(again.stdout.split())
         spent = stub.samples
@@ -113,9 +119,7 @@ def test_a_latency_that_could_not_be_told_is_measured_by_a_later_command(
 def test_a_latency_that_nobody_answers_leaves_a_report_as_it_was(
     model: LinearModel, serve: Serve, npz_root: Path, tmp_path: Path
 ) -> None:
-    stub = Stub(model)
-    busy = Fault(429, headers=(("retry-after", "0"),))
-    stub.faults.extend([*[None] * (1 + 2 + 5), busy])
+    stub = disturbed(model)
     with serve(stub) as url:
         command = knockoff(url, npz_root, tmp_path / "run", "--budget", "40")
         assert run(command).exit_code == 0
